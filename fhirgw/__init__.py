@@ -1,0 +1,1 @@
+"""fhirgw: an async FHIR R4 gateway between adult social care and the NHS."""
