@@ -1,0 +1,29 @@
+"""The punctuation of a search value: alternatives between commas, a system before a bar, a backslash to mean neither.
+
+https://hl7.org/fhir/R4/search.html#escaping
+"""
+
+from __future__ import annotations
+
+import re
+
+COMMA = re.compile(r"(?<!\\)((?:\\\\)*),")
+BAR = re.compile(r"(?<!\\)((?:\\\\)*)\|")
+ESCAPED = re.compile(r"\\([\\,$|])")
+_CUT = "\0"
+
+
+def alternatives(value: str) -> list[str]:
+    """The values between commas, their escapes left in; `a\\,b` is one."""
+    return COMMA.sub(lambda match: match.group(1) + _CUT, value).split(_CUT)
+
+
+def at_bar(value: str) -> tuple[str, str, str]:
+    """The two sides of the first bar, unescaped, and something between them when there is one."""
+    left, bar, right = BAR.sub(lambda match: match.group(1) + _CUT, value, count=1).partition(_CUT)
+    return unescape(left), bar, unescape(right)
+
+
+def unescape(value: str) -> str:
+    r"""`a\,b` as `a,b`."""
+    return ESCAPED.sub(r"\1", value)

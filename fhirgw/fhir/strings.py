@@ -1,0 +1,21 @@
+"""How text is compared in a string search: without case, accents, or the difference between spaces.
+
+https://hl7.org/fhir/R4/search.html#string
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+POSTCODES = ("address-postalcode",)
+"""Parameters whose values are compared without any space: people write SS1 1AA both ways."""
+
+
+@lru_cache(maxsize=65_536)
+def normalise(text: str, parameter: str = "") -> str:
+    """`  Zoë  O'Brien` as `zoe o'brien`; the same for what is stored and what is asked. Cached: names come back."""
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text.casefold())
+        text = "".join(each for each in decomposed if not unicodedata.combining(each))
+    return ("" if parameter in POSTCODES else " ").join(text.casefold().split())

@@ -1,0 +1,41 @@
+"""The CapabilityStatement claims what the tables hold, and is itself R4."""
+
+from __future__ import annotations
+
+from fhirgw.fhir.capability import capability
+from fhirgw.fhir.parameters import HELD
+from fhirgw.fhir.profile import UK_CORE
+from fhirgw.fhir.query import Query
+from fhirgw.fhir.validate import check
+
+STATEMENT = capability("1.2.3", "https://gw.uk/fhir", "2025-11-01T00:00:00Z")
+RESOURCES = {each["type"]: each for each in STATEMENT["rest"][0]["resource"]}
+
+
+def test_it_is_a_capability_statement_of_the_types_held() -> None:
+    assert check(STATEMENT) == []
+    assert set(RESOURCES) == set(HELD)
+    assert (STATEMENT["software"]["version"], STATEMENT["implementation"]["url"]) == ("1.2.3", "https://gw.uk/fhir")
+    assert RESOURCES["Patient"]["supportedProfile"] == [f"{UK_CORE}Patient"]
+    assert "supportedProfile" not in RESOURCES["Goal"]
+    assert [each["name"] for each in RESOURCES["Patient"]["operation"]] == ["everything", "export"]
+
+
+def test_a_parameter_of_two_types_names_the_definition_they_share() -> None:
+    definitions = {each["name"]: each["definition"] for each in RESOURCES["Patient"]["searchParam"]}
+    assert definitions["identifier"] == "http://hl7.org/fhir/SearchParameter/Patient-identifier"
+    assert definitions["gender"] == "http://hl7.org/fhir/SearchParameter/individual-gender"
+    assert definitions["_id"] == "http://hl7.org/fhir/SearchParameter/Resource-id"
+    assert "phonetic" not in definitions
+
+
+def test_every_include_it_claims_is_taken() -> None:
+    claimed = 0
+    for name, resource in RESOURCES.items():
+        pairs = [("_include", each) for each in resource.get("searchInclude", ())]
+        pairs += [("_revinclude", each) for each in resource.get("searchRevInclude", ())]
+        for pair in pairs:
+            query = Query.parse(name, [pair])
+            assert query.include or query.revinclude
+            claimed += 1
+    assert claimed > 200

@@ -1,0 +1,243 @@
+"""A search request, read: what it asks, or every fault with it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhirgw.fhir import tokens
+from fhirgw.fhir.criterion import Chain, Criterion, Dates, Ids, Strings, Tokens
+from fhirgw.fhir.dates import span
+from fhirgw.fhir.index import index
+from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.parameters import HELD, parameters, supported
+from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, Include, Query, Sort
+
+NHS = "https://fhir.nhs.uk/Id/nhs-number"
+PATIENT, TASK = parameters("Patient"), parameters("Task")
+
+
+def asked(resource_type: str, name: str, value: str) -> Criterion:
+    """The one criterion that a pair makes."""
+    (found,) = Query.parse(resource_type, [(name, value)], base="https://gw.uk/fhir").criteria
+    return found
+
+
+def of(*texts: str) -> tuple[int, ...]:
+    return tuple(tokens.token(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("resource_type", "name", "value", "texts"),
+    [
+        ("Patient", "identifier", f"{NHS}|9000000009", [f"identifier|{NHS}|9000000009"]),
+        ("Patient", "identifier", "9000000009", ["identifier||9000000009"]),
+        ("Patient", "identifier", f"{NHS}|", [f"identifier|{NHS}|"]),
+        ("Patient", "identifier", "|42", ["identifier| |42"]),
+        ("Patient", "identifier", r"a\|b,c\,d", ["identifier||a|b", "identifier||c,d"]),
+        ("Patient", "identifier", r"s|a\|b", ["identifier|s|a|b"]),
+        ("Patient", "gender", "female,male", ["gender||female", "gender||male"]),
+        ("Patient", "gender", "http://hl7.org/fhir/administrative-gender|female", ["gender||female"]),
+        ("Patient", "gender", "http://elsewhere|female", ["gender|http://elsewhere|female"]),
+        ("Patient", "active", "true", ["active||true"]),
+        ("Patient", "deceased", "false", ["deceased||false"]),
+        ("Patient", "phone", "07700 900-123", ["phone||07700900123"]),
+        ("Patient", "name:exact", "Zoë", ["name:exact|Zoë"]),
+        ("Task", "patient", "p1", ["patient|Patient/p1"]),
+        ("Task", "patient", "Patient/p1,Patient/p2", ["patient|Patient/p1", "patient|Patient/p2"]),
+        ("Task", "subject:Patient", "p1", ["subject|Patient/p1"]),
+        ("Task", "subject", "https://gw.uk/fhir/Patient/p1", ["subject|Patient/p1"]),
+        ("Task", "subject", "https://elsewhere.uk/Patient/p1", ["subject|https://elsewhere.uk/Patient/p1"]),
+        ("Task", "focus", "urn:uuid:1", ["focus|urn:uuid:1"]),
+        ("Task", "patient:identifier", f"{NHS}|9000000009", [f"patient:identifier|{NHS}|9000000009"]),
+        ("QuestionnaireResponse", "questionnaire", "https://x.uk/Q|1", ["questionnaire|https://x.uk/Q|1"]),
+        ("Task", "_profile", "https://x.uk/P", ["_profile|https://x.uk/P"]),
+        ("Task", "_tag", "s|c", ["_tag|s|c"]),
+        ("Task", "_source", "https://x.uk", ["_source|https://x.uk"]),
+    ],
+)
+def test_what_is_looked_up_by_token(resource_type: str, name: str, value: str, texts: list[str]) -> None:
+    parameter = parameters(resource_type)[name.partition(":")[0]]
+    assert asked(resource_type, name, value) == Tokens(parameter, of(*texts))
+
+
+def test_an_id_alone_may_be_of_any_type_the_reference_takes() -> None:
+    found = asked("Encounter", "subject", "x1")
+    assert found == Tokens(parameters("Encounter")["subject"], of("subject|Group/x1", "subject|Patient/x1"))
+    anything = asked("Task", "focus", "x1")
+    assert anything == Tokens(TASK["focus"], of(*(f"focus|{each}/x1" for each in HELD)))
+
+
+def test_strings_dates_ids_and_what_is_not() -> None:
+    assert asked("Patient", "name", "Zoë,O\\,B") == Strings(PATIENT["name"], ("zoe", "o,b"))
+    assert asked("Patient", "family:contains", "IT") == Strings(PATIENT["family"], ("it",), contains=True)
+    assert asked("Patient", "address-postalcode", "SS1 1aa") == Strings(PATIENT["address-postalcode"], ("ss11aa",))
+    assert asked("Patient", "_id", "a,b") == Ids(PATIENT["_id"], ("a", "b"))
+    assert asked("Task", "status:not", "completed") == Tokens(TASK["status"], of("status||completed"), negated=True)
+    assert asked("Task", "period", "ge2025-03,lt2026") == Dates(
+        TASK["period"], (("ge", span("2025-03")), ("lt", span("2026")))
+    )
+    assert asked("Task", "_lastUpdated", "gt2025-01-01T10:00:00 01:00") == Dates(
+        TASK["_lastUpdated"],
+        (("gt", (datetime(2025, 1, 1, 9, tzinfo=UTC), datetime(2025, 1, 1, 9, 0, 1, tzinfo=UTC))),),
+    )
+
+
+@pytest.mark.parametrize("prefix", ["eq", "ne", "gt", "ge", "lt", "le", "sa", "eb", "ap"])
+def test_every_prefix(prefix: str) -> None:
+    assert asked("Patient", "birthdate", f"{prefix}1940") == Dates(PATIENT["birthdate"], ((prefix, span("1940")),))
+
+
+def test_one_level_of_chaining() -> None:
+    number = Tokens(PATIENT["identifier"], of(f"identifier|{NHS}|9000000009"))
+    assert asked("Task", "patient.identifier", f"{NHS}|9000000009") == Chain(TASK["patient"], "Patient", number)
+    assert asked("Task", "subject:Patient.name", "Zoë") == Chain(
+        TASK["subject"], "Patient", Strings(PATIENT["name"], ("zoe",))
+    )
+    assert asked("Encounter", "subject.birthdate", "1940") == Chain(
+        parameters("Encounter")["subject"], "Patient", Dates(PATIENT["birthdate"], (("eq", span("1940")),))
+    )
+
+
+def test_a_whole_request() -> None:
+    pairs = [
+        ("patient", "p1"),
+        ("period", "ge2025"),
+        ("period", "lt2026"),
+        ("_include", "Task:owner:Practitioner"),
+        ("_revinclude", "Provenance:target"),
+        ("_sort", "-period,_id"),
+        ("_count", "20"),
+        ("_total", "accurate"),
+        ("_format", "application/fhir+json"),
+        ("_cursor", "opaque"),
+    ]
+    provenance = parameters("Provenance")["target"]
+    assert Query.parse("Task", pairs) == Query(
+        type="Task",
+        criteria=(
+            Tokens(TASK["patient"], of("patient|Patient/p1")),
+            Dates(TASK["period"], (("ge", span("2025")),)),
+            Dates(TASK["period"], (("lt", span("2026")),)),
+        ),
+        include=(Include("Task", TASK["owner"], "Practitioner"),),
+        revinclude=(Include("Provenance", provenance, "Task"),),
+        sort=(Sort(TASK["period"], True), Sort(TASK["_id"], False)),
+        count=20,
+        cursor="opaque",
+        total="accurate",
+        applied=tuple(pairs),
+    )
+
+
+def test_a_count_beyond_the_longest_page_is_shortened_and_said() -> None:
+    query = Query.parse("Task", [("_count", "5000")])
+    assert (query.count, [issue.severity for issue in query.warnings]) == (1000, ["information"])
+    assert Query.parse("Task", [("_summary", "count")]).count == 0
+    assert (Query.parse("Task", []).count, Query.parse("Task", [("_count", "0")]).count) == (50, 0)
+
+
+REFUSED = [
+    ("Task", "statu", "x", "invalid", "Task has no search parameter statu: did you mean status?"),
+    ("Task", "_inclde", "x", "invalid", "There is no search parameter _inclde: did you mean _include?"),
+    ("Task", "9000000009 Smith", "x", "invalid", "no search parameter of that name"),
+    ("Task", "status", "", "invalid", "status has no value"),
+    ("Task", "status", "|", "invalid", "status is a bare |"),
+    ("Task", "status:in", "x", "not-supported", "The modifier :in of status is not supported; it may have :not"),
+    ("Task", "status:missing", "true", "not-supported", "The modifier :missing of status"),
+    ("Task", "_id:not", "a", "not-supported", "The modifier :not of _id"),
+    ("Task", "_id", "Smith Jones", "invalid", "_id is not an id"),
+    ("Task", "period", "2025-02-30", "invalid", "period is not a date that exists"),
+    ("Task", "period", "zz2025", "invalid", "period is not a date that exists"),
+    ("Patient", "active", "yes", "invalid", "active is true or false"),
+    ("Patient", "phonetic", "smith", "not-supported", "phonetic is not supported: matching by sound"),
+    ("Patient", "name", " ", "invalid", "name has a blank among its values"),
+    ("Observation", "value-quantity", "5", "not-supported", "quantity parameters are not supported yet"),
+    (
+        "Goal",
+        "target-date",
+        "2025",
+        "not-supported",
+        "target-date is not supported: it looks in an element that repeats",
+    ),
+    ("Task", "patient", "Practitioner/1", "invalid", "patient does not refer to such a resource"),
+    ("Task", "patient", "Patient/p1/_history/1", "invalid", "patient does not refer to such a resource"),
+    ("Task", "patient:Group", "1", "not-supported", "The modifier :Group of patient"),
+    ("Task", "patient", "not an id", "invalid", "patient is no reference"),
+    ("Task", "patient:identifier", "9000000009", "invalid", "patient:identifier needs both: system|value"),
+    ("Task", "subject.name", "x", "invalid", "subject may refer to several types: name one, subject:Patient"),
+    ("Task", "patient.nope", "x", "invalid", "Patient has no search parameter nope"),
+    ("Task", "patient.general-practitioner.name", "x", "not-supported", "patient is chained more than once"),
+    ("Task", "status.name", "x", "invalid", "status is no reference"),
+    ("Task", "_has:Observation:patient:code", "x", "not-supported", "_has:Observation:patient:code is not supported"),
+    ("Task", "_include:iterate", "Task:owner", "not-supported", "_include:iterate is not supported"),
+    ("Task", "_include", "*", "invalid", "_include is written Type:parameter"),
+    ("Task", "_include", "Patient:organization", "invalid", "_include starts with the searched type: Task:parameter"),
+    ("Task", "_include", "Task:status", "invalid", "_include names status, which is no reference"),
+    ("Task", "_include", "Task:patient:Device", "invalid", "_include names Device, to which patient does not refer"),
+    ("Task", "_revinclude", "Observation:subject", "invalid", "_revinclude names a parameter that refers to Task"),
+    ("Task", "_sort", "status", "not-supported", "_sort by status is not supported: sort by a date"),
+    ("Task", "_sort", "nope", "invalid", "Task has no search parameter nope"),
+    ("Task", "_count", "-1", "invalid", "_count is a number"),
+    ("Task", "_count", "٥", "invalid", "_count is a number"),
+    ("Task", "_total", "yes", "invalid", "_total is one of none, accurate, estimate"),
+    ("Task", "_format", "xml", "not-supported", "_format is JSON only"),
+    ("Task", "_elements", "status", "not-supported", "_elements is not supported"),
+    ("Task", "_summary", "true", "not-supported", "_summary may be count or false"),
+    ("Task", "status", "x\0y", "invalid", "status has no value"),
+    ("Task", "status", ",".join("x" * 501), "too-costly", "status has more than 500 values"),
+]
+
+
+@pytest.mark.parametrize(("resource_type", "name", "value", "code", "said"), REFUSED)
+def test_what_is_refused(resource_type: str, name: str, value: str, code: str, said: str) -> None:
+    with pytest.raises(FhirError) as refused:
+        Query.parse(resource_type, [("_count", "1"), (name, value)])
+    (issue,) = refused.value.issues
+    assert (issue.code, said in issue.diagnostics, refused.value.status) == (code, True, 400), issue.diagnostics
+    assert "Smith" not in issue.diagnostics
+
+
+def test_all_faults_are_said_at_once_or_left_out_when_asked() -> None:
+    pairs = [("statu", "x"), ("status", "completed"), ("period", "soon")]
+    with pytest.raises(FhirError) as refused:
+        Query.parse("Task", pairs)
+    assert len(refused.value.issues) == 2
+    lenient = Query.parse("Task", pairs, lenient=True)
+    assert lenient.criteria == (Tokens(TASK["status"], of("status||completed")),)
+    assert lenient.applied == (("status", "completed"),)
+    assert [(issue.severity, issue.diagnostics) for issue in lenient.warnings] == [
+        ("warning", issue.diagnostics) for issue in refused.value.issues
+    ]
+
+
+def test_a_request_is_bounded() -> None:
+    with pytest.raises(FhirError, match="ask in parts"):
+        Query.parse("Task", [("status", "x")] * (MOST_PAIRS + 1))
+
+
+NAMES = st.sampled_from(
+    [*supported("Task"), *CONTROLS, "patient.name", "subject:Patient.birthdate", "owner:Organization"]
+)
+VALUES = st.text(max_size=20) | st.sampled_from(["2025", "ge2025-01", "a|b", "Patient/1", "Task:owner", "\\", "a\\"])
+
+
+@given(st.sampled_from(HELD), st.lists(st.tuples(NAMES | st.text(max_size=12), VALUES), max_size=4))
+def test_any_request_is_read_or_refused(resource_type: str, pairs: list[tuple[str, str]]) -> None:
+    try:
+        Query.parse(resource_type, pairs)
+    except FhirError as refused:
+        assert refused.status == 400
+    assert Query.parse(resource_type, pairs, lenient=True).type == resource_type
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_any_identifier_that_is_stored_is_found(value: str) -> None:
+    stored = index({"resourceType": "Task", "identifier": [{"system": "s", "value": value}]})
+    written = "".join(f"\\{each}" if each in "\\,$|" else each for each in value)
+    for question in (f"s|{written}", written):
+        found = asked("Task", "identifier", question)
+        assert isinstance(found, Tokens) and set(found.any_of) <= set(stored.tokens)
