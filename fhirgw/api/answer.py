@@ -1,0 +1,137 @@
+"""Requests and answers as FHIR wants them: content types, entity tags, outcomes, and no error without one.
+
+The hot paths take the plain Request and give a plain Response of bytes: FastAPI's parameter machinery costs as much as
+the query. https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store.database import away, overrun
+
+FHIR_JSON = "application/fhir+json; charset=utf-8"
+FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
+MEDIA = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*")
+"""What an Accept may name; NDJSON is for the files of an export."""
+RETRY_AFTER = "5"
+"""Seconds after which to ask again when the database is away."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger("fhirgw.api")
+
+
+def interactions(path: str, **methods: Handler) -> Route:
+    """The route for a path: a handler by method (`GET=read`). HEAD follows GET; another method is a 405 with Allow."""
+    if "GET" in methods:
+        methods = {**methods, "HEAD": methods["GET"]}
+    allowed = ", ".join(sorted([*methods, "OPTIONS"]))
+
+    async def endpoint(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        handler = methods.get(request.method)
+        if handler is None:
+            issue = Issue("not-supported", f"{request.method} is not supported here; these are: {allowed}")
+            return refused(FhirError(issue, status=405), {"Allow": allowed})
+        return await _answered(handler, request, path)
+
+    return Route(path, endpoint, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+
+def answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A FHIR body as it goes out. It is about people: nobody but the caller may keep it."""
+    return Response(body, status, {"content-type": FHIR_JSON, "cache-control": "private, no-cache", **(headers or {})})
+
+
+def refused(error: FhirError, headers: Mapping[str, str] | None = None) -> Response:
+    """The OperationOutcome of an error."""
+    return answer(encode(error.outcome()), error.status, headers)
+
+
+def versioned(request: Request, body: str, version: int, updated: datetime) -> Response:
+    """A resource with its ETag and Last-Modified, or 304 where the caller has this version already."""
+    tag = f'W/"{version}"'
+    headers = {"etag": tag, "last-modified": format_datetime(updated.astimezone(UTC), usegmt=True)}
+    if _has_already(request, tag, updated):
+        return Response(status_code=304, headers=headers)
+    return answer(body.encode(), 200, headers)
+
+
+def check_format(request: Request) -> None:
+    """JSON is what there is. Raises FhirError with status 406 for a caller who takes nothing but another format."""
+    asked = request.query_params.get("_format")
+    if asked is not None:
+        fits = asked.partition(";")[0].strip().replace(" ", "+") in FORMATS
+    else:
+        accepted = request.headers.get("accept")
+        fits = accepted is None or any(part.partition(";")[0].strip() in MEDIA for part in accepted.split(","))
+    if not fits:
+        raise FhirError(Issue("not-supported", "Only JSON is served: application/fhir+json"), status=406)
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    """What Starlette answers by itself (no such path, an unreadable request), as an OperationOutcome."""
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    if status == 404:
+        return refused(FhirError(Issue("not-found", "There is nothing at this address; the FHIR base is /fhir")))
+    return refused(FhirError(Issue("processing", "The request could not be understood"), status=status))
+
+
+async def _answered(handler: Handler, request: Request, template: str) -> Response:
+    """The handler's answer, or the outcome of what it raised.
+
+    What nobody expected is logged by its kind and place alone: a message, an address or a body may name a person.
+    """
+    try:
+        check_format(request)
+        return await handler(request)
+    except FhirError as error:
+        return refused(error)
+    except Exception as error:
+        if away(error):
+            return _database_away(error, template)
+        if overrun(error):
+            log.warning("statement too slow", route=template)
+            return refused(FhirError(Issue("too-costly", "This takes too long: ask for less, with more criteria")))
+        return _unexpected(error, template)
+
+
+def _database_away(error: Exception, template: str) -> Response:
+    log.warning("database away", route=template, error=type(error).__name__)
+    issue = Issue("transient", f"The database does not answer: ask again in {RETRY_AFTER} seconds")
+    return refused(FhirError(issue), {"retry-after": RETRY_AFTER})
+
+
+def _unexpected(error: Exception, template: str) -> Response:
+    reference = str(uuid.uuid4())
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else "?"
+    log.error("unexpected", route=template, reference=reference, error=type(error).__name__, place=place)
+    issue = Issue("exception", f"The gateway failed; its log says where, under {reference}")
+    return refused(FhirError(issue))
+
+
+def _has_already(request: Request, tag: str, updated: datetime) -> bool:
+    """If-None-Match decides; If-Modified-Since, to the second, only without it."""
+    if (known := request.headers.get("if-none-match")) is not None:
+        return tag in (each.strip() for each in known.split(",")) or known.strip() == "*"
+    if (since := request.headers.get("if-modified-since")) is not None:
+        try:
+            return updated.replace(microsecond=0) <= parsedate_to_datetime(since).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            return False
+    return False

@@ -1,0 +1,45 @@
+"""What every request is answered with: the readers, the caller's permit, the address of the FHIR base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from fhirgw.access.permit import Permit
+from fhirgw.store.database import Connection, Readers
+
+WAIT = 10.0
+"""Seconds a request queues for a connection before it is told to come back: more waiting would answer nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made by the composition root when the app starts. `permit` turns a request into what its caller may do.
+
+    `base_url` None: links are made of the address the caller used. `started` is a FHIR instant.
+    """
+
+    readers: Readers
+    permit: Callable[[Request], Permit]
+    base_url: str | None
+    version: str
+    started: str
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """`async with here.connection() as connection`: waits WAIT seconds for one, then raises TimeoutError."""
+        return cast("AbstractAsyncContextManager[Connection]", self.readers.acquire(timeout=WAIT))
+
+
+def context(request: Request) -> Context:
+    """The context of the app that got the request."""
+    return cast(Context, request.app.state.context)
+
+
+def base(request: Request) -> str:
+    """The FHIR base in links: the settings', else as the caller addressed us; no slash at its end."""
+    known = context(request).base_url
+    return known.rstrip("/") if known else f"{request.url.scheme}://{request.url.netloc}/fhir"

@@ -1,0 +1,47 @@
+"""The page at `/`: what this is, and addresses to open."""
+
+from __future__ import annotations
+
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from fhirgw.api.context import base
+
+LINKS = (
+    ("/metadata", "what this server can do (CapabilityStatement)"),
+    ("/Patient?_count=10", "ten people"),
+    ("/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|", "people with an NHS number"),
+    ("/Task?_count=10", "ten assessments and reviews"),
+    ("/EpisodeOfCare?_count=10&_include=EpisodeOfCare:patient", "ten package lines with their people"),
+)
+
+PAGE = """<!doctype html>
+<html lang="en-GB">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>fhirgw</title>
+<style>body{{font:1.1em/1.5 system-ui,sans-serif;margin:3em auto;max-width:42em;padding:0 1em}}</style>
+<h1>fhirgw</h1>
+<p>An async FHIR R4 gateway between adult social care and the NHS. The FHIR base is <code>{base}</code>.</p>
+<ul>
+{links}
+<li><a href="/health/ready">/health/ready</a>: whether it can serve</li>
+</ul>
+</html>
+"""
+
+
+async def landing(request: Request) -> Response:
+    """Plain HTML: nothing is loaded from elsewhere."""
+    links = "\n".join(
+        f'<li><a href="{escape("/fhir" + path)}">{escape(path)}</a>: {escape(what)}</li>' for path, what in LINKS
+    )
+    return HTMLResponse(PAGE.format(base=escape(base(request)), links=links))
+
+
+def routes() -> list[Route]:
+    """The page."""
+    return [Route("/", landing)]

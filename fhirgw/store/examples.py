@@ -1,0 +1,53 @@
+"""Records worth opening first, for whoever looks at the gateway for the first time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Text, any_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from fhirgw.access.permit import Permit
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store.database import Connection, statement
+from fhirgw.store.schema import resource
+from fhirgw.store.visibility import visible
+
+CANDIDATES = 50
+"""How many of the people with most on record are looked at; nearly everybody has an NHS number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A person with much on record: the Patient's id, and an NHS number that leads to them."""
+
+    patient: str
+    nhs_number: str
+
+
+async def example(connection: Connection, permit: Permit) -> Example | None:
+    """One of those the permit shows; None where it shows nobody with an NHS number."""
+    owner = resource.c.patient
+    most = statement(
+        select(owner)
+        .where(owner.isnot(None), visible(permit))
+        .group_by(owner)
+        .order_by(func.count().desc(), owner)
+        .limit(CANDIDATES)
+    )
+    ids = [found["patient"] for found in await connection.fetch(most.sql, *most.arguments())]
+    named = bindparam("example_ids", ids, ARRAY(Text))
+    bodies = statement(
+        select(resource.c.id, resource.c.body).where(
+            resource.c.type == "Patient", resource.c.id == any_(named), visible(permit, "r", "Patient")
+        )
+    )
+    held = {
+        found["id"]: orjson.loads(found["body"]) for found in await connection.fetch(bodies.sql, *bodies.arguments())
+    }
+    for id in ids:
+        for identifier in held.get(id, {}).get("identifier", ()):
+            if identifier.get("system") == NHS_NUMBER and "value" in identifier:
+                return Example(id, identifier["value"])
+    return None

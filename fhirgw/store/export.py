@@ -1,0 +1,105 @@
+"""Reading many resources at once, as NDJSON that PostgreSQL itself writes: one COPY a type, all of one snapshot.
+
+A body is text without control characters, so CSV with a quote and a delimiter that are control characters never quotes
+anything: the bytes of a COPY are the bodies, a line each. https://www.postgresql.org/docs/18/sql-copy.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Text, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from fhirgw.access.permit import Permit
+from fhirgw.store.database import Connection, Engine, direct, statement
+from fhirgw.store.schema import resource
+from fhirgw.store.visibility import visible
+
+Sink = Callable[[bytes], Awaitable[None]]
+
+NDJSON = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
+NAME = "fhirgw export"
+
+TIME = """
+SELECT date_trunc('milliseconds', least(statement_timestamp(), (
+    SELECT min(xact_start) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name <> $1 AND pid <> pg_backend_pid()
+))) - interval '1 ms'"""
+"""Now, or the start of the oldest transaction that may yet commit. Asked before the snapshot is taken, it makes sure
+that what is stamped with that time or an earlier one is in it; a millisecond less, because stamps are cut to
+milliseconds. Other exports only read, and do not hold it back."""
+
+TYPES = """
+WITH RECURSIVE held AS (
+    (SELECT type FROM fhirgw.resource ORDER BY type LIMIT 1)
+    UNION ALL
+    SELECT (SELECT type FROM fhirgw.resource WHERE type > held.type ORDER BY type LIMIT 1)
+    FROM held WHERE held.type IS NOT NULL
+)
+SELECT type FROM held WHERE type IS NOT NULL"""
+"""Steps from type to type through the primary key: DISTINCT would read every row."""
+
+ESTIMATE = """
+SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class JOIN pg_inherits ON inhrelid = oid
+WHERE inhparent = 'fhirgw.resource'::regclass AND relname = ANY ($1)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to export: the types (none named: all there are), whose records, and changed after when.
+
+    `patients` None is the whole system; empty, everybody's records; else the records of these ids.
+    """
+
+    types: tuple[str, ...] = ()
+    patients: tuple[str, ...] | None = None
+    since: datetime | None = None
+
+
+class Snapshot:
+    """All resources as of one moment; `time` is what to ask `since` the next time."""
+
+    def __init__(self, connection: Connection, time: datetime) -> None:
+        self._connection = connection
+        self.time = time
+
+    async def types(self) -> list[str]:
+        """The types of which there is at least one resource, in their order."""
+        return [found["type"] for found in await self._connection.fetch(TYPES)]
+
+    async def estimate(self, types: Sequence[str]) -> int:
+        """About how many resources there are of the types, by the statistics; 0 where nobody knows."""
+        names = [f"resource_{name.lower()}" for name in types]
+        return int(await self._connection.fetchval(ESTIMATE, names))
+
+    async def copy(self, permit: Permit, resource_type: str, selection: Selection, sink: Sink) -> None:
+        """Everything of the type that the permit shows and the selection asks for, a JSON text a line."""
+        made = statement(select(resource.c.body).where(*_conditions(permit, resource_type, selection)))
+        await self._connection.copy_from_query(made.sql, *made.arguments(), output=sink, **NDJSON)
+
+
+@asynccontextmanager
+async def snapshot(engine: Engine, lock: str = "") -> AsyncIterator[Snapshot]:
+    """One REPEATABLE READ, READ ONLY transaction. While it lasts it holds `lock`, so that others see it is alive."""
+    async with direct(engine) as connection:
+        time = await connection.fetchval(TIME, NAME)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(f"SET LOCAL application_name = '{NAME}'")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", lock or str(uuid4()))
+            yield Snapshot(connection, time)
+
+
+def _conditions(permit: Permit, resource_type: str, selection: Selection) -> Iterator[ColumnElement[bool]]:
+    yield resource.c.type == resource_type
+    yield visible(permit, "r", resource_type)
+    if selection.patients is not None:
+        yield resource.c.patient.isnot(None)
+    if selection.patients:
+        yield resource.c.patient == any_(bindparam("patients", list(selection.patients), ARRAY(Text)))
+    if selection.since is not None:
+        yield resource.c.updated > selection.since

@@ -1,0 +1,238 @@
+"""Merging what a system of record delivered: staged by COPY, then one statement a batch writes everything about it.
+
+Current versions, superseded ones, what is searched by, the change log, identities and lineage change together, in the
+caller's transaction: an unfinished table leaves nothing. Staging, because COPY FROM is refused on tables under
+row-level security; data-modifying CTEs, because one round trip a batch is what lets mapping and merging overlap.
+https://www.postgresql.org/docs/18/queries-with.html#QUERIES-WITH-MODIFYING
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from fhirgw.store.database import Connection
+
+DATES = tuple(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high"))
+COLUMNS = ("kind", "key", "digest", "type", "id", "version", "updated", "patient", "origin", "controller", "tokens")
+CELL, LIST = "\x02", "\x03"
+STAGED = (*COLUMNS, *DATES, "body", "params", "strings", "systems", "identifiers")
+
+
+class Incoming(NamedTuple):
+    """A version to be written. `kind` is create or update; `dates` holds 8 instants, low and high by slot.
+
+    `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's).
+    """
+
+    kind: str
+    key: str
+    digest: bytes
+    type: str
+    id: str
+    version: int
+    updated: datetime
+    patient: str | None
+    origin: str
+    controller: str
+    tokens: list[int]
+    dates: tuple[datetime | None, ...]
+    body: str
+    params: list[str]
+    strings: list[str]
+    systems: list[str]
+    identifiers: list[str]
+
+
+def _line(each: Incoming) -> str:
+    """A staged row as COPY reads it. No value holds a control character, so none is quoted; an empty one is NULL.
+
+    By hand, because asyncpg's encoding of arrays looks at every element: half of the time of a bulk load.
+    """
+    cells = (
+        *(each.kind, each.key, "\\x" + each.digest.hex(), each.type, each.id, str(each.version)),
+        *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{str(each.tokens)[1:-1]}}}"),
+        *["" if moment is None else _spelt(moment) for moment in each.dates],
+        *(each.body, LIST.join(each.params), LIST.join(each.strings)),
+        *(LIST.join(each.systems), LIST.join(each.identifiers)),
+    )
+    return CELL.join(cells) + "\n"
+
+
+@lru_cache(maxsize=1 << 15)
+def _spelt(moment: datetime) -> str:
+    """The instant as text. Cached: a day's ends come back in thousands of rows."""
+    return moment.isoformat()
+
+
+class Kept(NamedTuple):
+    """What the store holds of a resource: its version, its body, and the system that brought it."""
+
+    version: int
+    body: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale(Exception):
+    """Somebody else wrote a resource between reading and merging it."""
+
+    expected: int
+    written: int
+
+
+STAGE = f"""
+CREATE TEMP TABLE stage (
+    kind text, key text, digest bytea, type text, id text, version int, updated timestamptz, patient text,
+    origin text, controller text, tokens bigint[], {", ".join(f"{name} timestamptz" for name in DATES)},
+    body text, params text, strings text, systems text, identifiers text
+) ON COMMIT DROP
+"""
+
+_SAME = (*COLUMNS[5:], *DATES, "body")
+
+
+def _lists(*names: str) -> str:
+    """The rows of parallel lists that were staged as text."""
+    split = ", ".join(rf"string_to_array({name}, E'\x03')" for name in names)
+    return f"unnest({split})"
+
+
+TRACES = f"""
+said AS (
+    INSERT INTO fhirgw.search_string (type, id, param, value)
+    SELECT type, id, param, value FROM stage, {_lists("params", "strings")} AS said (param, value)
+), known AS (
+    INSERT INTO fhirgw.identifier (system, value, patient, origin, sure)
+    SELECT known.system, known.value, id, origin, 'stated'
+    FROM stage, {_lists("systems", "identifiers")} AS known (system, value)
+    ON CONFLICT DO NOTHING
+), logged AS (
+    INSERT INTO fhirgw.change (type, id, version, kind, origin) SELECT type, id, version, kind, $1 FROM stage
+), traced AS (
+    INSERT INTO fhirgw.lineage (system, mapping, key, type, id, digest)
+    SELECT $1, $2, key, type, id, digest FROM stage
+    ON CONFLICT (system, mapping, key) DO UPDATE SET digest = excluded.digest, id = excluded.id
+)
+"""
+
+CREATE = f"""
+WITH created AS (
+    INSERT INTO fhirgw.resource (type, id, {", ".join(_SAME)})
+    SELECT type, id, {", ".join(_SAME)} FROM stage WHERE kind = 'create'
+    RETURNING 1
+), {TRACES}
+SELECT count(*) FROM created
+"""
+
+# The type stands in the statement, so that it is planned for one partition and not for all of them.
+MERGE = f"""
+WITH superseded AS (
+    INSERT INTO fhirgw.history (type, id, version, updated, patient, origin, controller, body)
+    SELECT r.type, r.id, r.version, r.updated, r.patient, r.origin, r.controller, r.body
+    FROM fhirgw.resource r JOIN stage s USING (id) WHERE s.kind = 'update' AND r.type = '{{type}}'
+), created AS (
+    INSERT INTO fhirgw.resource (type, id, {", ".join(_SAME)})
+    SELECT type, id, {", ".join(_SAME)} FROM stage WHERE kind = 'create'
+    RETURNING 1
+), updated AS (
+    UPDATE fhirgw.resource r SET {", ".join(f"{name} = s.{name}" for name in _SAME)}
+    FROM stage s WHERE s.kind = 'update' AND r.type = '{{type}}' AND r.id = s.id AND r.version = s.version - 1
+    RETURNING 1
+), unsaid AS (
+    DELETE FROM fhirgw.search_string t USING stage s WHERE s.kind = 'update' AND t.type = '{{type}}' AND t.id = s.id
+), unknown AS (
+    DELETE FROM fhirgw.identifier t USING stage s
+    WHERE s.kind = 'update' AND s.type = 'Patient' AND t.patient = s.id
+    AND NOT EXISTS (
+        SELECT FROM {_lists("s.systems", "s.identifiers")} AS kept (system, value)
+        WHERE kept.system = t.system AND kept.value = t.value
+    )
+), {TRACES}
+SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM updated)
+"""
+
+VANISH = """
+WITH gone AS (
+    SELECT l.key, l.id FROM fhirgw.lineage l
+    WHERE l.system = $1 AND l.mapping = $2 AND l.digest <> '' AND NOT l.key = ANY ($3)
+), marked AS (
+    UPDATE fhirgw.lineage l SET digest = '' FROM gone g WHERE l.system = $1 AND l.mapping = $2 AND l.key = g.key
+), removed AS (
+    DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{type}' AND r.id = g.id AND r.origin = $1
+    RETURNING r.type, r.id, r.version, r.updated, r.patient, r.origin, r.controller, r.body
+), kept AS (
+    INSERT INTO fhirgw.history (type, id, version, updated, deleted, patient, origin, controller, body)
+    SELECT type, id, version, updated, false, patient, origin, controller, body FROM removed
+    UNION ALL
+    SELECT type, id, version + 1, $4::timestamptz, true, patient, origin, controller, body FROM removed
+), unsaid AS (
+    DELETE FROM fhirgw.search_string t USING removed r WHERE t.type = r.type AND t.id = r.id
+), unknown AS (
+    DELETE FROM fhirgw.identifier t USING removed r WHERE r.type = 'Patient' AND t.patient = r.id
+), logged AS (
+    INSERT INTO fhirgw.change (type, id, version, kind, origin)
+    SELECT type, id, version + 1, 'delete', $1 FROM removed
+)
+SELECT count(*) FROM removed
+"""
+
+
+async def stage(connection: Connection) -> None:
+    """Makes the staging table, for this transaction."""
+    await connection.execute(STAGE)
+
+
+async def merge(connection: Connection, system: str, mapping: str, incoming: Sequence[Incoming]) -> None:
+    """Writes versions of resources of one type, and all that follows; Stale where one was not the next version."""
+    if not incoming:
+        return
+    lines = "".join(map(_line, incoming)).encode()
+    await connection.copy_to_table(
+        "stage", source=BytesIO(lines), columns=STAGED, format="csv", delimiter="\x02", quote="\x01"
+    )
+    news = all(each.kind == "create" for each in incoming)
+    query = CREATE if news else MERGE.format(type=incoming[0].type)
+    written = await connection.fetchval(query, system, mapping)
+    await connection.execute("TRUNCATE stage")
+    if written != len(incoming):
+        raise Stale(len(incoming), written)
+
+
+async def vanish(
+    connection: Connection, system: str, mapping: str, resource_type: str, seen: Sequence[str], moment: datetime
+) -> int:
+    """Deletes, with history, what rows that are no longer in the extract had become; says how many.
+
+    A Patient whom another system brought stays: this system only added a number to them.
+    """
+    query = VANISH.format(type=resource_type)
+    return int(await connection.fetchval(query, system, mapping, list(seen), moment))
+
+
+async def current(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, Kept]:
+    """The current versions of resources, by id."""
+    query = "SELECT id, version, body, origin FROM fhirgw.resource WHERE type = $1 AND id = ANY ($2)"
+    rows: list[Any] = await connection.fetch(query, resource_type, list(ids))
+    return {each[0]: Kept(each[1], each[2], each[3]) for each in rows}
+
+
+async def last_versions(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, int]:
+    """The last version of resources that were deleted, by id."""
+    query = "SELECT id, max(version) FROM fhirgw.history WHERE type = $1 AND id = ANY ($2) GROUP BY id"
+    return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
+
+
+async def settle(connection: Connection) -> None:
+    """After a bulk load: what GIN put aside goes into its index, and the planner learns what is there."""
+    indexes = await connection.fetch("""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+        WHERE a.amname = 'gin' AND c.relkind = 'i' AND c.relnamespace = 'fhirgw'::regnamespace
+    """)
+    for (index,) in indexes:
+        await connection.execute("SELECT gin_clean_pending_list($1::regclass)", index)
+    await connection.execute("ANALYZE fhirgw.resource, fhirgw.search_string, fhirgw.identifier, fhirgw.lineage")

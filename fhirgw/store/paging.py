@@ -1,0 +1,170 @@
+"""Pages by key: where the last one ended, never how many rows to pass over.
+
+A cursor says the sort keys and the id of the last match, for the very search it came from: another search, or a
+changed character, is refused. Rows that others add meanwhile move nothing; a match is on one page and no other.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Text, and_, bindparam, cast, or_
+
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.query import Query, Sort
+from fhirgw.store.schema import resource
+
+CHECK = 9
+"""Bytes of the digest that ties a cursor to its search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The sort keys of the last match, as PostgreSQL spells them (None: no date), at the end its id; and the total.
+
+    Spelt, because drivers know no infinity and round what they cannot hold: a key must come back as it was.
+    """
+
+    keys: tuple[str | None, ...]
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One column of the order. Resources without the date come last, whichever way it goes."""
+
+    column: ColumnElement[Any]
+    descending: bool = False
+    nullable: bool = False
+
+    @property
+    def order(self) -> ColumnElement[Any]:
+        """What ORDER BY says."""
+        way = self.column.desc() if self.descending else self.column.asc()
+        return way.nulls_last() if self.nullable else way
+
+    @property
+    def spelt(self) -> ColumnElement[str]:
+        """What a page selects to make its cursor of."""
+        return cast(self.column, Text)
+
+    def bind(self, name: str) -> ColumnElement[Any]:
+        """A parameter with a key as it was spelt."""
+        return cast(bindparam(name, type_=Text, required=False), self.column.type)
+
+    def past(self, bind: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Strictly further on than a value that is not null."""
+        further = self.column < bind if self.descending else self.column > bind
+        return or_(further, self.column.is_(None)) if self.nullable else further
+
+
+def keys(sort: Sequence[Sort]) -> tuple[Key, ...]:
+    """The columns of an order; the id ends it and makes it total, and is the whole order of a search without one."""
+    found: list[Key] = []
+    for each in sort:
+        if each.parameter.name == "_id":
+            return (*found, Key(resource.c.id, each.descending))
+        slot = each.parameter.slot
+        column = resource.c.updated if slot is None else resource.c[f"date{slot}_low"]
+        found.append(Key(column, each.descending, slot is not None))
+    return (*found, Key(resource.c.id))
+
+
+def after(order: Sequence[Key], cursor: Cursor) -> ColumnElement[bool]:
+    """The condition for what comes after the cursor, with parameters `key0`, `key1` …"""
+    binds = [key.bind(f"key{at}") for at, key in enumerate(order)]
+    steps: list[ColumnElement[bool]] = []
+    for at, key in enumerate(order):
+        if cursor.keys[at] is None:
+            continue
+        same = (
+            order[before].column.is_(None) if cursor.keys[before] is None else order[before].column == binds[before]
+            for before in range(at)
+        )
+        steps.append(and_(*same, key.past(binds[at])))
+    return or_(*steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the order that an index can be read along: what has a date first, then what has none.
+
+    As one, an order with NULLS LAST would have to be sorted whole for every page. `only` says what is in the stretch.
+    """
+
+    order: tuple[Key, ...]
+    cursor: Cursor | None = None
+    only: ColumnElement[bool] | None = None
+
+    @property
+    def shape(self) -> Hashable:
+        """What the SQL of the stretch depends on besides its search."""
+        return len(self.order), self.order[0].nullable, self.cursor and tuple(key is None for key in self.cursor.keys)
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """What is in the stretch and comes after the cursor."""
+        if self.only is not None:
+            yield self.only
+        if self.cursor is not None:
+            yield after(self.order, self.cursor)
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of the conditions."""
+        return {f"key{at}": key for at, key in enumerate(self.cursor.keys)} if self.cursor else {}
+
+
+def stretches(order: tuple[Key, ...], cursor: Cursor | None) -> Iterator[Stretch]:
+    """What is still to come of an order, in parts to be read one after another."""
+    first, *others = order
+    if not first.nullable:
+        yield Stretch(order, cursor)
+        return
+    undated = cursor is not None and cursor.keys[0] is None
+    if not undated:
+        yield Stretch((replace(first, nullable=False), *others), cursor, first.column.is_not(None))
+    within = Cursor(cursor.keys[1:]) if cursor and undated else None
+    yield Stretch(tuple(others), within, first.column.is_(None))
+
+
+def write(query: Query, cursor: Cursor) -> str:
+    """The cursor as the text of a link."""
+    payload = orjson.dumps([cursor.total, cursor.keys])
+    return base64.urlsafe_b64encode(_check(query, payload) + payload).rstrip(b"=").decode()
+
+
+def read(query: Query) -> Cursor | None:
+    """The cursor of a request. Raises FhirError(invalid) for one that did not come from this search."""
+    if query.cursor is None:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(query.cursor.encode() + b"=" * (-len(query.cursor) % 4))
+        if _check(query, raw[CHECK:]) != raw[:CHECK]:
+            raise ValueError
+        return _cursor(orjson.loads(raw[CHECK:]), len(keys(query.sort)))
+    except (ValueError, TypeError, OverflowError):
+        raise FhirError(
+            Issue("invalid", "_cursor is not one of this search: follow the next link, or begin again")
+        ) from None
+
+
+def _cursor(spelt: Any, length: int) -> Cursor:
+    """Trusted no more than any input: the digest says where it came from only to those who wish us well."""
+    total, (*before, id) = spelt
+    if not (isinstance(id, str) and id.isprintable() and isinstance(total, int | None) and len(before) + 1 == length):
+        raise ValueError
+    for each in before:
+        if each not in (None, "infinity", "-infinity"):
+            datetime.fromisoformat(each)
+    return Cursor((*before, id), total)
+
+
+def _check(query: Query, payload: bytes) -> bytes:
+    """What ties a cursor to its search: everything asked but the page's length and place."""
+    asked = [query.type, *sorted(pair for pair in query.applied if pair[0] not in ("_cursor", "_count"))]
+    return sha256(orjson.dumps(asked) + payload).digest()[:CHECK]

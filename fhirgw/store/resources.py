@@ -1,0 +1,127 @@
+"""One resource: as it is now, as it was, and how it came to be.
+
+What the permit does not show is not there: FhirError(not-found), word for word the same as for an id nobody ever used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Integer, Select, Text, bindparam, false, literal, select, union_all
+
+from fhirgw.access.permit import Permit
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store import visibility
+from fhirgw.store.database import Connection, Statement, once
+from fhirgw.store.schema import history, resource
+from fhirgw.store.visibility import visible
+
+MOST_VERSIONS = 1000
+"""Versions a history answers with at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A version of a resource: `body` is its JSON as stored, `deleted` true for the tombstone that ends it."""
+
+    body: str
+    version: int
+    updated: datetime
+    deleted: bool = False
+
+
+def absent(resource_type: str) -> FhirError:
+    """The answer for what does not exist, and for what the caller may not see."""
+    return FhirError(Issue("not-found", f"There is no such {resource_type}"))
+
+
+def gone(resource_type: str) -> FhirError:
+    """The answer for what was deleted and could be seen."""
+    return FhirError(Issue("deleted", f"This {resource_type} has been deleted; its history is still there"))
+
+
+async def read(connection: Connection, permit: Permit, resource_type: str, id: str) -> Stored:
+    """The current version. Raises FhirError: forbidden, not-found, deleted."""
+    permit.require("r", resource_type)
+    made = _statement("read", permit, resource_type)
+    row = await connection.fetchrow(made.sql, *made.arguments(visibility.values(permit) | {"id": id}))
+    if row is None:
+        versions = await past(connection, permit, resource_type, id, count=1)
+        raise gone(resource_type) if versions and versions[0].deleted else absent(resource_type)
+    return Stored(*row)
+
+
+async def vread(connection: Connection, permit: Permit, resource_type: str, id: str, version: int) -> Stored:
+    """One version, current or not. Raises FhirError: forbidden, not-found, deleted."""
+    permit.require("r", resource_type)
+    made = _statement("vread", permit, resource_type)
+    asked = visibility.values(permit) | {"id": id, "version": version}
+    row = await connection.fetchrow(made.sql, *made.arguments(asked))
+    if row is None:
+        raise absent(resource_type)
+    if row["deleted"]:
+        raise gone(resource_type)
+    return Stored(*row)
+
+
+async def past(
+    connection: Connection,
+    permit: Permit,
+    resource_type: str,
+    id: str,
+    *,
+    count: int = MOST_VERSIONS,
+    before: int | None = None,
+) -> list[Stored]:
+    """At most `count` versions, the newest first, older than `before`; none for what is absent. Raises FhirError."""
+    permit.require("r", resource_type)
+    made = _statement("past", permit, resource_type)
+    asked: dict[str, Any] = {"id": id, "count": count, "before": before or 2**31 - 1}
+    rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | asked))
+    return [Stored(*row) for row in rows]
+
+
+def _statement(interaction: str, permit: Permit, resource_type: str) -> Statement:
+    """The interaction's SQL for permits of this shape, made once."""
+    build = {"read": _current, "vread": _one_version, "past": _versions}[interaction]
+    key = (interaction, resource_type, visibility.shape(permit))
+    return once(key, lambda: build(permit, resource_type))
+
+
+def _current(permit: Permit, resource_type: str) -> Select[Any]:
+    return select(resource.c.body, resource.c.version, resource.c.updated, false().label("deleted")).where(
+        *_named(permit, resource_type, resource)
+    )
+
+
+def _one_version(permit: Permit, resource_type: str) -> CompoundSelect[Any]:
+    version = bindparam("version", type_=Integer, required=False)
+    was = select(history.c.body, history.c.version, history.c.updated, history.c.deleted)
+    return union_all(
+        _current(permit, resource_type).where(resource.c.version == version),
+        was.where(*_named(permit, resource_type, history), history.c.version == version),
+    )
+
+
+def _versions(permit: Permit, resource_type: str) -> Select[Any]:
+    was = select(history.c.body, history.c.version, history.c.updated, history.c.deleted)
+    every = union_all(_current(permit, resource_type), was.where(*_named(permit, resource_type, history))).subquery(
+        "every"
+    )
+    return (
+        select(every)
+        .where(every.c.version < bindparam("before", type_=Integer, required=False))
+        .order_by(every.c.version.desc())
+        .limit(bindparam("count", type_=Integer, required=False))
+    )
+
+
+def _named(permit: Permit, resource_type: str, table: Any) -> tuple[Any, ...]:
+    """The type as a literal, because it chooses the partition when the statement is planned; the id as a parameter."""
+    return (
+        table.c.type == literal(resource_type, Text, literal_execute=True),
+        table.c.id == bindparam("id", type_=Text, required=False),
+        visible(permit, "r", resource_type, table),
+    )

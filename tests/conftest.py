@@ -1,0 +1,96 @@
+"""One PostgreSQL for the whole run, and a migrated database of their own for those who ask for one.
+
+`FHIRGW_TEST_DATABASE_URL` names another server to test against (an account that may create databases).
+"""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fhirgw.store.database import Readers, connect, readers
+from fhirgw.store.migrate import migrate
+from fhirgw.store.server import running
+
+TEMPLATE = f"fhirgw_template_{os.getpid()}"
+NUMBERS = count(1)
+
+NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A folder for a PostgreSQL. Not pytest's: each run of pytest closes those of all runs to other accounts."""
+    with tempfile.TemporaryDirectory(prefix="fhirgw-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A running PostgreSQL: nobody has made anything in its database yet."""
+    if given := os.environ.get("FHIRGW_TEST_DATABASE_URL"):
+        yield given
+        return
+    with temporary() as folder, running(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
+    """`async with new_database() as url`: an empty database with our tables, dropped afterwards."""
+    await _do(server_url, f"CREATE DATABASE {TEMPLATE}")
+    engine = connect(named(server_url, TEMPLATE))
+    await migrate(engine)
+    await engine.dispose()
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[str]:
+        name = f"fhirgw_test_{os.getpid()}_{next(NUMBERS)}"
+        await _do(server_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        yield named(server_url, name)
+        await _do(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+    yield made
+    await _do(server_url, f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(new_database: NewDatabase) -> AsyncIterator[str]:
+    """The url of an empty, migrated database for one test."""
+    async with new_database() as url:
+        yield url
+
+
+@pytest.fixture
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on the test's own database."""
+    engine = connect(database)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Readers]:
+    """What requests read through, on the test's own database."""
+    async with readers(database) as pool:
+        yield pool
+
+
+def named(url: str, database: str) -> str:
+    """The url of another database of the same server."""
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+async def _do(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,114 @@
+"""The tables: as the code sees them, made once however many make them at once, and given back."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from alembic import command
+from fhirgw.fhir.parameters import HELD
+from fhirgw.store import migrate
+from fhirgw.store.database import connect
+from fhirgw.store.schema import SCHEMA, metadata
+from tests.conftest import TEMPLATE, named
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
+async def test_the_tables_are_those_the_code_sees(database: str) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "version_table_schema": SCHEMA,
+                "compare_server_default": False,
+                "include_object": lambda made, name, kind, *_: kind != "table" or not name.startswith("resource_"),
+                "include_name": lambda name, kind, parents: kind != "schema" or name == SCHEMA,
+                "include_schemas": True,
+            },
+        )
+        return list(compare_metadata(context, metadata))
+
+    # With our schema on the search path it would be the default one, which alembic compares under no name.
+    elsewhere = {"server_settings": {"search_path": "public"}}
+    url = make_url(database).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, connect_args=elsewhere)
+    async with engine.connect() as connection:
+        found = await connection.run_sync(differences)
+    await engine.dispose()
+    assert found == []
+
+
+async def test_every_type_held_has_a_partition_of_its_own(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        names = await connection.execute(text("SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'"))
+    assert {f"resource_{each.lower()}" for each in HELD} | {"resource_other"} <= {name for (name,) in names}
+
+
+async def test_it_says_the_version_and_changes_nothing_the_second_time(engine: AsyncEngine) -> None:
+    assert await migrate.version(engine) == migrate.newest()
+    assert await migrate.migrate(engine) == migrate.newest()
+
+
+async def test_many_at_once_make_them_once(server_url: str) -> None:
+    name = f"{TEMPLATE}_many"
+    admin = await asyncpg.connect(server_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    engine = connect(named(server_url, name))
+    try:
+        assert await migrate.version(engine) is None
+        assert set(await asyncio.gather(*(migrate.migrate(engine) for _ in range(4)))) == {migrate.newest()}
+        assert await migrate.version(engine) == migrate.newest()
+    finally:
+        await engine.dispose()
+        await admin.execute(f"DROP DATABASE {name}")
+        await admin.close()
+
+
+async def test_they_go_as_they_came(engine: AsyncEngine) -> None:
+    def down(connection: Connection) -> None:
+        config = migrate.configuration()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    async with engine.begin() as connection:
+        await connection.run_sync(down)
+        left = await connection.execute(
+            text("SELECT relname FROM pg_class WHERE relnamespace = 'fhirgw'::regnamespace")
+        )
+        assert {name for (name,) in left if not name.startswith("alembic_version")} == set()
+    assert await migrate.migrate(engine) == migrate.newest()
+
+
+async def test_a_body_with_a_control_character_is_refused(database: str) -> None:
+    insert = (
+        "INSERT INTO fhirgw.resource (type, id, version, updated, origin, tokens, body)"
+        " VALUES ('Patient', $1, 1, now(), 'test', '{}', $2)"
+    )
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(insert, "plain", '{"a":"\u00e9 \\n \u2028"}')
+        for code in range(1, 32):
+            with pytest.raises(asyncpg.CheckViolationError, match="resource_body_plain"):
+                await connection.execute(insert, f"c{code}", f'{{"a":"{chr(code)}"}}')
+    finally:
+        await connection.close()
+
+
+async def test_a_migration_does_not_wait_long_for_a_lock(database: str) -> None:
+    """`SET LOCAL` in env.py: without it, one long report would stop the gateway behind a waiting migration."""
+    connection = await asyncpg.connect(database)
+    engine = connect(database)
+    try:
+        async with engine.begin() as migrating:
+            await migrating.run_sync(migrate._upgrade)
+            waits = (await migrating.execute(text("SHOW lock_timeout"))).scalar_one()
+            lasts = (await migrating.execute(text("SHOW statement_timeout"))).scalar_one()
+        assert (waits, lasts) == ("5s", "10min")
+    finally:
+        await engine.dispose()
+        await connection.close()

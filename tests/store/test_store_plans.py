@@ -1,0 +1,138 @@
+"""Plans: each shape of search goes through its index, in a store large enough for PostgreSQL to mind, with half of
+the records at one provider. Judged by what the statements sent are planned as, never by time."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.scope import Scope
+from fhirgw.fhir import tokens
+from fhirgw.fhir.query import Query
+from fhirgw.store import resources
+from fhirgw.store.database import Connection, readers
+from fhirgw.store.search import search
+from tests.conftest import NewDatabase
+
+EVERYTHING = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
+
+TOKEN = "('x' || left(encode(sha256(convert_to({}, 'UTF8')), 'hex'), 16))::bit(64)::bigint"
+
+
+def filled(kind: str, one: str, few: str, many: str) -> str:
+    """`one` is a token of one each, `few` of some, `many` of half of them; texts as in fhirgw.fhir.tokens."""
+    texts = (f"'{one}' || n", f"'{few}' || n / 6", f"'{many}' || CASE WHEN n % 2 = 0 THEN 0 ELSE n % 300 END")
+    array = ", ".join(TOKEN.format(each) for each in texts)
+    return f"""
+    INSERT INTO fhirgw.resource (type, id, version, updated, patient, origin, tokens, date1_low, date1_high, body)
+    SELECT '{kind}', md5('{kind}' || n), 1, '2026-01-01'::timestamptz + n * interval '1 minute', NULL, 'test',
+        ARRAY[{array}], '2020-01-01'::timestamptz + n * interval '1 hour',
+        '2020-01-01'::timestamptz + (n + 1) * interval '1 hour', repeat('x', 300)
+    FROM generate_series(1, 20000) n"""
+
+
+class Explained:
+    """A connection that notes the plan of whatever is asked of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.plans: list[str] = []
+
+    async def fetch(self, sql: str, *arguments: Any) -> Any:
+        await self._note(sql, arguments)
+        return await self.connection.fetch(sql, *arguments)
+
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        await self._note(sql, arguments)
+        return await self.connection.fetchval(sql, *arguments)
+
+    async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+        await self._note(sql, arguments)
+        return await self.connection.fetchrow(sql, *arguments)
+
+    async def _note(self, sql: str, arguments: Any) -> None:
+        rows = await self.connection.fetch(f"EXPLAIN {sql}", *arguments)
+        self.plans.append("\n".join(row[0] for row in rows))
+
+
+@pytest.fixture(scope="module")
+async def large(new_database: NewDatabase) -> AsyncIterator[Connection]:
+    async with new_database() as url, readers(url) as pool, pool.acquire() as connection:
+        await connection.execute(filled("Patient", "identifier|s|", "general-practitioner|Organization/", "gender||"))
+        await connection.execute(filled("Observation", "identifier|s|", "subject|Patient/", "performer|Organization/"))
+        await connection.execute(
+            "INSERT INTO fhirgw.search_string SELECT 'Patient', md5('Patient' || n), 'family', 'smith' || n"
+            " FROM generate_series(1, 20000) n"
+        )
+        await connection.execute("VACUUM ANALYZE")
+        yield connection
+
+
+def test_the_filling_spells_tokens_as_the_index_does() -> None:
+    assert tokens.identifier("identifier", "s", "7")[0] == tokens.token("identifier|s|7")
+    assert tokens.plain_reference("subject", "Patient/7") == tokens.token("subject|Patient/7")
+
+
+TOKENS, DATES = "resource_observation_tokens_idx", "resource_observation_date1_low_idx"
+UPDATED = "resource_observation_updated_idx"
+SHAPES = [
+    ("Patient", [("identifier", "s|77")], "resource_patient_tokens_idx", 1),
+    ("Patient", [("family", "smith77")], "search_string_by_value", 111),
+    ("Patient", [("_id", "c4ca4238a0b923820dcc509a6f75849b")], "resource_patient_pkey", 0),
+    ("Observation", [("subject", "Patient/77")], TOKENS, 6),
+    (
+        "Observation",
+        [("subject", "Patient/77"), ("date", "ge2020"), ("_sort", "-date")],
+        TOKENS,
+        6,
+    ),
+    (
+        "Observation",
+        [("performer", "Organization/3"), ("_sort", "-_lastUpdated")],
+        TOKENS,
+        67,
+    ),
+    (
+        "Observation",
+        [("performer", "Organization/0"), ("_sort", "-_lastUpdated")],
+        "resource_observation_updated_idx",
+        10000,
+    ),
+    ("Observation", [("performer", "Organization/0"), ("_sort", "-date")], DATES, 10000),
+    ("Observation", [("date", "2020-03-01"), ("_sort", "date")], DATES, 24),
+    ("Observation", [("_sort", "-date")], DATES, 20000),
+    ("Observation", [], "resource_observation_pkey", 20000),
+]
+
+
+@pytest.mark.parametrize(("kind", "pairs", "index", "total"), SHAPES, ids=lambda value: str(value)[:60])
+async def test_each_shape_goes_through_its_index(
+    large: Connection, kind: str, pairs: list[tuple[str, str]], index: str, total: int
+) -> None:
+    explained = Explained(large)
+    found = await search(explained, EVERYTHING, Query.parse(kind, [*pairs, ("_count", "20")]))
+    assert found.total == total
+    assert index in explained.plans[0]
+    assert "Seq Scan" not in explained.plans[0]
+    if found.next:
+        explained.plans.clear()
+        await search(explained, EVERYTHING, Query.parse(kind, [*pairs, ("_count", "20"), ("_cursor", found.next)]))
+        assert index in explained.plans[0]
+        assert "Seq Scan" not in explained.plans[0]
+
+
+async def test_a_chain_is_looked_up_before_it_is_searched_for(large: Connection) -> None:
+    explained = Explained(large)
+    asked = Query.parse("Observation", [("subject:Patient.identifier", "s|77")])
+    await search(explained, EVERYTHING, asked)
+    assert "resource_patient_tokens_idx" in explained.plans[0]
+    assert TOKENS in explained.plans[1]
+
+
+async def test_a_read_touches_one_partition(large: Connection) -> None:
+    explained = Explained(large)
+    id = await large.fetchval("SELECT md5('Patient1')")
+    await resources.read(explained, EVERYTHING, "Patient", id)
+    assert "Index Scan using resource_patient_pkey" in explained.plans[0]
+    assert "Append" not in explained.plans[0]

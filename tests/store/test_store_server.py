@@ -1,0 +1,118 @@
+"""The embedded PostgreSQL: shared by those who use it, stopped by the last, started again after a kill."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from fhirgw.store.server import ServerError, database, running, server
+from tests.conftest import temporary
+
+HOLD = """
+import sys, time
+from collections.abc import Iterator
+from pathlib import Path
+from tests.conftest import temporary
+
+from fhirgw.store.server import running
+with running(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    time.sleep(60)
+"""
+
+
+async def answer(url: str, question: str = "SELECT 1") -> object:
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()
+
+
+def postmaster(folder: Path) -> int:
+    return int((folder / "cluster" / "postmaster.pid").read_text().split()[0])
+
+
+def killed_holder(folder: Path) -> None:
+    """Another process starts the server and is killed without a chance to stop it."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline().startswith("postgresql://")
+        holder.kill()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """One cluster for all of these: making one takes longer than all they do with it."""
+    with temporary() as folder:
+        yield folder
+
+
+async def test_it_keeps_what_was_written_and_stops_with_the_last_to_leave(folder: Path) -> None:
+    async with server(folder) as url:
+        await answer(url, "CREATE TABLE kept AS SELECT 7 AS n")
+        async with server(folder) as again:
+            assert again == url
+        assert await answer(url, "SELECT n FROM kept") == 7  # the inner one was not the last
+    assert not (folder / "cluster" / "postmaster.pid").exists()
+    async with server(folder) as url:
+        assert await answer(url, "SELECT n FROM kept") == 7
+        assert await answer(url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
+        assert await answer(url, "SHOW listen_addresses") == ""
+
+
+async def test_a_killed_run_leaves_its_server_to_the_next(folder: Path) -> None:
+    await asyncio.to_thread(killed_holder, folder)
+    orphan = postmaster(folder)
+    async with server(folder) as url:
+        assert postmaster(folder) == orphan
+        assert await answer(url) == 1
+    assert not (folder / "cluster" / "postmaster.pid").exists()
+
+
+async def test_a_killed_server_is_started_again(folder: Path) -> None:
+    await asyncio.to_thread(killed_holder, folder)
+    os.kill(postmaster(folder), signal.SIGKILL)
+    async with server(folder) as url:
+        assert await answer(url) == 1
+
+
+async def test_a_note_that_names_another_program_is_not_believed(folder: Path) -> None:
+    async with server(folder):
+        note = (folder / "cluster" / "postmaster.pid").read_text().splitlines()
+    note[0] = str(os.getpid())
+    (folder / "cluster" / "postmaster.pid").write_text("\n".join(note))
+    async with server(folder) as url:
+        assert await answer(url) == 1
+
+
+async def test_the_settings_url_wins(folder: Path, tmp_path: Path) -> None:
+    async with database("postgresql://elsewhere/fhirgw", tmp_path / "unused") as url:
+        assert url == "postgresql://elsewhere/fhirgw"
+    assert not (tmp_path / "unused").exists()
+    async with database(None, folder) as url:
+        assert await answer(url) == 1
+
+
+async def test_it_runs_behind_a_private_folder_and_a_long_and_odd_path() -> None:
+    with temporary() as outer:
+        (outer / "private").mkdir(mode=0o700)
+        odd = outer / "private" / ("long" * 25) / "it's, with a comma"
+        async with server(odd) as url:
+            assert str(outer) not in url  # the socket is elsewhere
+            assert await answer(url) == 1
+
+
+def test_a_server_that_cannot_start_says_where_to_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhirgw.store.server.AFTERLIFE", 0)
+    with running(folder):
+        pass
+    (folder / "cluster" / "postgresql.conf").write_text("no_such_setting = 1")
+    with pytest.raises(ServerError, match=r"see the end of .*log"), running(folder):
+        pass
