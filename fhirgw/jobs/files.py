@@ -1,0 +1,140 @@
+"""Files that appear all together or not at all: written under a hidden name, made durable, then renamed.
+
+`manifest.json` comes last and says what there is: a folder without one holds nothing finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from fhirgw.fhir.issue import FhirError, Issue
+
+MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished"
+
+
+class Unwritable(FhirError):
+    """The file system refused; the message names the place and the remedy."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        remedy = "Make room or choose another folder, then run the same again: nothing half-written was kept"
+        super().__init__(Issue("exception", f"{path}: it cannot be written ({error.strerror}). {remedy}."), status=507)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished file: lines, bytes and the SHA-256 of what is in it."""
+
+    name: str
+    lines: int
+    bytes: int
+    sha256: str
+
+
+class Draft:
+    """A file being written: counted and hashed as it goes, because reading it again would cost as much as writing it.
+
+    Both are done in line: on two cores, where the server has one, a thread for them costs more than it saves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines, self.bytes = path, 0, 0
+        self._hash = hashlib.sha256()
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise Unwritable(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Appends. Raises Unwritable."""
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise Unwritable(self.path, error) from error
+        self._hash.update(data)
+        self.lines += data.count(b"\n")
+        self.bytes += len(data)
+
+    def finish(self) -> Written:
+        """Makes the bytes durable; blocks until the disk has them. Raises Unwritable."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise Unwritable(self.path, error) from error
+        self._file.close()
+        return Written(self.path.name, self.lines, self.bytes, self._hash.hexdigest())
+
+
+class Publication:
+    """What is going to be in a folder; `drafts` is where to write it meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.drafts = folder, folder / UNFINISHED
+
+    def publish(self, names: list[str], manifest: dict[str, Any]) -> None:
+        """Puts the drafts of those names in place of what an earlier manifest listed, and the manifest last."""
+        old = self.folder / MANIFEST
+        outdated = {each["url"] for each in orjson.loads(old.read_bytes())["output"]} if old.exists() else set()
+        old.unlink(missing_ok=True)
+        for name in names:
+            (self.drafts / name).replace(self.folder / name)
+        for name in outdated - set(names):
+            (self.folder / name).unlink(missing_ok=True)
+        with Draft(self.drafts / MANIFEST) as draft:
+            draft.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            draft.finish()
+        (self.drafts / MANIFEST).replace(old)
+        _durable(self.folder)
+
+
+@contextmanager
+def publication(folder: Path) -> Iterator[Publication]:
+    """The folder, held against a second writer; what is not published by the end is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FhirError(
+                    Issue("conflict", f"{folder}: another export is being written here. Wait, or choose another.")
+                ) from None
+            made = Publication(folder)
+            shutil.rmtree(made.drafts, ignore_errors=True)  # of a process that was killed
+            made.drafts.mkdir()
+            try:
+                yield made
+            finally:
+                shutil.rmtree(made.drafts, ignore_errors=True)
+    except OSError as error:
+        raise Unwritable(folder, error) from error
+
+
+def _durable(folder: Path) -> None:
+    """A rename is durable when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

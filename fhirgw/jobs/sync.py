@@ -1,0 +1,327 @@
+"""Bulk sync: an extract of a system of record into the store, table by table. (Walk 1 of the architecture.)
+
+A table is one transaction: its resources, their history, index and changes, and the watermark that says how large it
+was. Where a run breaks off, the tables before it are done, this one is untouched, and the next run goes on: rows
+already taken are known by their digests. Reference data comes first, then people, then what is about them, so that a
+row about a person nobody holds can be told (and held back) at once.
+
+While the database merges a batch, the next one is mapped in a thread: two cores, two halves of the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import orjson
+
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.jobs.summary import Counts, SyncSummary
+from fhirgw.jobs.table import Candidate, Outcome, Table, incoming, onto
+from fhirgw.mapping.identity import PERSON
+from fhirgw.mapping.load import SystemDefinition
+from fhirgw.mapping.mapping import Mapping, Row
+from fhirgw.mapping.refusal import Fault
+from fhirgw.store import identity, lineage, load, runs
+from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.load import Incoming, Kept
+from fhirgw.systems.system import Child, ExtractError, System
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a table, the rows of it done so far, and how many there are (None: nobody knows)."""
+
+BATCH = 2000
+SHRUNK = 0.5
+"""An extract smaller than this share of the last one is taken for a broken one, unless told otherwise."""
+
+
+class ShrunkenExtract(ExtractError):
+    """The extract lost much of what the last one had: taking it would delete that."""
+
+
+async def sync(
+    engine: Engine,
+    definition: SystemDefinition,
+    system: System,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    errors: Path | None = None,
+) -> SyncSummary:
+    """Takes in all tables of the system that have mappings. Refused rows go to `errors`, one JSON object a line.
+
+    Raises ExtractError for an extract that cannot be used (before anything of it is written, or with nothing of the
+    table it broke off in), ShrunkenExtract unless `force`.
+    """
+    begun = time.monotonic()
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(direct(engine))
+        await stack.enter_async_context(runs.alone(reader, definition.name))
+        await _preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
+        run = await runs.start(reader, definition.name)
+        summary = SyncSummary(definition.name, run)
+        stack.enter_context(_no_collecting())
+        try:
+            writing = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
+            walk = await _walk(engine, reader, definition, system, summary, writing, progress)
+            for name, mappings in _in_turn(definition):
+                summary.tables[name] = await walk.table(name, mappings)
+                gc.collect()
+            summary.warnings += await _conflicts(reader)
+            summary.resources = await lineage.resources(reader, definition.name)
+            await _settle(engine, summary)
+        except BaseException as failure:
+            await asyncio.shield(runs.fail(engine, run, type(failure).__name__))
+            raise
+        summary.seconds = time.monotonic() - begun
+        await runs.finish(reader, run, summary.as_json())
+        return summary
+
+
+def _in_turn(definition: SystemDefinition) -> Iterable[tuple[str, list[Mapping]]]:
+    """The tables in the order their first mapping is loaded; in each, people before what is about them."""
+    return definition.tables().items()
+
+
+async def _preflight(definition: SystemDefinition, system: System, sizes: dict[str, int], force: bool) -> None:
+    """Everything that can be known to be wrong before a row is read."""
+    there = await system.tables()
+    for name, mappings in _in_turn(definition):
+        _columns_there(system, there, name, Table(name, mappings[0].key, mappings, set()).columns)
+        for children in (each for mapping in mappings for each in mapping.children):
+            named = (children.parent, children.key, *(field.column for field in children.fields))
+            _columns_there(system, there, children.table, named)
+        count = await system.count(name)
+        if not force and count is not None and count < SHRUNK * sizes.get(name, 0):
+            raise ShrunkenExtract(
+                f"{system.name}, table {name}",
+                f"the extract has {count:,} rows where the last one had {sizes[name]:,}",
+                "Check that it is whole; --force takes it and deletes what is not in it",
+                code="conflict",
+            )
+
+
+def _columns_there(system: System, there: dict[str, tuple[str, ...]], table: str, columns: Sequence[str]) -> None:
+    place = f"{system.name}, table {table}"
+    if table not in there:
+        raise ExtractError(place, "the extract has no such table", "Add it to the extract", code="not-found")
+    missing = sorted(set(columns) - set(there[table]))
+    if missing:
+        rule = f"the extract has no column {', '.join(missing)}"
+        raise ExtractError(place, rule, "Add it to the extract, or change the mapping")
+
+
+async def _walk(
+    engine: Engine,
+    reader: Connection,
+    definition: SystemDefinition,
+    system: System,
+    summary: SyncSummary,
+    errors: TextIO | None,
+    progress: Progress | None,
+) -> _Walk:
+    definition.ids.aliases.clear()
+    definition.ids.aliases.update(await identity.aliases(reader, definition.name, PERSON))
+    persons = await lineage.keys(reader, definition.name, PERSON)
+    alone = await identity.only_system(reader, definition.name)
+    return _Walk(engine, reader, definition, system, summary, errors, progress, persons, alone)
+
+
+@dataclass
+class _Walk:
+    """What all tables of one run share. `alone`: no other system has brought people, so nobody is to be met again."""
+
+    engine: Engine
+    reader: Connection
+    definition: SystemDefinition
+    system: System
+    summary: SyncSummary
+    errors: TextIO | None
+    progress: Progress | None
+    persons: set[str]
+    alone: bool
+
+    async def table(self, name: str, mappings: list[Mapping]) -> Counts:
+        """Takes in one table, in one transaction."""
+        persons = set(self.persons)  # a table that fails must not leave people behind who were rolled back
+        table = Table(name, mappings[0].key, mappings, persons)
+        counts = Counts()
+        total = await self.system.count(name)
+        known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
+        async with direct(self.engine) as writer, writer.transaction():
+            await load.stage(writer)
+            merging: asyncio.Task[None] | None = None
+            try:
+                async for rows in self.system.extract(name, table.key, table.columns, _child_tables(mappings), BATCH):
+                    prepared = await self._prepare(table, rows, known, counts)
+                    if merging is not None:
+                        await merging
+                    merging = asyncio.create_task(self._merge(writer, prepared))
+                    counts.read += len(rows)
+                    if self.progress:
+                        self.progress(name, counts.read, total)
+                if merging is not None:
+                    await merging
+            except BaseException:
+                if merging is not None:
+                    merging.cancel()
+                    await asyncio.gather(merging, return_exceptions=True)
+                raise
+            await self._vanish(writer, table, counts)
+            await lineage.mark(writer, self.definition.name, name, counts.read, self.summary.run)
+        self.persons |= persons
+        return counts
+
+    async def _prepare(
+        self, table: Table, rows: list[Row], known: dict[str, bool], counts: Counts
+    ) -> list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]:
+        """A batch up to what is to be written, by mapping."""
+        keys = [row[table.key] for row in rows if row[table.key] is not None]
+        traced = {
+            each.name: await lineage.traced(self.reader, self.definition.name, each.name, keys)
+            if known[each.name]
+            else {}
+            for each in table.mappings
+        }
+        outcome = await asyncio.to_thread(table.sort_out, rows, traced)
+        self._report(outcome, counts)
+        prepared = []
+        for mapping in table.mappings:
+            mine = [each for each in outcome.candidates if each.mapping is mapping]
+            if mine:
+                written, retraced = await self._versions(mapping, mine, counts)
+                prepared.append((mapping, written, retraced))
+        return prepared
+
+    async def _versions(
+        self, mapping: Mapping, candidates: list[Candidate], counts: Counts
+    ) -> tuple[list[Incoming], list[tuple[str, bytes]]]:
+        """The versions to write, and the rows whose change made no difference."""
+        if mapping.name == PERSON and not self.alone:
+            candidates = await self._met(candidates)
+        ids = [each.held.id for each in candidates if each.held is not None]
+        kept = await load.current(self.reader, mapping.type, ids) if ids else {}
+        last = (
+            await load.last_versions(self.reader, mapping.type, [each for each in ids if each not in kept])
+            if ids
+            else {}
+        )
+        written, retraced = await asyncio.to_thread(self._write, candidates, kept, last)
+        made = sum(each.kind == "create" for each in written)
+        counts.created += made
+        counts.updated += len(written) - made
+        counts.unchanged += len(retraced)
+        return written, retraced
+
+    def _write(
+        self, candidates: list[Candidate], kept: dict[str, Kept], last: dict[str, int]
+    ) -> tuple[list[Incoming], list[tuple[str, bytes]]]:
+        moment = _now()
+        written: list[Incoming] = []
+        retraced: list[tuple[str, bytes]] = []
+        name, controller = self.definition.name, self.definition.declared.controller
+        for each in candidates:
+            held = kept.get(each.held.id) if each.held else None
+            if held is None:
+                assert each.resource is not None
+                version = last.get(each.held.id, 0) + 1 if each.held else 1
+                written.append(incoming(each, each.resource, "create", version, moment, name, controller))
+            elif (made := onto(each, held, name)) is None:
+                retraced.append((each.key, each.digest))
+            else:
+                written.append(incoming(each, made, "update", held.version + 1, moment, held.origin, controller))
+        return written, retraced
+
+    async def _met(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The same, with new people who are Patients of another system already led to those."""
+        numbers = {number: each for each in candidates if each.held is None and (number := _nhs_number(each))}
+        holders = await identity.holders(self.reader, list(numbers)) if numbers else {}
+        single = {number: held[0] for number, held in holders.items() if len(held) == 1}
+        births = await identity.births(self.reader, list(single.values())) if single else {}
+        met: dict[str, str] = {}
+        for number, patient in single.items():
+            resource = numbers[number].resource
+            if resource is not None and resource.get("birthDate") and births.get(patient) == resource["birthDate"]:
+                met[numbers[number].key] = patient
+        self.definition.ids.aliases.update(met)
+        return [
+            each._replace(held=lineage.Traced(met[each.key], lineage.GONE)) if each.key in met else each
+            for each in candidates
+        ]
+
+    async def _merge(
+        self, writer: Connection, prepared: list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]
+    ) -> None:
+        for mapping, written, retraced in prepared:
+            await load.merge(writer, self.definition.name, mapping.name, written)
+            await lineage.retrace(writer, self.definition.name, mapping.name, retraced)
+
+    async def _vanish(self, writer: Connection, table: Table, counts: Counts) -> None:
+        for mapping in table.mappings:
+            living = await lineage.living(writer, self.definition.name, mapping.name)
+            if living > table.kept[mapping.name]:
+                applied = table.applied[mapping.name]
+                counts.deleted += await load.vanish(
+                    writer, self.definition.name, mapping.name, mapping.type, applied, _now()
+                )
+
+    def _report(self, outcome: Outcome, counts: Counts) -> None:
+        counts.refused += outcome.refused
+        counts.unchanged += outcome.unchanged
+        if self.errors:
+            for mapping, fault in outcome.faults:
+                self.errors.write(_line(self.definition.name, mapping.name, fault))
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Spares the collector the batches: their objects hold no cycles, and looking for some takes half the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _child_tables(mappings: list[Mapping]) -> list[Child]:
+    found = {each.table: each for mapping in mappings for each in mapping.children}
+    return [Child(each.table, each.parent, each.order) for each in found.values()]
+
+
+def _nhs_number(candidate: Candidate) -> str | None:
+    for each in (candidate.resource or {}).get("identifier", ()):
+        if each.get("system") == NHS_NUMBER:
+            number: str | None = each.get("value")
+            return number
+    return None
+
+
+def _now() -> datetime:
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _line(system: str, mapping: str, fault: Fault) -> str:
+    return orjson.dumps({"system": system, "mapping": mapping, **fault.as_json()}).decode() + "\n"
+
+
+async def _conflicts(reader: Connection) -> list[str]:
+    """The NHS numbers several Patients claim, told by the Patients' ids."""
+    return [
+        f"{len(claim.patients)} Patients hold one NHS number and are kept apart: {', '.join(claim.patients)}"
+        for claim in await identity.claims(reader)
+    ]
+
+
+async def _settle(engine: Engine, summary: SyncSummary) -> None:
+    """After much was written: statistics for the planner, and index entries where searches find them at once."""
+    if summary.written >= BATCH:
+        async with direct(engine) as connection:
+            await load.settle(connection)

@@ -1,0 +1,211 @@
+"""One table of an extract on its way into the store: what each row is, and what is written of it.
+
+Everything here is computation on rows already read and facts already looked up, so it can run in a thread while the
+database merges the batch before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.index import index
+from fhirgw.fhir.issue import Resource
+from fhirgw.mapping.identity import PERSON
+from fhirgw.mapping.leaf import Referring
+from fhirgw.mapping.mapping import Mapping, Row
+from fhirgw.mapping.refusal import Fault, RefusedRow, value_class
+from fhirgw.store.lineage import GONE, Traced
+from fhirgw.store.load import Incoming, Kept
+
+
+class Candidate(NamedTuple):
+    """A row that must be written, or written again: its mapping, its digest, and the resource it becomes when new."""
+
+    mapping: Mapping
+    row: Row
+    key: str
+    digest: bytes
+    held: Traced | None
+    resource: Resource | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch of rows."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    faults: list[tuple[Mapping, Fault]] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+
+
+@dataclass
+class Table:
+    """A table's mappings, and what is known about its rows so far.
+
+    `persons`: the keys of people the gateway holds; rows about others are held back until they appear.
+    """
+
+    name: str
+    key: str
+    mappings: Sequence[Mapping]
+    persons: set[str]
+    seen: set[str] = field(default_factory=set)
+    applied: dict[str, list[str]] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.applied = {mapping.name: [] for mapping in self.mappings}
+        self._named = {mapping.name: people_named(mapping) for mapping in self.mappings}
+        self._columns = itemgetter(*_at_least_two(self.columns))
+        self._children = [each.table for mapping in self.mappings for each in mapping.children]
+        self._salt = "\x1f".join(mapping.fingerprint for mapping in self.mappings)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns any of the mappings reads."""
+        return tuple(dict.fromkeys(column for mapping in self.mappings for column in mapping.columns))
+
+    def digest(self, row: Row) -> bytes:
+        """What the row says to these mappings, in 12 bytes."""
+        text = "\x1f".join([cell or "" for cell in self._columns(row)])
+        for table in self._children:
+            for child in row[table]:
+                text += "\x1e" + "\x1f".join([cell or "" for cell in child.values()])
+        return blake2b((self._salt + text).encode(), digest_size=12).digest()
+
+    def sort_out(self, rows: Sequence[Row], traced: dict[str, dict[str, Traced]]) -> Outcome:
+        """Which rows are new, changed, unchanged or refused. `traced`: by mapping and key, what rows became before."""
+        outcome = Outcome()
+        for row in rows:
+            key = row[self.key]
+            if key is None or key in self.seen:
+                self._refuse(outcome, self.mappings[0], [self._keyless(key)])
+                continue
+            self.seen.add(key)
+            self._row(row, key, traced, outcome)
+        return outcome
+
+    def _row(self, row: Row, key: str, traced: dict[str, dict[str, Traced]], outcome: Outcome) -> None:
+        digest = self.digest(row)
+        faults: list[Fault] = []
+        for mapping in self.mappings:
+            if mapping.when and not mapping.applies(row):
+                continue
+            self.applied[mapping.name].append(key)
+            held = traced[mapping.name].get(key)
+            living = held is not None and held.digest != GONE
+            self.kept[mapping.name] += living
+            if held is not None and held.digest == digest:
+                outcome.unchanged += 1
+                continue
+            found = self._candidate(mapping, row, key, digest, held)
+            if isinstance(found, Candidate):
+                self.kept[mapping.name] += not living
+                outcome.candidates.append(found)
+            else:
+                faults += found
+                outcome.faults += [(mapping, fault) for fault in found]
+        if faults:
+            outcome.refused[faults[0].reason] += 1
+
+    def _candidate(
+        self, mapping: Mapping, row: Row, key: str, digest: bytes, held: Traced | None
+    ) -> Candidate | list[Fault]:
+        for column in self._named[mapping.name]:
+            if row[column] is not None and row[column] not in self.persons:
+                return [self._unknown(row, key, column)]
+        try:
+            # A row that was written before is mapped onto what is there now, once that has been looked up.
+            resource = mapping.to_fhir(row)
+        except RefusedRow as refused:
+            return refused.faults
+        if mapping.name == PERSON:
+            self.persons.add(key)
+        return Candidate(mapping, row, key, digest, held, resource)
+
+    def _refuse(self, outcome: Outcome, mapping: Mapping, faults: list[Fault]) -> None:
+        outcome.faults += [(mapping, fault) for fault in faults]
+        outcome.refused[faults[0].reason] += 1
+
+    def _keyless(self, key: str | None) -> Fault:
+        rule = "each row needs a key of its own"
+        if key is None:
+            return Fault(self.name, "", self.key, "required", "blank", rule, "Fill it at its source")
+        return Fault(self.name, key, self.key, "duplicate-key", value_class(key), rule, "Remove one of the rows")
+
+    def _unknown(self, row: Row, key: str, column: str) -> Fault:
+        rule = "the row names a person the gateway does not hold"
+        remedy = "It is taken when the person's own row is: see whether that was refused"
+        return Fault(self.name, key, column, "unknown-person", value_class(row[column]), rule, remedy)
+
+
+def people_named(mapping: Mapping) -> tuple[str, ...]:
+    """The columns of a mapping that hold the key of a person other than the row's own."""
+    if mapping.name == PERSON:
+        return ()
+    named = [each.column for each in mapping.fields if isinstance(each.leaf, Referring) and each.leaf.mapping == PERSON]
+    return tuple(dict.fromkeys([*([mapping.person] if mapping.person else []), *named]))
+
+
+def incoming(
+    candidate: Candidate, resource: Resource, kind: str, version: int, moment: datetime, origin: str, controller: str
+) -> Incoming:
+    """The version to be written: the body as it will be served, and all it will be found by."""
+    meta = resource.setdefault("meta", {})
+    meta["versionId"] = str(version)
+    meta["lastUpdated"] = instant(moment)
+    found = index(resource)
+    held = list(_identifiers(resource)) if resource["resourceType"] == "Patient" else []
+    return Incoming(
+        *(kind, candidate.key, candidate.digest, resource["resourceType"], resource["id"], version, moment),
+        *(found.patient, origin, controller, found.tokens),
+        dates=tuple([end for span in found.dates for end in (span or _NO_SPAN)]),
+        body=encode(resource).decode(),
+        params=[param for param, _ in found.strings],
+        strings=[value for _, value in found.strings],
+        systems=[system for system, _ in held],
+        identifiers=[value for _, value in held],
+    )
+
+
+_NO_SPAN = (None, None)
+
+
+@lru_cache(maxsize=8)
+def instant(moment: datetime) -> str:
+    """A FHIR instant to the millisecond. Cached: a batch is of one moment."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def onto(candidate: Candidate, kept: Kept, origin: str) -> Resource | None:
+    """The resource a changed row makes of what is held; None where it makes no difference.
+
+    To a Patient whom another system brought, a system only adds its identifiers: who brings a person describes them.
+    """
+    held = decode(kept.body)
+    if kept.origin != origin and candidate.resource is not None:
+        mine = [each for each in candidate.resource.get("identifier", ()) if each not in held.get("identifier", ())]
+        return {**held, "identifier": [*held.get("identifier", ()), *mine]} if mine else None
+    made = candidate.mapping.to_fhir(candidate.row, onto=held)
+    return None if made == held else made
+
+
+def _identifiers(resource: Resource) -> Iterator[tuple[str, str]]:
+    for each in resource.get("identifier", ()):
+        if each.get("system") and each.get("value"):
+            yield each["system"], each["value"]
+
+
+def _at_least_two(names: Collection[str]) -> tuple[Any, ...]:
+    """itemgetter answers with a tuple only for two names or more."""
+    listed = tuple(names)
+    return listed if len(listed) > 1 else (*listed, *listed)
