@@ -1,0 +1,5 @@
+"""`python -m fhirgw` is `fhirgw`."""
+
+from fhirgw.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""How a command runs: its settings, its event loop, its database, and what it says when it cannot go on.
+
+Exit codes are the same for every command: see CODES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import ValidationError
+
+from fhirgw.fhir.issue import FhirError
+from fhirgw.jobs.files import Unwritable
+from fhirgw.jobs.sync import ShrunkenExtract
+from fhirgw.mapping.load import MappingFaults
+from fhirgw.settings import Settings
+from fhirgw.store.database import Engine, connect
+from fhirgw.store.migrate import newest, version
+from fhirgw.store.server import ServerError, database
+from fhirgw.store.trouble import trouble
+
+CODES = """Exit codes:
+  0    done (rows that were refused are told, and are no failure)
+  1    the gateway failed: a fault of ours
+  2    the command or a setting was not understood
+  3    the input cannot be used: an extract, a mapping, a file
+  4    the database is away, refuses, or has not been migrated
+  5    it would delete much: look, then say --force
+  6    a file cannot be written, or a port is taken
+  7    another process is doing the same: wait for it
+  130  stopped by Ctrl-C; 143 by SIGTERM"""
+
+BY_ISSUE = {"transient": 4, "conflict": 7}
+"""Exit codes by FHIR's issue type; what is not here is about the input."""
+
+T = TypeVar("T")
+
+
+class CommandError(Exception):
+    """What a command says before it ends with `code`: the place, the rule, the remedy."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command to its end. Ctrl-C and SIGTERM cancel it, so that whatever it opened is closed."""
+    received: list[int] = []
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        listen(stop)
+        return await work
+
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(main())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise CommandError("Stopped: nothing half-written was kept.", 128 + received[0]) from None
+
+
+def listen(stop: Callable[[int], None]) -> None:
+    """Calls `stop` with the number of each signal that asks this process to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+
+
+def settings(data: Path | None = None) -> Settings:
+    """The settings of the environment, with another data folder if one is given."""
+    found = Settings()  # type: ignore[call-arg]
+    return found.model_copy(update={"data": data}) if data else found
+
+
+@asynccontextmanager
+async def opened(given: Settings, *, migrated: bool = True) -> AsyncIterator[tuple[str, Engine]]:
+    """The database's url and an engine on it, started if it is the embedded one.
+
+    Raises CommandError where it must be `migrated` and is not.
+    """
+    async with database(given.database_url, given.postgres) as url:
+        engine = connect(url, size=given.connections)
+        try:
+            if migrated and (found := await version(engine)) != newest():
+                at = f"its tables are at version {found}" if found else "it has no tables yet"
+                raise CommandError(f"The database: {at}, and {newest()} is needed. Run `fhirgw migrate`.", 4)
+            yield url, engine
+        finally:
+            await engine.dispose()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Ends the process with one clear message and an exit code, whatever went wrong: nobody is shown a traceback."""
+    try:
+        yield
+    except CommandError as error:
+        _end(str(error), error.code)
+    except ShrunkenExtract as error:
+        _end(str(error), 5)
+    except Unwritable as error:
+        _end(str(error), 6)
+    except FhirError as error:
+        _end(str(error), BY_ISSUE.get(error.issues[0].code, 3))
+    except MappingFaults as error:
+        _end(f"{error}\n{len(error.faults)} faults in the mappings", 3)
+    except ValidationError as error:
+        _end(
+            "\n".join(f"FHIRGW_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()), 2
+        )
+    except ServerError as error:
+        _end(str(error), 4)
+    except Exception as error:
+        if said := trouble(error):
+            _end(said, 4)
+        _end(f"The gateway failed ({type(error).__name__} at {_place(error)}): this is a fault of ours.", 1)
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised. Its message is left out: it may quote a row."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else "?"
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
