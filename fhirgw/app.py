@@ -21,6 +21,7 @@ from fhirgw.api.context import Context
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.settings import Settings
 from fhirgw.store.database import Readers, connect, readers
+from fhirgw.store.migrate import check
 from fhirgw.store.server import database
 
 EXPORTING = 5
@@ -31,8 +32,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The gateway. The database is reached when it starts up; its tables are `fhirgw migrate`'s business."""
     configure_log(settings)
     app = FastAPI(title="fhirgw", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(settings))
-    # Operations come before the types and ids they would pass for.
-    app.router.routes.extend([*landing.routes(), *health.routes(), *bulk.routes(), *fhir.routes()])
+    # The commonest first: each route that is tried before the right one costs four microseconds.
+    app.router.routes[:] = [*fhir.routes(), *bulk.routes(), *health.routes(), *landing.routes()]
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, not_routed)
     return app
@@ -67,23 +68,27 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as owned:
             url = await owned.enter_async_context(database(settings.database_url, settings.postgres))
-            pool = await owned.enter_async_context(
-                readers(url, size=settings.connections, seconds=settings.statement_seconds)
-            )
+            reading, searching = [
+                await owned.enter_async_context(
+                    readers(url, size=settings.connections, seconds=settings.statement_seconds, replan=replan)
+                )
+                for replan in (False, True)
+            ]
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
+            await check(engine)
             app.state.exports = await owned.enter_async_context(ExportJobs(engine, settings.data / "exports"))
-            app.state.context = _context(settings, pool)
+            app.state.context = _context(settings, reading, searching)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
     return lifespan
 
 
-def _context(settings: Settings, pool: Readers) -> Context:
+def _context(settings: Settings, reading: Readers, searching: Readers) -> Context:
     permit = system_wide(settings)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Context(pool, lambda request: permit, settings.base_url, _version(), started)
+    return Context(reading, searching, lambda request: permit, settings.base_url, _version(), started)
 
 
 def _version() -> str:

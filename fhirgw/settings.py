@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         description="The FHIR base that callers use, as https://gateway.example/fhir; unset: as each request names it",
     )
     controller: str = Field("Z99", description="The ODS code of the organisation whose records these are")
-    connections: int = Field(10, ge=1, le=500, description="Database connections a serving process may hold")
+    connections: int = Field(
+        10, ge=1, le=500, description="Connections a serving process may hold: so many to read, and so many to search"
+    )
     statement_seconds: float = Field(30, gt=0, description="Seconds a request's SQL statement may take")
     log: Literal["json", "plain"] = Field("json", description="Log lines for machines or for people")
 

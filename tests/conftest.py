@@ -45,7 +45,7 @@ def server_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
     """`async with new_database() as url`: an empty database with our tables, dropped afterwards."""
-    await _do(server_url, f"CREATE DATABASE {TEMPLATE}")
+    await execute(server_url, f"CREATE DATABASE {TEMPLATE}")
     engine = connect(named(server_url, TEMPLATE))
     await migrate(engine)
     await engine.dispose()
@@ -53,12 +53,12 @@ async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
     @asynccontextmanager
     async def made() -> AsyncIterator[str]:
         name = f"fhirgw_test_{os.getpid()}_{next(NUMBERS)}"
-        await _do(server_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        await execute(server_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         yield named(server_url, name)
-        await _do(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
     yield made
-    await _do(server_url, f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
+    await execute(server_url, f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def named(url: str, database: str) -> str:
     return make_url(url).set(database=database).render_as_string(hide_password=False)
 
 
-async def _do(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """One statement on a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

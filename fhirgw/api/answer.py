@@ -45,9 +45,10 @@ def interactions(path: str, **methods: Handler) -> Route:
         if handler is None:
             issue = Issue("not-supported", f"{request.method} is not supported here; these are: {allowed}")
             return refused(FhirError(issue, status=405), {"Allow": allowed})
-        return await _answered(handler, request, path)
+        return await _answered(handler, request, route.path_format)
 
-    return Route(path, endpoint, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    route = Route(path, endpoint, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    return route
 
 
 def answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -71,12 +72,12 @@ def versioned(request: Request, body: str, version: int, updated: datetime) -> R
 
 def check_format(request: Request) -> None:
     """JSON is what there is. Raises FhirError with status 406 for a caller who takes nothing but another format."""
-    asked = request.query_params.get("_format")
-    if asked is not None:
+    if b"_format" in request.scope["query_string"]:
+        asked = request.query_params.get("_format", "json")
         fits = asked.partition(";")[0].strip().replace(" ", "+") in FORMATS
     else:
-        accepted = request.headers.get("accept")
-        fits = accepted is None or any(part.partition(";")[0].strip() in MEDIA for part in accepted.split(","))
+        accepted = request.headers.get("accept", "*/*")
+        fits = any(part.partition(";")[0].strip() in MEDIA for part in accepted.split(","))
     if not fits:
         raise FhirError(Issue("not-supported", "Only JSON is served: application/fhir+json"), status=406)
 

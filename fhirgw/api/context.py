@@ -20,18 +20,24 @@ WAIT = 10.0
 class Context:
     """Made by the composition root when the app starts. `permit` turns a request into what its caller may do.
 
-    `base_url` None: links are made of the address the caller used. `started` is a FHIR instant.
+    `searchers` are readers that plan every statement anew (see fhirgw.store.database). `base_url` None: links are made
+    of the address the caller used. `started` is a FHIR instant.
     """
 
     readers: Readers
+    searchers: Readers
     permit: Callable[[Request], Permit]
     base_url: str | None
     version: str
     started: str
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """`async with here.connection() as connection`: waits WAIT seconds for one, then raises TimeoutError."""
-        return cast("AbstractAsyncContextManager[Connection]", self.readers.acquire(timeout=WAIT))
+    def reader(self) -> AbstractAsyncContextManager[Connection]:
+        """`async with here.reader() as connection`: to read by id. Raises TimeoutError after WAIT seconds."""
+        return _borrowed(self.readers)
+
+    def searcher(self) -> AbstractAsyncContextManager[Connection]:
+        """The same, to search."""
+        return _borrowed(self.searchers)
 
 
 def context(request: Request) -> Context:
@@ -42,4 +48,10 @@ def context(request: Request) -> Context:
 def base(request: Request) -> str:
     """The FHIR base in links: the settings', else as the caller addressed us; no slash at its end."""
     known = context(request).base_url
-    return known.rstrip("/") if known else f"{request.url.scheme}://{request.url.netloc}/fhir"
+    return known.rstrip("/") if known else f"{request.scope['scheme']}://{request.headers.get('host', '')}/fhir"
+
+
+def _borrowed(pool: Readers) -> AbstractAsyncContextManager[Connection]:
+    # A timeout is a timer and a task of its own: not worth it where a connection is free.
+    waiting = None if pool.get_idle_size() or pool.get_size() < pool.get_max_size() else WAIT
+    return cast("AbstractAsyncContextManager[Connection]", pool.acquire(timeout=waiting))

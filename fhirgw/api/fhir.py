@@ -9,8 +9,9 @@ import re
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -44,7 +45,7 @@ async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
     resource_type, id = _instance(request)
     here = context(request)
-    async with here.connection() as connection:
+    async with here.reader() as connection:
         found = await resources.read(connection, here.permit(request), resource_type, id)
     return versioned(request, found.body, found.version, found.updated)
 
@@ -56,7 +57,7 @@ async def vread(request: Request) -> Response:
     if not VERSION.fullmatch(version):
         raise resources.absent(resource_type)
     here = context(request)
-    async with here.connection() as connection:
+    async with here.reader() as connection:
         found = await resources.vread(connection, here.permit(request), resource_type, id, int(version))
     return versioned(request, found.body, found.version, found.updated)
 
@@ -65,7 +66,7 @@ async def history(request: Request) -> Response:
     """GET [base]/[type]/[id]/_history"""
     resource_type, id = _instance(request)
     here = context(request)
-    async with here.connection() as connection:
+    async with here.reader() as connection:
         versions = await resources.past(connection, here.permit(request), resource_type, id)
     if not versions:
         raise resources.absent(resource_type)
@@ -91,23 +92,38 @@ async def everything_of(request: Request) -> Response:
     pairs = _pairs(request.scope["query_string"].decode("latin-1"))
     asked = _everything(id, pairs)
     here = context(request)
-    async with here.connection() as connection:
+    async with here.searcher() as connection:
         page, cursor = await everything.everything(connection, here.permit(request), asked)
     address = f"{base(request)}/Patient/{id}/$everything"
     links = _links(address, [pair for pair in pairs if pair[0] != "_cursor"], asked.cursor, cursor)
     return answer(bundle.searchset(base(request), [(*found, "match") for found in page], None, links))
 
 
+class _Name(Convertor[str]):
+    """A type or an id in an address: never an operation or a control, so that what is asked most can come first."""
+
+    regex = r"(?!metadata(?:/|$))[^/$_][^/]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _Name())
+
+
 def routes() -> list[Route]:
-    """Every interaction; operations before instances, because `$everything` would pass for an id's neighbour."""
+    """Every interaction, the commonest first."""
     return [
+        interactions("/fhir/{type:name}/{id:name}", GET=read),
+        interactions("/fhir/{type:name}", GET=search_type),
+        interactions("/fhir/{type:name}/_search", POST=search_form),
+        interactions("/fhir/{type:name}/{id:name}/_history/{vid}", GET=vread),
+        interactions("/fhir/{type:name}/{id:name}/_history", GET=history),
+        interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of),
         interactions("/fhir/metadata", GET=metadata),
-        interactions("/fhir/Patient/{id}/$everything", GET=everything_of),
-        interactions("/fhir/{type}/_search", POST=search_form),
-        interactions("/fhir/{type}/{id}/_history/{vid}", GET=vread),
-        interactions("/fhir/{type}/{id}/_history", GET=history),
-        interactions("/fhir/{type}/{id}", GET=read),
-        interactions("/fhir/{type}", GET=search_type),
     ]
 
 
@@ -121,7 +137,7 @@ async def _searched(request: Request, pairs: Pairs) -> Response:
     address = base(request)
     query = Query.parse(resource_type, pairs, _lenient(request), address)
     here = context(request)
-    async with here.connection() as connection:
+    async with here.searcher() as connection:
         page = await search.search(connection, here.permit(request), query)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]
     links = _links(f"{address}/{resource_type}", honoured, query.cursor, page.next)
@@ -131,13 +147,10 @@ async def _searched(request: Request, pairs: Pairs) -> Response:
 
 def _links(address: str, pairs: Pairs, here: str | None, following: str | None) -> list[tuple[str, str]]:
     """The links of a page: itself as it was understood, the first, and the next if there is one."""
-
-    def link(cursor: str | None) -> str:
-        query = urlencode([*pairs, ("_cursor", cursor)] if cursor else pairs)
-        return f"{address}?{query}" if query else address
-
-    known = [("self", link(here)), ("first", link(None))]
-    return [*known, ("next", link(following))] if following else known
+    first = f"{address}?{urlencode(pairs)}" if pairs else address
+    more = f"{first}{'&' if pairs else '?'}_cursor="
+    known = [("self", more + quote(here) if here else first), ("first", first)]
+    return [*known, ("next", more + quote(following))] if following else known
 
 
 def _type(request: Request) -> str:
@@ -203,7 +216,7 @@ def _everything(id: str, pairs: Pairs) -> everything.Asked:
                 pass  # answered before
             case "_type" | "_count":
                 raise FhirError(
-                    Issue("invalid", f"{name} is not one that can be asked for: a type held here, a number")
+                    Issue("invalid", f"{name} is malformed: _type takes types held here, _count a number above 0")
                 )
             case _:
                 raise FhirError(Issue("not-supported", "$everything takes _type, _since and _count"))

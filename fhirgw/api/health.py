@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from fhirgw.api.context import context
 from fhirgw.store.database import away
-from fhirgw.store.migrate import newest
+from fhirgw.store.migrate import serves
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -25,8 +25,8 @@ async def ready(request: Request) -> Response:
             found = await connection.fetchval("SELECT version_num FROM fhirgw.alembic_version", timeout=2)
     except Exception as error:
         return _unready("the database does not answer" if away(error) else "it has no tables: run fhirgw migrate")
-    if found != newest():
-        return _unready("its tables have another version than this code: run fhirgw migrate")
+    if not serves(found):
+        return _unready("its tables are older than this code: run fhirgw migrate")
     return JSONResponse({"status": "ready"}, headers=NO_STORE)
 
 

@@ -79,6 +79,7 @@ def contact(parameter: str, value: str) -> int:
     return token(f"{parameter}||{contact_key(value)}")
 
 
+@lru_cache(maxsize=1_024)
 def contact_key(value: str) -> str:
     """`07700 900-123` and `(07700) 900123` are one; so are `A@B.uk` and `a@b.uk`."""
     folded = value.casefold().strip()

@@ -97,9 +97,11 @@ class Table:
     def _row(self, row: Row, key: str, traced: dict[str, dict[str, Traced]], outcome: Outcome) -> None:
         digest = self.digest(row)
         faults: list[Fault] = []
+        applying = False
         for mapping in self.mappings:
             if mapping.when and not mapping.applies(row):
                 continue
+            applying = True
             self.applied[mapping.name].append(key)
             held = traced[mapping.name].get(key)
             living = held is not None and held.digest != GONE
@@ -114,6 +116,9 @@ class Table:
             else:
                 faults += found
                 outcome.faults += [(mapping, fault) for fault in found]
+        if not applying:
+            faults.append(self._unclaimed(row, key))
+            outcome.faults.append((self.mappings[0], faults[0]))
         if faults:
             outcome.refused[faults[0].reason] += 1
 
@@ -141,6 +146,13 @@ class Table:
         if key is None:
             return Fault(self.name, "", self.key, "required", "blank", rule, "Fill it at its source")
         return Fault(self.name, key, self.key, "duplicate-key", value_class(key), rule, "Remove one of the rows")
+
+    def _unclaimed(self, row: Row, key: str) -> Fault:
+        columns = dict.fromkeys(column for mapping in self.mappings for column in mapping.when)
+        column = next(iter(columns), self.key)
+        rule = f"no mapping of {self.name} is for such a row"
+        remedy = f"Correct {', '.join(columns)}, or add a mapping"
+        return Fault(self.name, key, column, "no-mapping", value_class(row[column]), rule, remedy)
 
     def _unknown(self, row: Row, key: str, column: str) -> Fault:
         rule = "the row names a person the gateway does not hold"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,6 +102,7 @@ class _Making:
             fields=fields,
             ordered=tuple(self.ordered()),
             required=tuple(self.required(constants, children)),
+            lines=tuple(self.lines(self.fields)),
             children=children,
             fingerprint=fingerprint,
             source=f"{self.builder.system.system}/{self.name}.yaml",
@@ -233,7 +234,10 @@ class _Making:
             self.problem((*at, "key"), f"{each.key} must be one of the fields: it tells the children apart")
             return None
         ordered = tuple(in_order(grouped(fields)))
-        return Children(each.table, each.parent, each.key, each.order or each.key, path, ordered, itself)
+        both = each.direction == "both"
+        lines = tuple(self.lines(ordered))
+        order = each.order or each.key
+        return Children(each.table, each.parent, each.key, order, path, ordered, itself, both, lines)
 
     def required(self, constants: tuple[tuple[Path, Any], ...], children: tuple[Children, ...]) -> Iterator[str]:
         """The columns without which there is no resource: its key, its person, and what fills a mandatory element."""
@@ -251,6 +255,15 @@ class _Making:
                         f"{self.declared.resource}.{name} is mandatory: map it, or make it a constant",
                     )
         yield from dict.fromkeys(named)
+
+    def lines(self, fields: Iterable[Field]) -> Iterator[tuple[Field, Field]]:
+        """Fields at neighbouring positions of one list: the second is filled only where the first is."""
+        placed = {(f.path.containers, f.path.leaf.name, f.path.leaf.index): f for f in fields if f.path.leaf}
+        for (containers, name, position), later in placed.items():
+            if position and (earlier := placed.get((containers, name, position - 1))):
+                yield earlier, later
+            elif position:
+                self.problem(("fields",), f"{later.path.text} needs a column for the position before it")
 
     def ordered(self) -> Iterator[tuple[Field, Field]]:
         by_column = {each.column: each for each in reversed(self.fields) if isinstance(each.leaf, Primitive)}

@@ -118,6 +118,7 @@ class ChildrenFile(_Strict):
     key: str
     order: str | None = None
     path: str
+    direction: Literal["both", "in"] = "both"
     fields: list[FieldFile] = Field(min_length=1)
 
 

@@ -79,7 +79,10 @@ class Coded:
         return next(iter(self.codes.codes))
 
     def write(self, cell: str, old: Any, person: str | None) -> Any:
-        """The concept, with other people's translations kept while its meaning stays."""
+        """The concept, with other people's translations kept while its meaning stays.
+
+        Its text is what the source said, where that says more than the standard: its own label of a kept code.
+        """
         if self.form == "code":
             return self.codes.concept.standard[self.codes.target(cell)]["code"]
         codings = self.codes.codings(cell)
@@ -87,7 +90,8 @@ class Coded:
             return self._standard(codings)
         if isinstance(old, dict) and self.codes.read(old.get("coding") or []) == cell:
             return old
-        return {"coding": codings, "text": self._standard(codings)["display"]}
+        label = self.codes.labels.get(cell) if self.codes.keep else None
+        return {"coding": codings, "text": label or self._standard(codings)["display"]}
 
     def _standard(self, codings: list[Any]) -> Any:
         return codings[1 if self.codes.keep else 0]

@@ -58,8 +58,6 @@ class Field:
         position = self._position(elements)
         if position is not None:
             elements[position] = value
-        elif place.index > len(elements):
-            raise Refusal("order", "an earlier line must be filled first", "Move the text to the first free column")
         else:
             elements.append(value)
 
@@ -110,6 +108,8 @@ class Children:
     path: Path
     fields: tuple[Field, ...]
     itself: Field | None = None
+    both: bool = True
+    lines: tuple[tuple[Field, Field], ...] = ()
 
     @property
     def known(self) -> Field:
@@ -134,6 +134,7 @@ class Mapping:
     fields: tuple[Field, ...]
     required: tuple[str, ...]
     ordered: tuple[tuple[Field, Field], ...]
+    lines: tuple[tuple[Field, Field], ...]
     children: tuple[Children, ...]
     fingerprint: str
     source: str = ""
@@ -207,7 +208,8 @@ class Mapping:
             if each.both:
                 row[each.column] = self._read(each, resource, row, faults)
         for children in self.children:
-            row[children.table] = self._read_children(children, resource, row, faults)
+            if children.both:
+                row[children.table] = self._read_children(children, resource, row, faults)
         if faults:
             raise RefusedRow(faults)
         return row
@@ -226,6 +228,17 @@ class Mapping:
             if row.get(column) is None:
                 refusal = Refusal("required", "this column must be filled", "Fill it at its source")
                 yield self._fault(row, column, refusal)
+        yield from self._gaps(row, self.lines, row)
+        for children in self.children if any(each.lines for each in self.children) else ():
+            for child in row.get(children.table) or ():
+                yield from self._gaps(row, children.lines, child, f"{children.table}.")
+
+    def _gaps(self, row: Row, lines: tuple[tuple[Field, Field], ...], cells: Row, prefix: str = "") -> Iterator[Fault]:
+        """Lines that follow a blank one: the list they become has no gaps, so they would come back elsewhere."""
+        for earlier, following in lines:
+            if cells.get(earlier.column) is None and (cell := cells.get(following.column)) is not None:
+                rule = f"{earlier.column} must be filled before {following.column}"
+                yield self._fault(row, prefix + following.column, Refusal("order", rule, "Move the text up"), cell)
 
     def _disorder(self, row: Row, resource: Resource) -> Iterator[Fault]:
         for first, second in self.ordered:

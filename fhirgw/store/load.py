@@ -90,8 +90,10 @@ CREATE TEMP TABLE stage (
     kind text, key text, digest bytea, type text, id text, version int, updated timestamptz, patient text,
     origin text, controller text, tokens bigint[], {", ".join(f"{name} timestamptz" for name in DATES)},
     body text, params text, strings text, systems text, identifiers text
-) ON COMMIT DROP
+) WITH (toast_tuple_target = 8160) ON COMMIT DROP;
+ALTER TABLE stage ALTER COLUMN body SET STORAGE EXTERNAL
 """
+"""Bodies are staged as they are: compressing what is read back a moment later costs as much as storing it."""
 
 _SAME = (*COLUMNS[5:], *DATES, "body")
 

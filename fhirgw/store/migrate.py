@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -32,7 +34,33 @@ async def version(engine: AsyncEngine) -> str | None:
 
 def newest() -> str:
     """The version this code needs."""
-    return ScriptDirectory.from_config(configuration()).get_current_head() or ""
+    return _versions()[0]
+
+
+def serves(version: str | None) -> bool:
+    """Whether this code can serve tables of that version: its own, or one it does not know, which is a newer one.
+
+    A migration keeps to what the running code needs, so that a new version can be rolled out beside it.
+    """
+    return version is not None and version not in _versions()[1:]
+
+
+async def check(engine: AsyncEngine) -> None:
+    """Raises NotMigrated where the tables are missing or old."""
+    found = await version(engine)
+    if not serves(found):
+        have = f"are of version {found}" if found else "are not there"
+        raise NotMigrated(f"The database's tables {have}, and version {newest()} is needed: run `fhirgw migrate`")
+
+
+class NotMigrated(Exception):
+    """The database does not have the tables this code needs."""
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Every version this code knows, the newest first."""
+    return tuple(each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions())
 
 
 def _upgrade(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Text, and_, bindparam, cast, or_
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, or_
 
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.query import Query, Sort
@@ -95,41 +95,51 @@ def after(order: Sequence[Key], cursor: Cursor) -> ColumnElement[bool]:
 class Stretch:
     """A part of the order that an index can be read along: what has a date first, then what has none.
 
-    As one, an order with NULLS LAST would have to be sorted whole for every page. `only` says what is in the stretch.
+    As one, an order with NULLS LAST would have to be sorted whole for every page. `dated` says which part it is, None
+    for an order that needs no parts.
     """
 
     order: tuple[Key, ...]
     cursor: Cursor | None = None
-    only: ColumnElement[bool] | None = None
+    dated: bool | None = None
 
     @property
     def shape(self) -> Hashable:
         """What the SQL of the stretch depends on besides its search."""
-        return len(self.order), self.order[0].nullable, self.cursor and tuple(key is None for key in self.cursor.keys)
+        return self.dated, self.cursor and tuple(key is None for key in self.cursor.keys)
 
-    def conditions(self) -> Iterator[ColumnElement[bool]]:
-        """What is in the stretch and comes after the cursor."""
-        if self.only is not None:
-            yield self.only
+    def build(self, page: Select[Any]) -> Select[Any]:
+        """The page, of what is in the stretch and after the cursor, in order."""
+        first, *others = self.order
+        order = (
+            tuple(others)
+            if self.dated is False
+            else (replace(first, nullable=first.nullable and self.dated is None), *others)
+        )
+        if self.dated is not None:
+            page = page.where(first.column.is_not(None) if self.dated else first.column.is_(None))
         if self.cursor is not None:
-            yield after(self.order, self.cursor)
+            page = page.where(after(order, self.cursor))
+        return page.order_by(*(key.order for key in order))
 
     def values(self) -> dict[str, Any]:
-        """The parameters of the conditions."""
+        """The parameters it adds."""
         return {f"key{at}": key for at, key in enumerate(self.cursor.keys)} if self.cursor else {}
 
 
-def stretches(order: tuple[Key, ...], cursor: Cursor | None) -> Iterator[Stretch]:
-    """What is still to come of an order, in parts to be read one after another."""
-    first, *others = order
-    if not first.nullable:
+def stretches(order: tuple[Key, ...], cursor: Cursor | None, all_dated: bool) -> Iterator[Stretch]:
+    """What is still to come of an order, in parts to be read one after another.
+
+    `all_dated`: the search itself asks for the date it is sorted by, so that nothing without one can match.
+    """
+    if not order[0].nullable:
         yield Stretch(order, cursor)
         return
-    undated = cursor is not None and cursor.keys[0] is None
-    if not undated:
-        yield Stretch((replace(first, nullable=False), *others), cursor, first.column.is_not(None))
-    within = Cursor(cursor.keys[1:]) if cursor and undated else None
-    yield Stretch(tuple(others), within, first.column.is_(None))
+    if cursor is None or cursor.keys[0] is not None:
+        yield Stretch(order, cursor, dated=True)
+        cursor = None
+    if not all_dated:
+        yield Stretch(order, cursor and Cursor(cursor.keys[1:]), dated=False)
 
 
 def write(query: Query, cursor: Cursor) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Integer, Select, bindparam, func, literal, select
 
 from fhirgw.access.permit import Permit
+from fhirgw.fhir.criterion import Dates
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.query import Query
 from fhirgw.store import paging
@@ -65,9 +66,11 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
 async def _rows(connection: Connection, matching: Matching, query: Query, cursor: Cursor | None) -> list[Any]:
     """Up to one more than a page: (id, body, sort keys without the id)."""
     order = paging.keys(query.sort)
+    slot = query.sort[0].parameter.slot if query.sort else None
+    all_dated = any(isinstance(each, Dates) and each.parameter.slot == slot for each in query.criteria)
     sorted_by = tuple((each.parameter.name, each.descending) for each in query.sort)
     rows: list[Any] = []
-    for stretch in paging.stretches(order, cursor):
+    for stretch in paging.stretches(order, cursor, all_dated):
         shape = ("page", matching.shape, sorted_by, stretch.shape)
         made = once(shape, partial(_page, matching, order, stretch))
         values = matching.values() | stretch.values() | {"most": query.count + 1 - len(rows)}
@@ -79,7 +82,7 @@ async def _rows(connection: Connection, matching: Matching, query: Query, cursor
 
 def _page(matching: Matching, order: Sequence[Key], stretch: Stretch) -> Select[Any]:
     page = matching.select(resource.c.id, resource.c.body, *(key.spelt for key in order[:-1]))
-    return page.where(*stretch.conditions()).order_by(*(key.order for key in stretch.order)).limit(_most())
+    return stretch.build(page).limit(_most())
 
 
 async def _total(

@@ -29,7 +29,7 @@ def trouble(error: BaseException) -> str | None:
     state = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.PostgresError) and state in REFUSED:
         return f"The database refuses: {REFUSED[state]}."
-    if away(error):
+    if away(error) or isinstance(error, asyncpg.InternalClientError):
         return f"The database cannot be reached: {MISSING} ({type(error).__name__})."
     if isinstance(error, asyncpg.PostgresError):
         return f"The database refuses ({type(error).__name__}, SQLSTATE {state}): run `fhirgw migrate` if it is older."

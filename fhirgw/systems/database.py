@@ -25,6 +25,8 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    # asyncpg's confusion when the server ends a connection just as the next query is sent.
+    asyncpg.InternalClientError,
 )
 """What asyncpg raises when the server is not there, goes away, or does not let us in."""
 

@@ -108,21 +108,22 @@ def _children(draw: st.DrawFn, children: Children, parent: str) -> list[Row]:
             child[each.column] = draw(cells(each) | st.none())
         known = children.known
         child[children.key] = draw(cells(known))
+        _fill_lines(children.lines, child)
         if all(child[children.key] != other[children.key] for other in made):
             made.append(child)
     return made
 
 
+def _fill_lines(lines: tuple[tuple[Field, Field], ...], row: Row) -> None:
+    """No line after a blank one."""
+    for earlier, following in sorted(lines, key=lambda pair: pair[1].path.leaf.index if pair[1].path.leaf else 0):
+        if row[earlier.column] is None:
+            row[following.column] = None
+
+
 def _sound(mapping: Mapping, row: Row) -> Row:
     """The same row with its checks satisfied: lines filled from the first, ends not before starts."""
-    filled = {
-        (each.path.containers, each.path.leaf.name, each.path.leaf.index): each
-        for each in mapping.fields
-        if each.path.leaf
-    }
-    for (containers, name, position), each in sorted(filled.items(), key=lambda item: item[0][2]):
-        if position and row[filled[containers, name, position - 1].column] is None:
-            row[each.column] = None
+    _fill_lines(mapping.lines, row)
     for first, second in mapping.ordered:
         one, two = row[first.column], row[second.column]
         if (
@@ -139,6 +140,8 @@ def owned(mapping: Mapping, row: Row) -> Row:
     """What the mapping writes back of a row."""
     kept = {column: row.get(column) for column in mapping.owned}
     for children in mapping.children:
+        if not children.both:
+            continue
         columns = {children.parent, children.key, *(each.column for each in children.fields if each.both)}
         kept[children.table] = [{c: child[c] for c in sorted(columns)} for child in row.get(children.table) or ()]
     return kept

@@ -115,6 +115,6 @@ def _optional(mapping: Mapping) -> set[str]:
 
 def _arranged(mapping: Mapping, row: Row) -> Row:
     """Child rows by their keys: a table has no order."""
-    for children in mapping.children:
+    for children in (each for each in mapping.children if each.both):
         row[children.table] = sorted(row[children.table], key=lambda child: str(child[children.key]))
     return row
