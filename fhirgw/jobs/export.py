@@ -17,13 +17,16 @@ from typing import Any
 from fhirgw.access.permit import Permit
 from fhirgw.jobs.files import Draft, Written, publication
 from fhirgw.store.database import Engine
-from fhirgw.store.export import Selection, Sink, Snapshot, snapshot
+from fhirgw.store.export import Selection, Snapshot, snapshot
 
 Progress = Callable[[int, int, int], None]
 """Told rows, bytes, and about how many rows there will be (0: nobody knows)."""
 
 PULSE = 0.1
 """Seconds between two reports of progress."""
+
+SAVED_AFTER = 32 << 20
+"""Bytes after which the disk is asked to keep what it has, while more is being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,39 @@ async def _copied(
     with ExitStack() as drafts:
         try:
             for resource_type in types:
-                draft = drafts.enter_context(Draft(folder / f"{resource_type}.ndjson"))
-                await taken.copy(permit, resource_type, selection, meter.sink(draft))
-                if draft.bytes:
-                    saving[resource_type] = asyncio.create_task(asyncio.to_thread(draft.finish))
+                filling = _Filling(drafts.enter_context(Draft(folder / f"{resource_type}.ndjson")), meter)
+                try:
+                    await taken.copy(permit, resource_type, selection, filling.sink)
+                finally:
+                    await filling.settled()
+                if filling.draft.bytes:
+                    saving[resource_type] = asyncio.create_task(asyncio.to_thread(filling.draft.finish))
             return {resource_type: await task for resource_type, task in saving.items()}
         finally:
             await asyncio.gather(*saving.values(), return_exceptions=True)
+
+
+class _Filling:
+    """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end."""
+
+    def __init__(self, draft: Draft, meter: _Meter) -> None:
+        self.draft, self._meter = draft, meter
+        self._saved = 0
+        self._saving: asyncio.Task[None] | None = None
+
+    async def sink(self, data: bytes) -> None:
+        """What COPY writes to."""
+        draft, lines = self.draft, self.draft.lines
+        draft.write(data)
+        self._meter.add(draft.lines - lines, len(data))
+        if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
+            self._saved = draft.bytes
+            self._saving = asyncio.create_task(asyncio.to_thread(draft.save))
+
+    async def settled(self) -> None:
+        """Waits for the disk. Raises Unwritable."""
+        if self._saving is not None:
+            await self._saving
 
 
 class _Meter:
@@ -116,16 +145,10 @@ class _Meter:
         self._lines = self._bytes = 0
         self._next = 0.0
 
-    def sink(self, draft: Draft) -> Sink:
-        """What COPY writes to."""
-
-        async def written(data: bytes) -> None:
-            before = draft.lines
-            draft.write(data)
-            self._lines += draft.lines - before
-            self._bytes += len(data)
-            if (now := time.monotonic()) >= self._next:
-                self._next = now + PULSE
-                self._progress(self._lines, self._bytes, self._expected)
-
-        return written
+    def add(self, lines: int, size: int) -> None:
+        """So much more is written."""
+        self._lines += lines
+        self._bytes += size
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + PULSE
+            self._progress(self._lines, self._bytes, self._expected)

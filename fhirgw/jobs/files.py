@@ -76,12 +76,16 @@ class Draft:
         self.lines += data.count(b"\n")
         self.bytes += len(data)
 
-    def finish(self) -> Written:
-        """Makes the bytes durable; blocks until the disk has them. Raises Unwritable."""
+    def save(self) -> None:
+        """Makes what was written durable; blocks until the disk has it. Raises Unwritable."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise Unwritable(self.path, error) from error
+
+    def finish(self) -> Written:
+        """`save`, and no more to come."""
+        self.save()
         self._file.close()
         return Written(self.path.name, self.lines, self.bytes, self._hash.hexdigest())
 
