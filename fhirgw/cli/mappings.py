@@ -20,9 +20,11 @@ from fhirgw.systems.system import Child, Row, nearest
 
 
 def check(json: Json = False) -> None:
-    """Load every mapping and report every fault, with its file and line."""
+    """Load every mapping, try it on a sample, and report every fault, with its file and line."""
+    from fhirgw.mapping.sample import judged  # brings in the FHIR models, which take a second
+
     console = Console(json)
-    systems = steps.definitions().systems
+    systems = steps.definitions(judged).systems
     rows = [[name, len(each.mappings), len(each.tables()), len(each.codes)] for name, each in systems.items()]
     console.table("Mappings, without a fault", ["system", "mappings", "tables", "code maps"], rows)
     console.document({name: sorted(each.mappings) for name, each in systems.items()})
@@ -30,11 +32,11 @@ def check(json: Json = False) -> None:
 
 def map_file(
     file: Annotated[Path, typer.Argument(help="Rows (CSV or JSON), or with --back resources (JSON or NDJSON).")],
-    mapping: Annotated[str, typer.Option(help="Which mapping: meadow/person.")],
+    mapping: Annotated[str, typer.Option(help="Which mapping: meadow/person, or person where FILE tells the system.")],
     back: Annotated[bool, typer.Option("--back", help="From resources to rows.")] = False,
 ) -> None:
     """Show rows as resources, or resources as rows, one JSON object a line."""
-    definition, found = _named(mapping)
+    definition, found = _named(mapping, file)
     items = _objects(file) if back or file.suffix != ".csv" else run(_rows(file, definition, found))
     faults: list[str] = []
     for item in items:
@@ -46,9 +48,13 @@ def map_file(
         raise CommandError("\n".join(faults), 3)
 
 
-def _named(name: str) -> tuple[SystemDefinition, Mapping]:
-    system, _, mapping = name.partition("/")
-    definition = steps.defined(system)
+def _named(name: str, file: Path) -> tuple[SystemDefinition, Mapping]:
+    """The mapping of that name; where no system is named, of the one whose table the file is called after."""
+    system, _, mapping = name.rpartition("/")
+    systems = steps.definitions().systems
+    having = [each for each in systems.values() if mapping in each.mappings]
+    tables = [each.name for each in having if each.mappings[mapping].table == file.stem]
+    definition = steps.defined(system or next(iter(tables or [each.name for each in having]), name))
     if mapping not in definition.mappings:
         meant = nearest(mapping, definition.mappings)
         raise CommandError(f"There is no mapping {mapping!r} under mappings/{system}/: {meant}.", 2)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import uvloop
 from pydantic import ValidationError
 
 from fhirgw.fhir.issue import FhirError
@@ -66,18 +67,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        with asyncio.Runner(loop_factory=_loop) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     except asyncio.CancelledError:
         if not received:
             raise
         raise CommandError("Stopped: nothing half-written was kept.", 128 + received[0]) from None
-
-
-try:
-    from uvloop import new_event_loop as _loop  # COPY and requests cost a quarter less on it
-except ImportError:  # there is none for Windows
-    _loop = asyncio.new_event_loop
 
 
 def listen(stop: Callable[[int], None]) -> None:

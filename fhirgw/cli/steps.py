@@ -17,7 +17,7 @@ from fhirgw.council.layouts import LAYOUTS
 from fhirgw.jobs.export import Exported, export
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.jobs.sync import sync
-from fhirgw.mapping.load import Definitions, SystemDefinition, load
+from fhirgw.mapping.load import Definitions, Judge, SystemDefinition, load
 from fhirgw.settings import Settings
 from fhirgw.shipped import path
 from fhirgw.store.database import Engine
@@ -33,9 +33,9 @@ CSV = "csv:"
 SCHEMES = ("postgresql://", "postgres://")
 
 
-def definitions() -> Definitions:
+def definitions(judge: Judge | None = None) -> Definitions:
     """Every system under mappings/. Raises MappingFaults."""
-    return load(path("mappings"))
+    return load(path("mappings"), judge)
 
 
 def defined(name: str) -> SystemDefinition:
@@ -117,10 +117,6 @@ async def synced(
                 progress=lambda table, done, total: stage.part(table, done),
                 errors=errors,
             )
-    missed = [
-        f"{rows:,} rows of {table} name a parent that is not there" for table, rows in system.orphans.items() if rows
-    ]
-    done.warnings += missed
     return done
 
 
@@ -132,7 +128,8 @@ async def exported(console: Console, engine: Engine, permit: Permit, selection: 
             stage.update(rows, max(rows, expected))
 
         done = await export(engine, permit, selection, folder, request=f"fhirgw export --to {folder}", progress=tell)
-        stage.update(sum(file.lines for file in done.files.values()))
+        written = sum(file.lines for file in done.files.values())
+        stage.update(written, written)
     return done
 
 

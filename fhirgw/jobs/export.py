@@ -128,6 +128,7 @@ class _Filling:
         draft.write(data)
         self._meter.add(draft.lines - lines, len(data))
         if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
+            await self.settled()
             self._saved = draft.bytes
             self._saving = asyncio.create_task(asyncio.to_thread(draft.save))
 

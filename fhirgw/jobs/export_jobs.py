@@ -20,6 +20,7 @@ import structlog
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.jobs.export import Exported, covered, export
+from fhirgw.jobs.files import Unwritable
 from fhirgw.store import export_job
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.export import Selection
@@ -180,6 +181,10 @@ def _ended(exporting: asyncio.Task[Exported]) -> tuple[str, dict[str, Any]]:
     """The state an export ended in, with its manifest or the outcome that says why not."""
     try:
         return "done", exporting.result().manifest()
+    except Unwritable as error:
+        # The message names a folder of ours; that is for our log.
+        log.error("export failed", error=str(error))
+        return "failed", _failed("exception", "The gateway cannot write the export: its operators have to make room")
     except FhirError as error:
         return "failed", error.outcome()
     except Exception as error:

@@ -67,9 +67,9 @@ class Draft:
     def write(self, data: bytes) -> None:
         """Appends. Raises Unwritable."""
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            taken = self._file.write(data)
+            while taken < len(data):  # the disk is filling up, or a signal came between
+                taken += self._file.write(memoryview(data)[taken:])
         except OSError as error:
             raise Unwritable(self.path, error) from error
         self._hash.update(data)

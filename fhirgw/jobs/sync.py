@@ -74,7 +74,7 @@ async def sync(
             for name, mappings in _in_turn(definition):
                 summary.tables[name] = await walk.table(name, mappings)
                 gc.collect()
-            summary.warnings += await _conflicts(reader)
+            summary.warnings += [*_orphans(definition, system), *await _conflicts(reader)]
             summary.resources = await lineage.resources(reader, definition.name)
             await _settle(engine, summary)
         except BaseException as failure:
@@ -310,6 +310,13 @@ def _now() -> datetime:
 
 def _line(system: str, mapping: str, fault: Fault) -> str:
     return orjson.dumps({"system": system, "mapping": mapping, **fault.as_json()}).decode() + "\n"
+
+
+def _orphans(definition: SystemDefinition, system: System) -> Iterator[str]:
+    """Child rows that no row claims. A table that is also mapped itself has rows with a right to stand alone."""
+    for table, rows in system.orphans.items():
+        if rows and table not in definition.tables():
+            yield f"{rows:,} rows of {table} name a parent that is not there: they are left out"
 
 
 async def _conflicts(reader: Connection) -> list[str]:

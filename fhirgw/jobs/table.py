@@ -67,6 +67,7 @@ class Table:
         self._named = {mapping.name: people_named(mapping) for mapping in self.mappings}
         self._columns = itemgetter(*_at_least_two(self.columns))
         self._children = [each.table for mapping in self.mappings for each in mapping.children]
+        self._conditional = any(mapping.when for mapping in self.mappings)
         self._salt = "\x1f".join(mapping.fingerprint for mapping in self.mappings)
 
     @property
@@ -95,32 +96,41 @@ class Table:
         return outcome
 
     def _row(self, row: Row, key: str, traced: dict[str, dict[str, Traced]], outcome: Outcome) -> None:
+        """All that a row becomes, or nothing: half a row would leave references to what the other half is."""
         digest = self.digest(row)
-        faults: list[Fault] = []
-        applying = False
-        for mapping in self.mappings:
-            if mapping.when and not mapping.applies(row):
-                continue
-            applying = True
-            self.applied[mapping.name].append(key)
-            held = traced[mapping.name].get(key)
-            living = held is not None and held.digest != GONE
-            self.kept[mapping.name] += living
+        candidates: list[Candidate] = []
+        faults: list[tuple[Mapping, Fault]] = []
+        applying = self._applying(row)
+        stranger = key not in self.persons
+        for mapping in applying:
+            name = mapping.name
+            self.applied[name].append(key)
+            held = traced[name].get(key)
+            self.kept[name] += held is not None and held.digest != GONE
             if held is not None and held.digest == digest:
                 outcome.unchanged += 1
                 continue
             found = self._candidate(mapping, row, key, digest, held)
             if isinstance(found, Candidate):
-                self.kept[mapping.name] += not living
-                outcome.candidates.append(found)
+                candidates.append(found)
             else:
-                faults += found
-                outcome.faults += [(mapping, fault) for fault in found]
+                faults += [(mapping, fault) for fault in found]
         if not applying:
-            faults.append(self._unclaimed(row, key))
-            outcome.faults.append((self.mappings[0], faults[0]))
-        if faults:
-            outcome.refused[faults[0].reason] += 1
+            faults.append((self.mappings[0], self._unclaimed(row, key)))
+        if not faults:
+            outcome.candidates += candidates
+            for each in candidates:
+                self.kept[each.mapping.name] += each.held is None or each.held.digest == GONE
+            return
+        outcome.faults += faults
+        outcome.refused[faults[0][1].reason] += 1
+        if stranger:
+            self.persons.discard(key)
+
+    def _applying(self, row: Row) -> Sequence[Mapping]:
+        if not self._conditional:
+            return self.mappings
+        return [mapping for mapping in self.mappings if not mapping.when or mapping.applies(row)]
 
     def _candidate(
         self, mapping: Mapping, row: Row, key: str, digest: bytes, held: Traced | None

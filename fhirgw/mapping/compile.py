@@ -69,6 +69,17 @@ def compiled(mapping: Mapping) -> Callable[[Row], Resource]:
     return function
 
 
+def _only(group: Group) -> Field | None:
+    """The one field of a group, where it has no more and its value needs no statement of its own."""
+    if len(group.items) != 1:
+        return None
+    (item,) = group.items
+    if isinstance(item, Group):
+        return _only(item)
+    place = item.path.leaf
+    return item if place is not None and (not place.is_list or item.leaf.many) else None
+
+
 class _Writer:
     """Collects the lines of the function, and the objects they name."""
 
@@ -149,11 +160,31 @@ class _Writer:
             if step.name == "meta" and node == "r" and self.mapping.profile:
                 self.group(item, "r['meta']", row, depth)
                 continue
+            only = _only(item)
+            if only is not None and only.column not in self.watched:
+                self.add(depth, f"c = {row}[{only.column!r}]")
+                self.add(depth, "if c is not None:")
+                self.attach(step, node, self.nested(item), depth + 1, self._several(group, step))
+                continue
             made = step.create()
             self.add(depth, f"{inner} = {made!r}")
             self.group(item, inner, row, depth)
             self.add(depth, f"if len({inner}) > {len(made)}:")
             self.attach(step, node, inner, depth + 1, self._several(group, step))
+
+    def nested(self, group: Group) -> str:
+        """The expression for an element that one cell fills, however deep it lies."""
+        (item,) = group.items
+        assert group.step is not None
+        if isinstance(item, Field):
+            assert item.path.leaf is not None
+            name, value = item.path.leaf.name, self.value(item)
+        else:
+            assert item.step is not None
+            name, value = item.step.name, self.nested(item)
+            value = f"[{value}]" if item.step.is_list else value
+        held = "".join(f"{key!r}: {content!r}, " for key, content in group.step.create().items())
+        return f"{{{held}{name!r}: {value}}}"
 
     @staticmethod
     def _several(group: Group, step: Step) -> bool:

@@ -26,6 +26,8 @@ from fhirgw.mapping.mapping import Mapping
 from fhirgw.mapping.positions import Location, Positioned
 
 Declared = TypeVar("Declared", bound=BaseModel)
+Judge = Callable[[Mapping], Iterator[str]]
+"""Says what is wrong with a mapping: see fhirgw.mapping.sample."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -115,7 +117,7 @@ class _Reading:
             return None
 
 
-def load(folder: Path, judge: Callable[[Mapping], Iterator[str]] | None = None) -> Definitions:
+def load(folder: Path, judge: Judge | None = None) -> Definitions:
     """Everything under mappings/; MappingFaults with all that is wrong. `judge` adds a verdict on each mapping."""
     reading = _Reading(folder)
     if not folder.is_dir():
@@ -165,7 +167,7 @@ def _system(
     reading: _Reading,
     file: Path,
     concepts: dict[str, Concept],
-    judge: Callable[[Mapping], Iterator[str]] | None,
+    judge: Judge | None,
 ) -> SystemDefinition | None:
     read = reading.open(file)
     declared = read and reading.parse(read, SystemFile)
@@ -179,7 +181,7 @@ def _system(
     builder = Builder(declared, ids, codes, {name: mapping for name, (_, mapping) in files.items()}, unread)
     mappings: dict[str, Mapping] = {}
     for name in sorted(files, key=lambda name: _turn(name, files[name][1])):
-        opened, mapping = files[name]
+        opened, _ = files[name]
         made = _build(reading, builder, name, opened)
         if made is not None:
             mappings[name] = made

@@ -4,8 +4,9 @@
     extension('https://...').valueCodeableConcept.coding.where(system = 'x').code
 
 The selector that finds an element is also the content that creates it: that is what lets one line of a mapping work
-both ways. Elements are named as JSON names them (valueString, not value.ofType(string)). A list without a selector
-means its first element. https://hl7.org/fhirpath/
+both ways. Content it makes and does not ask for (a display, a text) is written with `:=` in place of `=`. Elements are
+named as JSON names them (valueString, not value.ofType(string)). A list without a selector means its first element.
+https://hl7.org/fhirpath/
 """
 
 from __future__ import annotations
@@ -30,19 +31,29 @@ class Step:
 
     name: str
     is_list: bool
-    template: tuple[tuple[tuple[str, ...], Literal], ...] = ()
+    template: tuple[tuple[tuple[str, ...], Literal, bool], ...] = ()
     index: int = 0
 
     def create(self) -> Template:
         """A new element holding just what selects it."""
         made: Template = {}
-        for names, literal in self.template:
+        for names, literal, _ in self.template:
             _put(made, names, literal)
         return made
 
+    def empty(self, element: Template) -> bool:
+        """Whether the element holds nothing but what selects it, or what it was created with."""
+        asked: Template = {}
+        for names, literal, required in self.template:
+            if required:
+                _put(asked, names, literal)
+        return element in (asked, self.create())
+
     def matches(self, element: Any) -> bool:
         """Whether the element holds what selects it."""
-        return isinstance(element, dict) and all(_holds(element, names, lit) for names, lit in self.template)
+        return isinstance(element, dict) and all(
+            _holds(element, names, literal) for names, literal, asked in self.template if asked
+        )
 
     def find(self, node: dict[str, Any]) -> Any:
         """The element of `node` this step leads to, or None."""
@@ -111,7 +122,7 @@ class Path:
                 break
             nodes.append(found)
         for place, parent, node in reversed(list(zip(self.containers, nodes, nodes[1:], strict=False))):
-            if node != place.create():
+            if not place.empty(node):
                 return
             place.drop(parent, node)
 
@@ -147,7 +158,7 @@ def _step(element: Element, qualifier: str | int | None, text: str) -> Step:
 
 _NAME = re.compile(r"\s*([A-Za-z_][A-Za-z0-9]*)")
 _INDEX = re.compile(r"\[(\d+)\]")
-_CONDITION = re.compile(r"\s*([A-Za-z][\w.]*)\s*=\s*('(?:[^'\\]|\\.)*'|true|false|-?\d+)\s*(and\b)?")
+_CONDITION = re.compile(r"\s*([A-Za-z][\w.]*)\s*(:?=)\s*('(?:[^'\\]|\\.)*'|true|false|-?\d+)\s*(and\b)?")
 
 
 def _split(text: str) -> list[tuple[str, str | int | None]]:
@@ -190,17 +201,17 @@ def _closing(text: str, at: int) -> int:
     raise PathError(f"a bracket is not closed: {text}")
 
 
-def _conditions(context: str, text: str) -> list[tuple[tuple[str, ...], Literal]]:
-    """The content a selector asks for: (names, literal) pairs; a name of a list is written `name[]`."""
-    conditions: list[tuple[tuple[str, ...], Literal]] = []
+def _conditions(context: str, text: str) -> list[tuple[tuple[str, ...], Literal, bool]]:
+    """The content a selector makes: names, literal, whether it asks for it; a name of a list is written `name[]`."""
+    conditions: list[tuple[tuple[str, ...], Literal, bool]] = []
     at = 0
     while True:
         found = _CONDITION.match(text, at)
         if not found:
             raise PathError(f"cannot read the selector: {text} (write element = 'text' and ...)")
-        conditions.append((_names(context, found[1]), _literal(found[2])))
+        conditions.append((_names(context, found[1]), _literal(found[3]), found[2] == "="))
         at = found.end()
-        if not found[3]:
+        if not found[4]:
             break
     if text[at:].strip():
         raise PathError(f"cannot read the selector from: {text[at:]}")

@@ -44,7 +44,7 @@ class RefusedRow(FhirError):
     """A row no resource was made of; `faults` holds all that is wrong with it."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        self.faults = faults
+        self.faults = faults = list(dict.fromkeys(faults))  # a column may feed two fields
         super().__init__(
             *(
                 Issue("value", f"{fault.table} {fault.key}, column {fault.column}: {fault.rule}. {fault.remedy}")

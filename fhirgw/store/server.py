@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fhirgw.store.account import account, hand_over, let_read
+from fhirgw.store.postmaster import PATIENCE, forget_the_dead, sockets_of
 
 SETTINGS = {
     "listen_addresses": "",
@@ -54,9 +54,6 @@ SETTINGS = {
 OWNER = "CREATE ROLE fhirgw LOGIN CREATEDB;\nCREATE DATABASE fhirgw OWNER fhirgw;\n"
 """Not a superuser: they bypass row-level security and make plans nobody else gets."""
 
-PATIENCE = 60.0
-"""Seconds a start may take: recovery after a kill replays the write-ahead log first."""
-
 AFTERLIFE = 3.0
 """Seconds the children of a killed server may hold its memory before a start that fails has failed."""
 
@@ -79,7 +76,7 @@ def running(folder: Path) -> Iterator[str]:
     with (folder / "users").open("w") as users:
         with _exclusively(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
-            sockets = _running(folder) or _started(folder)
+            sockets = _sockets(folder) or _started(folder)
         try:
             yield f"postgresql://fhirgw@/fhirgw?host={quote(str(sockets))}"
         finally:
@@ -132,7 +129,7 @@ def _leave(folder: Path, users: int) -> None:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    sockets = _running(folder)
+    sockets = _sockets(folder)
     if sockets is None:
         return
     _run(folder, "pg_ctl", "stop", "-w", "-m", "fast", "-t", str(int(PATIENCE)), "-D", str(folder / "cluster"))
@@ -193,7 +190,7 @@ def _started(folder: Path) -> Path:
     options.append(f"-c unix_socket_directories={shlex.quote(str(sockets))}")
     deadline = time.monotonic() + AFTERLIFE
     while True:
-        _forget_the_dead(cluster)
+        forget_the_dead(cluster)
         try:
             _run(
                 folder,
@@ -205,7 +202,7 @@ def _started(folder: Path) -> Path:
         except ServerError:
             if time.monotonic() > deadline:
                 raise
-            if found := _running(folder):
+            if found := _sockets(folder):
                 return found
             time.sleep(0.25)
 
@@ -222,54 +219,9 @@ def _socket_directory(folder: Path) -> Path:
     return sockets
 
 
-def _running(folder: Path) -> Path | None:
-    """The socket directory of the folder's running server, waiting while it comes up or goes down; else None."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        lines = _pid_file(folder / "cluster")
-        if not lines or not _alive(lines[0]):
-            return None
-        if len(lines) > 7 and lines[7].strip() == "ready" and _answers(Path(lines[4])):
-            return Path(lines[4])
-        time.sleep(0.05)
-    raise ServerError(f"the server of {folder} neither comes up nor goes down: see the end of {folder / 'log'}")
-
-
-def _answers(sockets: Path) -> bool:
-    """True when somebody listens: a server that was just killed still has its note and, for a moment, its process."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
-
-
-def _forget_the_dead(cluster: Path) -> None:
-    """Removes the note of a server that was killed: its process id may be another program's by now."""
-    lines = _pid_file(cluster)
-    if lines and not _alive(lines[0]):
-        (cluster / "postmaster.pid").unlink(missing_ok=True)
-
-
-def _pid_file(cluster: Path) -> list[str]:
-    """The lines of postmaster.pid: process, folder, start, port, socket directory, address, memory, state."""
+def _sockets(folder: Path) -> Path | None:
+    """The socket directory of the folder's running server, if there is one. Raises ServerError."""
     try:
-        return (cluster / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _alive(process: str) -> bool:
-    """True when the process is a PostgreSQL and not a zombie (a container without an init keeps those)."""
-    if Path("/proc/self/stat").exists():  # Linux; a slim image has no ps
-        try:
-            _, _, rest = Path(f"/proc/{process}/stat").read_text().partition("(")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        program, _, state = rest.rpartition(") ")
-        return program == "postgres" and not state.startswith("Z")
-    listed = subprocess.run(
-        ["ps", "-o", "stat=,comm=", "-p", process],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    state, _, program = listed.stdout.strip().partition(" ")
-    return "postgres" in program and not state.startswith("Z")
+        return sockets_of(folder / "cluster")
+    except TimeoutError as error:
+        raise ServerError(f"{error}: see the end of {folder / 'log'}") from None

@@ -115,6 +115,17 @@ def test_all_faults_are_told_at_once(folder: Path) -> None:
     ]
 
 
+def test_content_a_selector_makes_and_does_not_ask_for(folder: Path) -> None:
+    line = "name.where(use = 'usual' and text := 'Known as').family"
+    (folder / "toy/person.yaml").write_text(PERSON + f'  - {{column: known, path: "{line}"}}\n')
+    person = load(folder).systems["toy"].mappings["person"]
+    row = {"person_id": "1", "surname": None, "known": "Jo"}
+    assert person.to_fhir(row)["name"] == [{"use": "usual", "text": "Known as", "family": "Jo"}]
+    theirs = person.to_fhir(row) | {"name": [{"use": "usual", "family": "Jo"}]}
+    assert person.to_row(theirs)["known"] == "Jo"
+    assert "name" not in person.to_fhir({**row, "known": None}, onto=theirs)
+
+
 def test_a_mandatory_element_must_be_filled(folder: Path) -> None:
     (folder / "toy/flag.yaml").write_text(FLAG.replace("path: code.text", "path: language"))
     assert faults(folder) == ["mappings/toy/flag.yaml:7: Flag.code is mandatory: map it, or make it a constant"]

@@ -57,8 +57,14 @@ class Explained:
 
 
 @pytest.fixture(scope="module")
-async def large(new_database: NewDatabase) -> AsyncIterator[Connection]:
-    async with new_database() as url, readers(url) as pool, pool.acquire() as connection:
+async def large_url(new_database: NewDatabase) -> AsyncIterator[str]:
+    async with new_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def large(large_url: str) -> AsyncIterator[Connection]:
+    async with readers(large_url) as pool, pool.acquire() as connection:
         await connection.execute(filled("Patient", "identifier|s|", "general-practitioner|Organization/", "gender||"))
         await connection.execute(filled("Observation", "identifier|s|", "subject|Patient/", "performer|Organization/"))
         await connection.execute(
@@ -136,3 +142,20 @@ async def test_a_read_touches_one_partition(large: Connection) -> None:
     await resources.read(explained, EVERYTHING, "Patient", id)
     assert "Index Scan using resource_patient_pkey" in explained.plans[0]
     assert "Append" not in explained.plans[0]
+
+
+async def test_a_search_is_planned_for_its_own_values_and_a_read_once(large: Connection, large_url: str) -> None:
+    """A plan for a code half of the records have would read all of them for a rare one, and a plan is kept."""
+    plans = "SELECT sum(custom_plans)::int, sum(generic_plans)::int FROM pg_prepared_statements WHERE statement LIKE $1"
+    async with readers(large_url, replan=True) as searchers, searchers.acquire() as connection:
+        for number in range(20):
+            asked = Query.parse("Observation", [("performer", f"Organization/{number}"), ("_sort", "-_lastUpdated")])
+            await search(connection, EVERYTHING, asked)
+        custom, generic = await connection.fetchrow(plans, "%resource.tokens%")
+        assert custom >= 20
+        assert generic == 0
+    async with readers(large_url) as pool, pool.acquire() as connection:
+        for _ in range(20):
+            await resources.read(connection, EVERYTHING, "Patient", await large.fetchval("SELECT md5('Patient1')"))
+        custom, generic = await connection.fetchrow(plans, "%resource.id = %")
+        assert custom < generic

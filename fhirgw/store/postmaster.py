@@ -1,0 +1,70 @@
+"""The note a running PostgreSQL keeps of itself, postmaster.pid, and whether to believe it: the killed leave theirs.
+
+https://www.postgresql.org/docs/18/storage-file-layout.html
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PATIENCE = 60.0
+"""Seconds a start may take: recovery after a kill replays the write-ahead log first."""
+
+
+def sockets_of(cluster: Path) -> Path | None:
+    """The socket directory of the cluster's running server, waiting while it comes up or goes down; else None.
+
+    Raises TimeoutError.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        lines = _note(cluster)
+        if not lines or not _alive(lines[0]):
+            return None
+        if len(lines) > 7 and lines[7].strip() == "ready" and _answers(Path(lines[4])):
+            return Path(lines[4])
+        time.sleep(0.05)
+    raise TimeoutError(f"the server of {cluster} neither comes up nor goes down")
+
+
+def _answers(sockets: Path) -> bool:
+    """True when somebody listens: a server that was just killed still has its note and, for a moment, its process."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
+
+
+def forget_the_dead(cluster: Path) -> None:
+    """Removes the note of a server that was killed: its process id may be another program's by now."""
+    lines = _note(cluster)
+    if lines and not _alive(lines[0]):
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _note(cluster: Path) -> list[str]:
+    """The lines of postmaster.pid: process, folder, start, port, socket directory, address, memory, state."""
+    try:
+        return (cluster / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _alive(process: str) -> bool:
+    """True when the process is a PostgreSQL and not a zombie (a container without an init keeps those)."""
+    if Path("/proc/self/stat").exists():  # Linux; a slim image has no ps
+        try:
+            _, _, rest = Path(f"/proc/{process}/stat").read_text().partition("(")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        program, _, state = rest.rpartition(") ")
+        return program == "postgres" and not state.startswith("Z")
+    listed = subprocess.run(
+        ["ps", "-o", "stat=,comm=", "-p", process],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    state, _, program = listed.stdout.strip().partition(" ")
+    return "postgres" in program and not state.startswith("Z")

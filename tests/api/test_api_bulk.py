@@ -1,0 +1,141 @@
+"""Bulk export over HTTP, as https://hl7.org/fhir/uv/bulkdata/export.html has it: journeys of a whole export."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import httpx
+import orjson
+import pytest
+
+from fhirgw.fhir.canonical import encode
+from tests.api.conftest import OBSERVATIONS, OTHERS, PERSON
+from tests.gateway import Gateway
+from tests.put import stamped
+
+ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}
+
+
+def kick_off(gateway: Gateway, path: str = "$export", headers: dict[str, str] = ASYNC) -> httpx.Response:
+    return gateway.http.get(f"/fhir/{path}", headers=headers)
+
+
+def polled(gateway: Gateway, address: str) -> httpx.Response:
+    for _ in range(200):
+        answer = gateway.http.get(address)
+        if answer.status_code != 202:
+            return answer
+        time.sleep(0.05)
+    pytest.fail("the export did not end")
+
+
+def issue(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("application/fhir+json")
+    (found,) = answer.json()["issue"]
+    return f"{found['code']}: {found['diagnostics']}"
+
+
+def test_a_whole_export(gateway: Gateway) -> None:
+    asked = kick_off(gateway, "$export?_type=Patient,Observation&_type=Goal&_outputFormat=application/fhir+ndjson")
+    assert (asked.status_code, asked.content) == (202, b"")
+    address = asked.headers["content-location"]
+    assert address.startswith(f"{gateway.base}/$export-status/")
+    first = gateway.http.get(address)
+    assert first.status_code == 202
+    assert int(first.headers["retry-after"]) >= 1
+    assert "resources" in first.headers["x-progress"]
+    done = polled(gateway, address)
+    assert (done.status_code, done.headers["content-type"]) == (200, "application/json")
+    assert parsedate_to_datetime(done.headers["expires"]) > datetime.now(UTC) + timedelta(hours=23)
+    manifest = done.json()
+    assert datetime.fromisoformat(manifest["transactionTime"]) <= datetime.now(UTC)
+    assert manifest["request"] == (
+        f"{gateway.base}/$export?_type=Patient,Observation&_type=Goal&_outputFormat=application/fhir+ndjson"
+    )
+    assert (manifest["requiresAccessToken"], manifest["error"]) == (False, [])
+    assert [(each["type"], each["count"]) for each in manifest["output"]] == [("Observation", 7), ("Patient", 21)]
+    files = {each["type"]: gateway.http.get(each["url"]) for each in manifest["output"]}
+    assert {each.headers["content-type"] for each in files.values()} == {"application/fhir+ndjson"}
+    assert set(files["Patient"].content.splitlines()) == {encode(stamped(each)) for each in (PERSON, *OTHERS)}
+    assert set(files["Observation"].content.splitlines()) == {encode(stamped(each)) for each in OBSERVATIONS}
+
+
+def test_a_file_is_fetched_in_pieces(gateway: Gateway) -> None:
+    manifest = polled(gateway, kick_off(gateway, "$export?_type=Patient").headers["content-location"]).json()
+    url = manifest["output"][0]["url"]
+    whole = gateway.http.get(url, headers={"accept": "application/fhir+ndjson"})
+    piece = gateway.http.get(url, headers={"range": "bytes=5-9", "if-range": whole.headers["etag"]})
+    assert (piece.status_code, piece.content) == (206, whole.content[5:10])
+    assert len(whole.headers["etag"]) == 66
+
+
+def test_an_export_of_patients_has_nothing_that_is_nobodys(gateway: Gateway) -> None:
+    manifest = polled(gateway, kick_off(gateway, "Patient/$export").headers["content-location"]).json()
+    assert [each["type"] for each in manifest["output"]] == ["Observation", "Patient"]
+    everything = polled(gateway, kick_off(gateway).headers["content-location"]).json()
+    assert [each["type"] for each in everything["output"]] == ["Observation", "Organization", "Patient"]
+
+
+def test_only_what_changed_since(gateway: Gateway) -> None:
+    asked = kick_off(gateway, "$export?_since=2026-01-15T00:00:00+00:00")
+    manifest = polled(gateway, asked.headers["content-location"]).json()
+    (found,) = manifest["output"]
+    assert [orjson.loads(line)["id"] for line in gateway.http.get(found["url"]).content.splitlines()] == ["changed"]
+    since = manifest["transactionTime"]
+    later = polled(gateway, kick_off(gateway, f"$export?_since={since}").headers["content-location"]).json()
+    assert later["output"] == []
+
+
+def test_deleted_it_is_gone_with_its_files(gateway: Gateway) -> None:
+    address = kick_off(gateway).headers["content-location"]
+    url = polled(gateway, address).json()["output"][0]["url"]
+    assert gateway.http.get(url).status_code == 200
+    assert gateway.http.delete(address).status_code == 202
+    for gone in (gateway.http.get(address), gateway.http.delete(address), gateway.http.get(url)):
+        assert issue(gone, 404) == "not-found: There is no such export"
+
+
+def test_nobody_has_asked_for_it(gateway: Gateway) -> None:
+    never = gateway.http.get("/fhir/$export-status/0123456789abcdef0123456789abcdef")
+    assert issue(never, 404) == "not-found: There is no such export"
+    done = kick_off(gateway).headers["content-location"]
+    polled(gateway, done)
+    for name in ("Nothing.ndjson", "manifest.json", ".lock"):
+        answer = gateway.http.get(f"{done.replace('status', 'file')}/{name}")
+        assert issue(answer, 404) == "not-found: There is no such export"
+
+
+@pytest.mark.parametrize(
+    "prefer", ["respond-async", "handling=lenient,respond-async", "Respond-Async , handling=strict"]
+)
+def test_the_header_is_read_as_a_list(gateway: Gateway, prefer: str) -> None:
+    answer = kick_off(gateway, headers={**ASYNC, "prefer": prefer})
+    assert answer.status_code == 202
+    polled(gateway, answer.headers["content-location"])
+
+
+REFUSED = {
+    "$export?_typo=Patient": "not-supported: The parameter '_typo' is not supported: did you mean _type?",
+    "$export?_elements=id": "not-supported: The parameter '_elements' is not supported: supported here: ",
+    "$export?_type=Patiant": "not-supported: _type: 'Patiant' is no type this gateway holds: did you mean Patient?",
+    "$export?_type=": "not-supported: _type: '' is no type this gateway holds",
+    "$export?_outputFormat=text/csv": "not-supported: _outputFormat: only NDJSON is written",
+    "$export?_since=2026-01-01": "invalid: _since: an instant with a time zone is needed",
+    "$export?_since=2026-02-30T00:00:00Z": "invalid: _since: there is no such moment",
+    "$export?_since=2099-01-01T00:00:00Z": "invalid: _since: this moment is still to come",
+    "$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z": "invalid: The parameter _since may be given",
+    "Patient/$export?_type=Organization": "invalid: _type: Organization is in nobody's record: ask for it at",
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_what_is_not_understood_is_refused(gateway: Gateway, path: str) -> None:
+    assert issue(kick_off(gateway, path), 400).startswith(REFUSED[path])
+
+
+def test_the_headers_are_needed(gateway: Gateway) -> None:
+    assert issue(kick_off(gateway, headers={}), 400).startswith("invalid: Prefer: respond-async is needed")
+    bare = gateway.http.build_request("GET", "/fhir/$export", headers={"prefer": "respond-async"})
+    del bare.headers["accept"]
+    assert issue(gateway.http.send(bare), 400).startswith("invalid: Accept: application/fhir+json is needed")

@@ -1,0 +1,1 @@
+"""Benchmarks: each figure beside its floor, in one run. `make bench`, or `make bench BENCH=mapping`."""

@@ -1,0 +1,42 @@
+"""`python -m tests.bench [all | mapping | sync | export | demo]`: prints the figures and writes build/bench.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench import demo, export, mapping, sync
+from tests.bench.figures import Figure, machine
+
+BENCHES: dict[str, Callable[[], list[Figure]]] = {
+    "mapping": mapping.run,
+    "sync": sync.run,
+    "export": export.run,
+    "demo": demo.run,
+}
+
+
+def main(names: list[str]) -> int:
+    """Runs the named benchmarks, all of them where none is named."""
+    wanted = list(BENCHES) if names in ([], ["all"]) else names
+    unknown = [name for name in wanted if name not in BENCHES]
+    if unknown:
+        print(f"There is no benchmark {unknown[0]}: all, {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    figures: list[Figure] = []
+    for name in wanted:
+        for figure in BENCHES[name]():
+            print(figure.line(), flush=True)
+            figures.append(figure)
+    kept = Path("build/bench.json")
+    kept.parent.mkdir(exist_ok=True)
+    taken = datetime.now(UTC).isoformat(timespec="seconds")
+    made = {"taken": taken, "machine": machine(), "figures": [figure.as_json() for figure in figures]}
+    kept.write_text(json.dumps(made, indent=2))
+    return 0
+
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""Exporting everything, beside `psql \\copy` of the same bodies to files of the same types."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import time
+from pathlib import Path
+
+from fhirgw.app import system_wide
+from fhirgw.jobs.export import export
+from fhirgw.settings import Settings
+from fhirgw.store.database import direct
+from fhirgw.store.export import Selection
+from fhirgw.store.server import binaries
+from tests.bench.council import World, world
+from tests.bench.figures import ROUNDS, Figure
+
+QUERY = "SELECT body FROM fhirgw.resource WHERE type = '{type}'"
+FORM = r"(FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02')"
+
+
+def run() -> list[Figure]:
+    """Resources a second, the ratio to psql, and the memory of the process that exported."""
+    return asyncio.run(_run())
+
+
+async def _run() -> list[Figure]:
+    ours = Figure("export of everything to NDJSON, durable", "resources/s")
+    floor = Figure(r"psql \copy of the same bodies", "resources/s")
+    ratio = Figure(r"export against psql \copy", "ratio", "target 0.9")
+    durable = Figure(r"export against psql \copy and sync of its files", "ratio")
+    memory = Figure("largest memory of the benchmark's process", "MB", "export under 256")
+    async with world() as council:
+        count = (await council.sync()).written
+        for _ in range(ROUNDS):
+            begun = time.perf_counter()
+            await export(
+                council.engine, system_wide(Settings()), Selection(), council.folder / "export", request="bench"
+            )
+            spent = time.perf_counter() - begun
+            copying, saving = await _psql(council)
+            ours.values.append(count / spent)
+            floor.values.append(count / copying)
+            ratio.values.append(copying / spent)
+            durable.values.append((copying + saving) / spent)
+        memory.values.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return [ours, floor, ratio, durable, memory]
+
+
+async def _psql(council: World) -> tuple[float, float]:
+    r"""Seconds for one psql to \copy every type to a file, and for the disk to have them."""
+    async with direct(council.engine) as connection:
+        found = await connection.fetch("SELECT DISTINCT type FROM fhirgw.resource ORDER BY 1")
+    folder = council.folder / "psql"
+    folder.mkdir(exist_ok=True)
+    script = "".join(
+        f"\\copy ({QUERY.format(type=kind)}) TO '{folder / kind}.ndjson' WITH {FORM}\n" for (kind,) in found
+    )
+    begun = time.perf_counter()
+    await asyncio.to_thread(_run_psql, council.url, script)
+    copied = time.perf_counter()
+    await asyncio.to_thread(lambda: subprocess.run(["sync", *map(str, folder.iterdir())], check=True))
+    return copied - begun, time.perf_counter() - copied
+
+
+def _run_psql(url: str, script: str) -> None:
+    psql = Path(binaries()) / "psql"
+    subprocess.run([str(psql), "--quiet", "--no-psqlrc", url], input=script, text=True, check=True)
