@@ -126,7 +126,6 @@ CREATE TABLE fhirgw.lineage (
     digest bytea NOT NULL,
     PRIMARY KEY (system, mapping, key)
 )""",
-    "CREATE INDEX lineage_by_resource ON fhirgw.lineage (type, id)",
     r"""
 CREATE TABLE fhirgw.identifier (
     system text COLLATE "C" NOT NULL,

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed
-
-import typer
-
-from fhirgw.cli import data, demo, mappings, serving
-from fhirgw.cli.running import CODES, told
-
-app = typer.Typer(
-    help="An async FHIR R4 gateway between adult social care and the NHS.",
-    epilog=CODES.replace("\n", "\n\n"),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (
-    demo.demo,
-    data.generate,
-    data.migrate,
-    data.sync,
-    data.export,
-    serving.serve,
-    mappings.check,
-    mappings.map_file,
-):
-    name = command.__name__.partition("_")[0]
-    app.command(name)(command)
-
-
-@app.command()
-def version() -> None:
-    """Say which version this is."""
-    print(installed("fhirgw"))
+import sys
 
 
 def main() -> None:
-    """The entry point; ends the process with one of the exit codes."""
-    with told():
-        app()
+    """The entry point; ends the process with one of the exit codes of fhirgw.cli.running."""
+    try:
+        # Imported here, because that takes a second in which Ctrl-C may come.
+        from fhirgw.cli.commands import app
+        from fhirgw.cli.running import told
+
+        with told():
+            app()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)

@@ -40,6 +40,8 @@ CODES = """Exit codes:
 BY_ISSUE = {"transient": 4, "conflict": 7}
 """Exit codes by FHIR's issue type; what is not here is about the input."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = "Stopped: nothing half-written was kept."
 T = TypeVar("T")
 
 
@@ -72,12 +74,27 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         if not received:
             raise
-        raise CommandError("Stopped: nothing half-written was kept.", 128 + received[0]) from None
+        raise CommandError(STOPPED, 128 + received[0]) from None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Lets a signal end work at once that is done in one go, and does not come back to the event loop meanwhile."""
+
+    def stop(number: int, frame: object) -> None:
+        raise CommandError(STOPPED, 128 + number)
+
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def listen(stop: Callable[[int], None]) -> None:
     """Calls `stop` with the number of each signal that asks this process to end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fhirgw.access.permit import Permit
 from fhirgw.cli.console import Console
-from fhirgw.cli.running import CommandError, opened
+from fhirgw.cli.running import CommandError, interruptible, opened
 from fhirgw.council.council import Council
 from fhirgw.council.generate import generate
 from fhirgw.council.layout import Layout
@@ -77,7 +77,7 @@ def layout(name: str) -> Layout:
 
 def made_up(console: Console, people: int, seed: int) -> Council:
     """A council that nobody lives in."""
-    with console.stage("make up the council", "records") as stage:
+    with console.stage("make up the council", "records") as stage, interruptible():
         council = generate(people, seed)
         stage.update(sum(map(len, council.records.values())))
     return council
@@ -92,7 +92,7 @@ async def founded(console: Console, council: Council, kept: Layout, url: str) ->
 def extracted(console: Console, council: Council, kept: Layout, folder: Path) -> dict[str, int]:
     """The council as CSV extracts, in the form its system writes; rows by table."""
     form = defined(kept.name).declared.csv
-    with console.stage(f"write {kept.name} as CSV") as stage:
+    with console.stage(f"write {kept.name} as CSV") as stage, interruptible():
         return to_csv(folder, kept, council, stage.part, form.delimiter, form.encoding)
 
 

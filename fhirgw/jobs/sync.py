@@ -37,9 +37,20 @@ from fhirgw.systems.system import Child, ExtractError, System
 Progress = Callable[[str, int, int | None], None]
 """Called with a table, the rows of it done so far, and how many there are (None: nobody knows)."""
 
-BATCH = 2000
+BATCH = 500
+"""Rows read at a time: few enough that even a small table is read and written at once."""
+AHEAD = 4
+"""Batches that may wait to be written."""
+MANY = 2000
+"""Versions after which the planner's statistics are taken anew."""
 SHRUNK = 0.5
 """An extract smaller than this share of the last one is taken for a broken one, unless told otherwise."""
+
+
+Batch = list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]
+"""By mapping: the versions to write, and new digests of rows whose change made no difference."""
+Work = Table | Batch | Counts | None
+"""What the reader hands to the writer: a table, its batches, its counts (it is done), and at last nothing."""
 
 
 class ShrunkenExtract(ExtractError):
@@ -71,9 +82,7 @@ async def sync(
         try:
             writing = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
             walk = await _walk(engine, reader, definition, system, summary, writing, progress)
-            for name, mappings in _in_turn(definition):
-                summary.tables[name] = await walk.table(name, mappings)
-                gc.collect()
+            await walk.run()
             summary.warnings += [*_orphans(definition, system), *await _conflicts(reader)]
             summary.resources = await lineage.resources(reader, definition.name)
             await _settle(engine, summary)
@@ -148,40 +157,55 @@ class _Walk:
     persons: set[str]
     alone: bool
 
-    async def table(self, name: str, mappings: list[Mapping]) -> Counts:
-        """Takes in one table, in one transaction."""
-        persons = set(self.persons)  # a table that fails must not leave people behind who were rolled back
-        table = Table(name, mappings[0].key, mappings, persons)
-        counts = Counts()
-        total = await self.system.count(name)
-        known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
-        async with direct(self.engine) as writer, writer.transaction():
-            await load.stage(writer)
-            merging: asyncio.Task[None] | None = None
-            try:
-                async for rows in self.system.extract(name, table.key, table.columns, _child_tables(mappings), BATCH):
-                    prepared = await self._prepare(table, rows, known, counts)
-                    if merging is not None:
-                        await merging
-                    merging = asyncio.create_task(self._merge(writer, prepared))
-                    counts.read += len(rows)
-                    if self.progress:
-                        self.progress(name, counts.read, total)
-                if merging is not None:
-                    await merging
-            except BaseException:
-                if merging is not None:
-                    merging.cancel()
-                    await asyncio.gather(merging, return_exceptions=True)
-                raise
-            await self._vanish(writer, table, counts)
-            await lineage.mark(writer, self.definition.name, name, counts.read, self.summary.run)
-        self.persons |= persons
-        return counts
+    async def run(self) -> None:
+        """All tables: read and mapped here, written there, with a few batches in between."""
+        queue: asyncio.Queue[Work] = asyncio.Queue(maxsize=AHEAD)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(queue))
+                tasks.create_task(self._write_tables(queue))
+        except BaseExceptionGroup as failed:  # the first is the cause: it cancelled the other
+            raise failed.exceptions[0] from None
 
-    async def _prepare(
-        self, table: Table, rows: list[Row], known: dict[str, bool], counts: Counts
-    ) -> list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]:
+    async def _read(self, queue: asyncio.Queue[Work]) -> None:
+        for name, mappings in _in_turn(self.definition):
+            table = Table(name, mappings[0].key, mappings, self.persons)
+            counts = self.summary.tables[name] = Counts()
+            total = await self.system.count(name)
+            known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
+            await queue.put(table)
+            async for rows in self.system.extract(name, table.key, table.columns, _child_tables(mappings), BATCH):
+                await queue.put(await self._prepare(table, rows, known, counts))
+                counts.read += len(rows)
+                if self.progress:
+                    self.progress(name, counts.read, total)
+            await queue.put(counts)
+            gc.collect()
+        await queue.put(None)
+
+    async def _write_tables(self, queue: asyncio.Queue[Work]) -> None:
+        async with direct(self.engine) as writer:
+            while isinstance(table := await queue.get(), Table):
+                async with writer.transaction():
+                    await load.stage(writer)
+                    while isinstance(batch := await queue.get(), list):
+                        await self._merge(writer, batch)
+                    assert isinstance(batch, Counts)
+                    await self._finish(writer, table, batch)
+
+    async def _finish(self, writer: Connection, table: Table, counts: Counts) -> None:
+        """What ends a table: rows that are gone, the token index, the watermark."""
+        name = self.definition.name
+        for mapping in table.mappings:
+            if await lineage.living(writer, name, mapping.name) > table.kept[mapping.name]:
+                applied = table.applied[mapping.name]
+                counts.deleted += await load.vanish(writer, name, mapping.name, mapping.type, applied, _now())
+        if counts.created or counts.updated:
+            for resource_type in dict.fromkeys(mapping.type for mapping in table.mappings):
+                await load.fold(writer, resource_type)
+        await lineage.mark(writer, name, table.name, counts.read, self.summary.run)
+
+    async def _prepare(self, table: Table, rows: list[Row], known: dict[str, bool], counts: Counts) -> Batch:
         """A batch up to what is to be written, by mapping."""
         keys = [row[table.key] for row in rows if row[table.key] is not None]
         traced = {
@@ -192,7 +216,7 @@ class _Walk:
         }
         outcome = await asyncio.to_thread(table.sort_out, rows, traced)
         self._report(outcome, counts)
-        prepared = []
+        prepared: Batch = []
         for mapping in table.mappings:
             mine = [each for each in outcome.candidates if each.mapping is mapping]
             if mine:
@@ -256,21 +280,10 @@ class _Walk:
             for each in candidates
         ]
 
-    async def _merge(
-        self, writer: Connection, prepared: list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]
-    ) -> None:
+    async def _merge(self, writer: Connection, prepared: Batch) -> None:
         for mapping, written, retraced in prepared:
             await load.merge(writer, self.definition.name, mapping.name, written)
             await lineage.retrace(writer, self.definition.name, mapping.name, retraced)
-
-    async def _vanish(self, writer: Connection, table: Table, counts: Counts) -> None:
-        for mapping in table.mappings:
-            living = await lineage.living(writer, self.definition.name, mapping.name)
-            if living > table.kept[mapping.name]:
-                applied = table.applied[mapping.name]
-                counts.deleted += await load.vanish(
-                    writer, self.definition.name, mapping.name, mapping.type, applied, _now()
-                )
 
     def _report(self, outcome: Outcome, counts: Counts) -> None:
         counts.refused += outcome.refused
@@ -329,6 +342,6 @@ async def _conflicts(reader: Connection) -> list[str]:
 
 async def _settle(engine: Engine, summary: SyncSummary) -> None:
     """After much was written: statistics for the planner, and index entries where searches find them at once."""
-    if summary.written >= BATCH:
+    if summary.written >= MANY:
         async with direct(engine) as connection:
             await load.settle(connection)

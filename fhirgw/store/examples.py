@@ -17,10 +17,13 @@ from fhirgw.store.visibility import visible
 CANDIDATES = 50
 """How many of the people with most on record are looked at; nearly everybody has an NHS number."""
 
+SHARED = "SELECT value FROM fhirgw.identifier WHERE system = $1 GROUP BY value HAVING count(*) > 1"
+"""NHS numbers that several Patients claim: no way to open one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A person with much on record: the Patient's id, and an NHS number that leads to them."""
+    """A person with much on record: the Patient's id, and an NHS number that leads to nobody else."""
 
     patient: str
     nhs_number: str
@@ -43,11 +46,11 @@ async def example(connection: Connection, permit: Permit) -> Example | None:
             resource.c.type == "Patient", resource.c.id == any_(named), visible(permit, "r", "Patient")
         )
     )
-    held = {
-        found["id"]: orjson.loads(found["body"]) for found in await connection.fetch(bodies.sql, *bodies.arguments())
-    }
+    found = await connection.fetch(bodies.sql, *bodies.arguments())
+    held = {each["id"]: orjson.loads(each["body"]) for each in found}
+    shared = {each["value"] for each in await connection.fetch(SHARED, NHS_NUMBER)}
     for id in ids:
         for identifier in held.get(id, {}).get("identifier", ()):
-            if identifier.get("system") == NHS_NUMBER and "value" in identifier:
+            if identifier.get("system") == NHS_NUMBER and identifier.get("value", "") not in {"", *shared}:
                 return Example(id, identifier["value"])
     return None

@@ -124,7 +124,6 @@ lineage = Table(
     _text("type"),
     _text("id"),
     Column("digest", LargeBinary, nullable=False),
-    Index("lineage_by_resource", "type", "id"),
 )
 
 identifier = Table(

@@ -123,7 +123,7 @@ def test_bad_input_ends_with_3_and_nothing_half_written(command: Command, databa
     whole = (extract / "review.csv").read_bytes()
     header, rest = whole.split(b"\n", 1)
     bad = {
-        whole[: len(whole) // 2]: "it was cut off" if whole[: len(whole) // 2].count(b'"') % 2 else "cut off",
+        whole[: len(whole) // 2]: "cut off",
         whole.replace(b",", b";"): "the header is separated by ';', not by ','",
         whole + b"\xff\n": "(0xff) is not utf-8",
         header.replace(b"review_id", b"reviewid") + b"\n" + rest: "review_id",
@@ -204,7 +204,7 @@ def test_map_tells_what_it_cannot_read(command: Command, tmp_path: Path) -> None
     ended = command("map", str(broken), "--mapping", "meadow/person", "--back")
     assert ended.code == 3
     assert ended.err.startswith(f"{broken}: The body is not JSON")
-    broken.write_text('{"person_id": "1", "gender": "?"}')
+    broken.write_text('{"person_id": "1"}')
     ended = command("map", str(broken), "--mapping", "meadow/person")
     assert ended.code == 3
-    assert "column gender" in ended.err or "column" in ended.err
+    assert ended.err.startswith("person 1, column family_name: this column must be filled.")

@@ -12,7 +12,7 @@ from fhirgw.council.expected import Expected, expected
 from fhirgw.council.generate import generate
 from fhirgw.council.layouts import LAYOUTS
 from tests.conftest import NewDatabase, temporary
-from tests.journeys import exported
+from tests.journeys import exported, kept
 from tests.journeys.command import Finished, Place
 
 PEOPLE, SEED = 120, 1
@@ -59,9 +59,31 @@ def demo() -> Iterator[Demo]:
         yield Demo(place, said, exported.files(place.data / "export"), exported.contents(place.data / "export"))
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What one undisturbed `fhirgw sync` of a CSV extract makes of an empty database, as it was when that had ended."""
+
+    place: Place
+    summary: dict[str, Any]
+    errors: str
+    state: kept.State
+
+
 @pytest.fixture(scope="session")
-async def elsewhere(new_database: NewDatabase) -> AsyncIterator[Place]:
-    """A place with a migrated database that nothing is in, for the CSV extracts of the same council."""
+async def loaded(new_database: NewDatabase, demo: Demo) -> AsyncIterator[Loaded]:
+    """meadow's CSV extract, taken in undisturbed."""
     async with new_database() as url:
         with temporary() as folder:
-            yield Place(folder / "data", url)
+            place = Place(folder / "data", url)
+            summary = place.done("sync", "meadow", "--from", extract(demo, "meadow"), "--json").document()
+            yield Loaded(place, summary, errors(place, "meadow"), await kept.state(url))
+
+
+def extract(demo: Demo, system: str) -> str:
+    """Where a system's CSV extract is, as --from takes it."""
+    return f"csv:{demo.data / 'extracts' / system}"
+
+
+def errors(place: Place, system: str) -> str:
+    """The errors file of the last sync there."""
+    return (place.data / "errors" / f"{system}.ndjson").read_text()

@@ -1,0 +1,135 @@
+"""Commands as people and cron run them: processes with a terminal or without one, and signals."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from fhirgw.council.expected import expected
+from fhirgw.council.generate import generate
+from fhirgw.council.layouts import LAYOUTS
+from tests.cli.conftest import ROOT, finished, started
+
+DEMO = ("demo", "--people", "10", "--seed", "5")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `fhirgw demo --once --json` left behind, with its document."""
+    folder = tmp_path_factory.mktemp("demo")
+    ended = finished(*DEMO, "--once", "--json", "--data", str(folder))
+    assert (ended.code, ended.err) == (0, "")
+    (folder / "first.json").write_text(ended.out)
+    return folder
+
+
+def test_the_demo_counts_what_the_generator_made(folder: Path) -> None:
+    first = orjson.loads((folder / "first.json").read_bytes())
+    oracle = expected(generate(10, 5), LAYOUTS["meadow"])
+    assert first["rows"] == oracle.rows
+    assert sum(count for reasons in first["refused"].values() for count in reasons.values()) == len(oracle.refused)
+    assert first["resources"] == first["exported"]
+    assert first["written"] == sum(first["resources"].values())
+    assert {stage["name"] for stage in first["stages"]} >= {"start the database", "sync meadow", "export"}
+    for name, count in first["exported"].items():
+        assert (folder / "export" / f"{name}.ndjson").read_bytes().count(b"\n") == count
+    assert {each.name for each in (folder / "extracts").iterdir()} == set(LAYOUTS)
+
+
+def test_run_again_it_writes_nothing(folder: Path) -> None:
+    first = orjson.loads((folder / "first.json").read_bytes())
+    again = finished(*DEMO, "--once", "--json", "--data", str(folder))
+    second = orjson.loads(again.out)
+    assert (again.code, again.err, second["written"]) == (0, "", 0)
+    assert (second["rows"], second["resources"], second["exported"]) == (
+        first["rows"],
+        first["resources"],
+        first["exported"],
+    )
+    assert "make up the council" not in {stage["name"] for stage in second["stages"]}
+    assert not (folder / "postgres" / "cluster" / "postmaster.pid").exists()
+
+
+def test_it_serves_until_it_is_stopped(folder: Path) -> None:
+    with started(*DEMO, "--port", "0", "--data", str(folder), PYTHONUNBUFFERED="1") as process:
+        assert process.stdout is not None
+        shown = []
+        for line in process.stdout:
+            shown.append(line.rstrip())
+            if line.startswith("Serving"):
+                break
+        addresses = [word for line in shown for word in line.split() if word.startswith("http://127.0.0.1:")]
+        answers = [httpx.get(address, timeout=30) for address in addresses]
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+        process.communicate()
+    assert [answer.status_code for answer in answers] == [200] * 4
+    page, capabilities, person, everything = answers
+    assert page.headers["content-type"].startswith("text/html")
+    assert capabilities.json()["resourceType"] == "CapabilityStatement"
+    (found,) = [each for each in person.json()["entry"] if each["search"]["mode"] == "match"]
+    assert found["resource"]["id"] == addresses[3].split("/")[-2]
+    assert len(everything.json()["entry"]) > 10
+    assert code == 0
+    assert not (folder / "postgres" / "cluster" / "postmaster.pid").exists()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = finished(*DEMO, "--port", port, "--data", str(tmp_path / "data"))
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.err == (f"127.0.0.1:{port} cannot be had (Address already in use). Choose another port with --port.\n")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_it_keeps_nothing_half_written(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out = tmp_path / "out"
+    with started("generate", "--people", "60000", "--to", f"csv:{out}") as process:
+        time.sleep(4)
+        process.send_signal(number)
+        text, err = process.communicate(timeout=60)
+    assert (process.returncode, text) == (code, "")
+    assert "Traceback" not in err
+    assert "Stopped" in err
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_on_a_terminal_there_are_bars_and_elsewhere_plain_lines(tmp_path: Path) -> None:
+    arguments = ["generate", "--people", "200", "--to", f"csv:{tmp_path}"]
+    plain = finished(*arguments)
+    assert "\x1b" not in plain.out + plain.err
+    assert "write meadow as CSV: " in plain.err
+    leader, follower = pty.openpty()
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "120"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fhirgw", *arguments], stdout=follower, stderr=follower, stdin=follower, env=environment
+    ) as process:
+        os.close(follower)
+        seen = b""
+        while select.select([leader], [], [], 60)[0]:
+            try:
+                chunk = os.read(leader, 65536)
+            except OSError:  # Linux says so when the other side has closed
+                break
+            if not chunk:
+                break
+            seen += chunk
+    os.close(leader)
+    assert process.returncode == 0
+    assert b"\x1b[" in seen
+    assert "━".encode() in seen
+    assert b"rows" in seen
