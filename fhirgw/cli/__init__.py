@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
     """The entry point; ends the process with one of the exit codes of fhirgw.cli.running."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         # Imported here, because that takes a second in which Ctrl-C may come.
         from fhirgw.cli.commands import app

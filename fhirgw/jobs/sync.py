@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import orjson
 
@@ -47,8 +47,20 @@ SHRUNK = 0.5
 """An extract smaller than this share of the last one is taken for a broken one, unless told otherwise."""
 
 
-Batch = list[tuple[Mapping, list[Incoming], list[tuple[str, bytes]]]]
-"""By mapping: the versions to write, and new digests of rows whose change made no difference."""
+class Written(NamedTuple):
+    """What a batch of rows comes to, for one mapping.
+
+    `retraced`: new digests of rows whose change made no difference; `left`: ids of what rows were before they became
+    another person's.
+    """
+
+    mapping: Mapping
+    versions: list[Incoming]
+    retraced: list[tuple[str, bytes]]
+    left: list[str]
+
+
+Batch = list[Written]
 Work = Table | Batch | Counts | None
 """What the reader hands to the writer: a table, its batches, its counts (it is done), and at last nothing."""
 
@@ -136,11 +148,12 @@ async def _walk(
     errors: TextIO | None,
     progress: Progress | None,
 ) -> _Walk:
-    definition.ids.aliases.clear()
-    definition.ids.aliases.update(await identity.aliases(reader, definition.name, PERSON))
-    persons = await lineage.keys(reader, definition.name, PERSON)
+    people = await lineage.ids(reader, definition.name, PERSON)
+    own = definition.ids
+    own.aliases.clear()
+    own.aliases.update({key: id for key, id in people.items() if id != own.plain(PERSON, key)})
     alone = await identity.only_system(reader, definition.name)
-    return _Walk(engine, reader, definition, system, summary, errors, progress, persons, alone)
+    return _Walk(engine, reader, definition, system, summary, errors, progress, set(people), alone)
 
 
 @dataclass
@@ -189,7 +202,7 @@ class _Walk:
                 async with writer.transaction():
                     await load.stage(writer)
                     while isinstance(batch := await queue.get(), list):
-                        await self._merge(writer, batch)
+                        await self._merge(writer, batch, self.summary.tables[table.name])
                     assert isinstance(batch, Counts)
                     await self._finish(writer, table, batch)
 
@@ -220,29 +233,24 @@ class _Walk:
         for mapping in table.mappings:
             mine = [each for each in outcome.candidates if each.mapping is mapping]
             if mine:
-                written, retraced = await self._versions(mapping, mine, counts)
-                prepared.append((mapping, written, retraced))
+                prepared.append(await self._versions(mapping, mine, counts))
         return prepared
 
-    async def _versions(
-        self, mapping: Mapping, candidates: list[Candidate], counts: Counts
-    ) -> tuple[list[Incoming], list[tuple[str, bytes]]]:
-        """The versions to write, and the rows whose change made no difference."""
+    async def _versions(self, mapping: Mapping, candidates: list[Candidate], counts: Counts) -> Written:
+        """What is to be written for the candidates of one mapping."""
         if mapping.name == PERSON and not self.alone:
             candidates = await self._met(candidates)
+        candidates, left = _settled(candidates)
         ids = [each.held.id for each in candidates if each.held is not None]
         kept = await load.current(self.reader, mapping.type, ids) if ids else {}
-        last = (
-            await load.last_versions(self.reader, mapping.type, [each for each in ids if each not in kept])
-            if ids
-            else {}
-        )
-        written, retraced = await asyncio.to_thread(self._write, candidates, kept, last)
-        made = sum(each.kind == "create" for each in written)
+        gone = [each for each in ids if each not in kept]
+        last = await load.last_versions(self.reader, mapping.type, gone) if gone else {}
+        versions, retraced = await asyncio.to_thread(self._write, candidates, kept, last)
+        made = sum(each.kind == "create" for each in versions)
         counts.created += made
-        counts.updated += len(written) - made
+        counts.updated += len(versions) - made
         counts.unchanged += len(retraced)
-        return written, retraced
+        return Written(mapping, versions, retraced, left)
 
     def _write(
         self, candidates: list[Candidate], kept: dict[str, Kept], last: dict[str, int]
@@ -260,7 +268,7 @@ class _Walk:
             elif (made := onto(each, held, name)) is None:
                 retraced.append((each.key, each.digest))
             else:
-                written.append(incoming(each, made, "update", held.version + 1, moment, held.origin, controller))
+                written.append(incoming(each, made, "update", held.version + 1, moment, held.origin, held.controller))
         return written, retraced
 
     async def _met(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -272,6 +280,8 @@ class _Walk:
         met: dict[str, str] = {}
         for number, patient in single.items():
             resource = numbers[number].resource
+            if patient in self.definition.ids.aliases.values():
+                continue  # another of this system's people is that Patient: which of them, is for people to say
             if resource is not None and resource.get("birthDate") and births.get(patient) == resource["birthDate"]:
                 met[numbers[number].key] = patient
         self.definition.ids.aliases.update(met)
@@ -280,10 +290,12 @@ class _Walk:
             for each in candidates
         ]
 
-    async def _merge(self, writer: Connection, prepared: Batch) -> None:
-        for mapping, written, retraced in prepared:
-            await load.merge(writer, self.definition.name, mapping.name, written)
-            await lineage.retrace(writer, self.definition.name, mapping.name, retraced)
+    async def _merge(self, writer: Connection, prepared: Batch, counts: Counts) -> None:
+        name = self.definition.name
+        for each in prepared:
+            await load.merge(writer, name, each.mapping.name, each.versions)
+            await lineage.retrace(writer, name, each.mapping.name, each.retraced)
+            counts.deleted += await load.leave(writer, name, each.mapping.type, each.left, _now())
 
     def _report(self, outcome: Outcome, counts: Counts) -> None:
         counts.refused += outcome.refused
@@ -301,6 +313,22 @@ def _no_collecting() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _settled(candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
+    """The candidates, of which those that became another person's begin anew; and the ids they leave behind.
+
+    An id says whose record a resource belongs to, and references to it are derived the same way: all move together.
+    """
+    left: list[str] = []
+    settled: list[Candidate] = []
+    for each in candidates:
+        moved = each.held and each.resource and each.held.id != each.resource["id"] and each.mapping.name != PERSON
+        if moved and each.held and each.resource:
+            left.append(each.held.id)
+            each = each._replace(held=lineage.Traced(each.resource["id"], lineage.GONE))
+        settled.append(each)
+    return settled, left
 
 
 def _child_tables(mappings: list[Mapping]) -> list[Child]:

@@ -20,15 +20,6 @@ class Claim(NamedTuple):
     patients: tuple[str, ...]
 
 
-async def aliases(connection: Connection, system: str, person: str) -> dict[str, str]:
-    """The keys of a system's people who are Patients of another system, with their ids."""
-    query = """
-        SELECT l.key, l.id FROM fhirgw.lineage l JOIN fhirgw.resource r ON r.type = 'Patient' AND r.id = l.id
-        WHERE l.system = $1 AND l.mapping = $2 AND l.digest <> '' AND r.origin <> l.system
-    """
-    return dict(map(tuple, await connection.fetch(query, system, person)))
-
-
 async def holders(connection: Connection, numbers: Sequence[str]) -> dict[str, list[str]]:
     """The Patients that hold each NHS number."""
     query = """

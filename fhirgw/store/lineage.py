@@ -42,10 +42,10 @@ async def living(connection: Connection, system: str, mapping: str) -> int:
     return int(await connection.fetchval(query, system, mapping))
 
 
-async def keys(connection: Connection, system: str, mapping: str) -> set[str]:
-    """The keys of the rows that stand for something now."""
-    query = "SELECT key FROM fhirgw.lineage WHERE system = $1 AND mapping = $2 AND digest <> ''"
-    return {each[0] for each in await connection.fetch(query, system, mapping)}
+async def ids(connection: Connection, system: str, mapping: str) -> dict[str, str]:
+    """The keys of the rows that stand for something now, with what they stand for."""
+    query = "SELECT key, id FROM fhirgw.lineage WHERE system = $1 AND mapping = $2 AND digest <> ''"
+    return dict(map(tuple, await connection.fetch(query, system, mapping)))
 
 
 async def watermarks(connection: Connection, system: str) -> dict[str, int]:

@@ -9,12 +9,12 @@ https://www.postgresql.org/docs/18/queries-with.html#QUERIES-WITH-MODIFYING
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection
 
 DATES = tuple(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high"))
@@ -70,19 +70,20 @@ def _spelt(moment: datetime) -> str:
 
 
 class Kept(NamedTuple):
-    """What the store holds of a resource: its version, its body, and the system that brought it."""
+    """What the store holds of a resource: its version, its body, the system that brought it, and whose it is."""
 
     version: int
     body: str
     origin: str
+    controller: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stale(Exception):
-    """Somebody else wrote a resource between reading and merging it."""
+class Stale(FhirError):
+    """Somebody else wrote a resource between reading it and merging the row that changes it."""
 
-    expected: int
-    written: int
+    def __init__(self, resource_type: str, missed: int) -> None:
+        told = f"{missed} resources of type {resource_type} were changed by another while they were being written."
+        super().__init__(Issue("conflict", f"{told} Nothing of their table was kept: run it again."))
 
 
 STAGE = f"""
@@ -158,30 +159,41 @@ WITH superseded AS (
 SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM updated)
 """
 
-VANISH = """
-WITH gone AS (
-    SELECT l.key, l.id FROM fhirgw.lineage l
-    WHERE l.system = $1 AND l.mapping = $2 AND l.digest <> '' AND NOT l.key = ANY ($3)
-), marked AS (
-    UPDATE fhirgw.lineage l SET digest = '' FROM gone g WHERE l.system = $1 AND l.mapping = $2 AND l.key = g.key
-), removed AS (
+# What a system took from another's Patient (a number) goes with the row that brought it; the Patient stays. And where a
+# Patient goes whom other systems know, their rows are marked (a digest no row has), to be taken anew at their next run.
+REMOVED = """
+removed AS (
     DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{type}' AND r.id = g.id AND r.origin = $1
     RETURNING r.type, r.id, r.version, r.updated, r.patient, r.origin, r.controller, r.body
 ), kept AS (
     INSERT INTO fhirgw.history (type, id, version, updated, deleted, patient, origin, controller, body)
     SELECT type, id, version, updated, false, patient, origin, controller, body FROM removed
     UNION ALL
-    SELECT type, id, version + 1, $4::timestamptz, true, patient, origin, controller, body FROM removed
+    SELECT type, id, version + 1, $2::timestamptz, true, patient, origin, controller, body FROM removed
 ), unsaid AS (
     DELETE FROM fhirgw.search_string t USING removed r WHERE t.type = r.type AND t.id = r.id
 ), unknown AS (
     DELETE FROM fhirgw.identifier t USING removed r WHERE r.type = 'Patient' AND t.patient = r.id
+), missed AS (
+    UPDATE fhirgw.lineage l SET digest = '\\x00' FROM removed r
+    WHERE r.type = 'Patient' AND l.type = 'Patient' AND l.id = r.id AND l.system <> $1 AND l.digest <> ''
 ), logged AS (
     INSERT INTO fhirgw.change (type, id, version, kind, origin)
     SELECT type, id, version + 1, 'delete', $1 FROM removed
 )
 SELECT count(*) FROM removed
 """
+
+VANISH = """
+WITH gone AS (
+    SELECT l.key, l.id FROM fhirgw.lineage l
+    WHERE l.system = $1 AND l.mapping = $3 AND l.digest <> '' AND NOT l.key = ANY ($4)
+), marked AS (
+    UPDATE fhirgw.lineage l SET digest = '' FROM gone g WHERE l.system = $1 AND l.mapping = $3 AND l.key = g.key
+), """
+
+LEAVE = """
+WITH gone AS (SELECT unnest($3::text[]) AS id), """
 
 
 async def stage(connection: Connection) -> None:
@@ -222,25 +234,28 @@ async def merge(connection: Connection, system: str, mapping: str, incoming: Seq
     written = await connection.fetchval(query, system, mapping)
     await connection.execute("TRUNCATE stage")
     if written != len(incoming):
-        raise Stale(len(incoming), written)
+        raise Stale(incoming[0].type, len(incoming) - written)
 
 
 async def vanish(
     connection: Connection, system: str, mapping: str, resource_type: str, seen: Sequence[str], moment: datetime
 ) -> int:
-    """Deletes, with history, what rows that are no longer in the extract had become; says how many.
+    """Deletes, with history, what rows that are no longer in the extract had become; says how many."""
+    query = VANISH + REMOVED.format(type=resource_type)
+    return int(await connection.fetchval(query, system, moment, mapping, list(seen)))
 
-    A Patient whom another system brought stays: this system only added a number to them.
-    """
-    query = VANISH.format(type=resource_type)
-    return int(await connection.fetchval(query, system, mapping, list(seen), moment))
+
+async def leave(connection: Connection, system: str, resource_type: str, ids: Sequence[str], moment: datetime) -> int:
+    """Deletes, with history, what rows left behind that now belong to another person; says how many."""
+    query = LEAVE + REMOVED.format(type=resource_type)
+    return int(await connection.fetchval(query, system, moment, list(ids))) if ids else 0
 
 
 async def current(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, Kept]:
     """The current versions of resources, by id."""
-    query = "SELECT id, version, body, origin FROM fhirgw.resource WHERE type = $1 AND id = ANY ($2)"
+    query = "SELECT id, version, body, origin, controller FROM fhirgw.resource WHERE type = $1 AND id = ANY ($2)"
     rows: list[Any] = await connection.fetch(query, resource_type, list(ids))
-    return {each[0]: Kept(each[1], each[2], each[3]) for each in rows}
+    return {each[0]: Kept(*each[1:]) for each in map(tuple, rows)}
 
 
 async def last_versions(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, int]:

@@ -217,6 +217,26 @@ async def test_a_row_that_comes_back_goes_on_where_it_ended(world: World) -> Non
     assert {body["meta"]["versionId"] for body in await world.bodies("Flag")} == {"1", "3"}
 
 
+async def test_a_row_that_becomes_another_persons_moves_to_their_record(world: World) -> None:
+    await world.sync()
+    old, _ = await world.bodies("Flag")
+    world.tables["alert"][1][1] = "2"
+    summary = await world.sync()
+    assert (summary.tables["alert"].created, summary.tables["alert"].deleted) == (1, 1)
+    new, _ = await world.bodies("Flag")
+    birch = next(each for each in await world.bodies("Patient") if each["name"][0]["family"] == "Birch")
+    assert new["subject"]["reference"] == f"Patient/{birch['id']}"
+    assert new["id"][:3] == birch["id"][:3]
+    assert new["id"] != old["id"]
+    kept = await world.ask("SELECT version, deleted FROM fhirgw.history WHERE id = $1 ORDER BY 1", old["id"])
+    assert kept == [(1, False), (2, True)]
+    assert (await world.sync()).written == 0
+    world.tables["alert"][1][1] = "1"
+    assert (await world.sync()).written == 2
+    again, _ = await world.bodies("Flag")
+    assert (again["id"], again["meta"]["versionId"]) == (old["id"], "3")
+
+
 async def test_what_others_added_to_a_resource_stays_when_its_row_changes(world: World) -> None:
     await world.sync()
     (body,) = [each for each in await world.bodies("Patient") if each["name"][0]["family"] == "Cole"]
@@ -316,6 +336,28 @@ async def test_a_system_that_forgets_a_person_takes_away_its_own_number_only(wor
     await other.sync(force=True)
     (ashby,) = [each for each in await world.bodies("Patient") if "9990000018" in str(each["identifier"])]
     assert ashby["name"][0]["family"] == "Ashbee"
+
+
+async def test_a_person_one_system_forgets_stays_for_the_other(world: World, other: World) -> None:
+    await world.sync()
+    await other.sync()
+    del world.tables["person"][1], world.tables["phone"][1:], world.tables["alert"][1]
+    await world.sync(force=True)
+    assert not [each for each in await world.bodies("Patient") if "9990000018" in str(each["identifier"])]
+    assert (await other.sync()).written == 1
+    (ashby,) = [each for each in await world.bodies("Patient") if "9990000018" in str(each["identifier"])]
+    assert (ashby["name"][0]["family"], ashby["meta"]["versionId"]) == ("Ashby-Smith", "4")
+    (key_safe,) = [each for each in await world.bodies("Flag") if each["code"]["text"] == "Key safe"]
+    assert key_safe["subject"]["reference"] == f"Patient/{ashby['id']}"
+    assert (await other.sync()).written == 0
+
+
+async def test_two_of_a_system_who_claim_one_patient_are_not_both_led_to_them(world: World, other: World) -> None:
+    await world.sync()
+    other.tables["person"].append(["79", "9990000018", "Ashby", "1940-02-01", "F"])
+    summary = await other.sync()
+    assert (summary.tables["person"].updated, summary.tables["person"].created) == (1, 2)
+    assert any(warning.startswith("2 Patients hold one NHS number") for warning in summary.warnings)
 
 
 async def test_an_extract_half_the_size_is_not_believed(world: World) -> None:

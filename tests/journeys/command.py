@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -125,5 +126,15 @@ def alive(process: int) -> bool:
 
 
 def postmaster(data: Path) -> int:
-    """The process id of the folder's embedded PostgreSQL."""
-    return int((data / "postgres" / "cluster" / "postmaster.pid").read_text().split()[0])
+    """The process id of the folder's embedded PostgreSQL. Raises FileNotFoundError where none runs."""
+    return int(_note(data)[0])
+
+
+def embedded(data: Path) -> str:
+    """The url of the folder's embedded PostgreSQL, which a command has started."""
+    return f"postgresql://fhirgw@/fhirgw?host={quote(_note(data)[4])}"
+
+
+def _note(data: Path) -> list[str]:
+    """What a running PostgreSQL says of itself: its process first, its socket's directory fifth."""
+    return (data / "postgres" / "cluster" / "postmaster.pid").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""One council as two systems of record keep it: the same resources from both, and one Patient where both know a person."""
+"""One council as two systems keep it: the same resources from both, and one Patient where both know a person."""
 
 import json
 from collections import Counter, defaultdict
