@@ -22,15 +22,15 @@ from typing import NamedTuple, TextIO
 
 import orjson
 
-from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.jobs.summary import Counts, SyncSummary
-from fhirgw.jobs.table import Candidate, Outcome, Table, incoming, onto
+from fhirgw.jobs.table import Candidate, Outcome, Table, claimed, incoming, onto
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping, Row
 from fhirgw.mapping.refusal import Fault
 from fhirgw.store import identity, lineage, load, runs
 from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.lineage import GONE, Traced
 from fhirgw.store.load import Incoming, Kept
 from fhirgw.systems.system import Child, ExtractError, System
 
@@ -227,6 +227,9 @@ class _Walk:
             else {}
             for each in table.mappings
         }
+        if PERSON in traced and not self.alone:
+            person = next(each for each in table.mappings if each.name == PERSON)
+            await self._meet(person, rows, traced[PERSON])
         outcome = await asyncio.to_thread(table.sort_out, rows, traced)
         self._report(outcome, counts)
         prepared: Batch = []
@@ -238,9 +241,7 @@ class _Walk:
 
     async def _versions(self, mapping: Mapping, candidates: list[Candidate], counts: Counts) -> Written:
         """What is to be written for the candidates of one mapping."""
-        if mapping.name == PERSON and not self.alone:
-            candidates = await self._met(candidates)
-        candidates, left = _settled(candidates)
+        candidates, left = self._settled(candidates)
         ids = [each.held.id for each in candidates if each.held is not None]
         kept = await load.current(self.reader, mapping.type, ids) if ids else {}
         gone = [each for each in ids if each not in kept]
@@ -252,6 +253,23 @@ class _Walk:
         counts.unchanged += len(retraced)
         return Written(mapping, versions, retraced, left)
 
+    def _settled(self, candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
+        """The candidates, each with the id it is to have; and the ids that rows leave which became another person's.
+
+        An id says whose record a resource belongs to, and references to it are derived the same way: all move together.
+        """
+        left: list[str] = []
+        settled: list[Candidate] = []
+        for each in candidates:
+            id = each.resource["id"]
+            if each.mapping.name == PERSON and each.held is None and each.key in self.definition.ids.aliases:
+                each = each._replace(held=Traced(id, GONE))
+            elif each.mapping.name != PERSON and each.held is not None and each.held.id != id:
+                left.append(each.held.id)
+                each = each._replace(held=Traced(id, GONE))
+            settled.append(each)
+        return settled, left
+
     def _write(
         self, candidates: list[Candidate], kept: dict[str, Kept], last: dict[str, int]
     ) -> tuple[list[Incoming], list[tuple[str, bytes]]]:
@@ -262,7 +280,6 @@ class _Walk:
         for each in candidates:
             held = kept.get(each.held.id) if each.held else None
             if held is None:
-                assert each.resource is not None
                 version = last.get(each.held.id, 0) + 1 if each.held else 1
                 written.append(incoming(each, each.resource, "create", version, moment, name, controller))
             elif (made := onto(each, held, name)) is None:
@@ -271,24 +288,23 @@ class _Walk:
                 written.append(incoming(each, made, "update", held.version + 1, moment, held.origin, held.controller))
         return written, retraced
 
-    async def _met(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The same, with new people who are Patients of another system already led to those."""
-        numbers = {number: each for each in candidates if each.held is None and (number := _nhs_number(each))}
+    async def _meet(self, mapping: Mapping, rows: list[Row], traced: dict[str, Traced]) -> None:
+        """Leads new people who are Patients of another system already to those, before anything of them is mapped."""
+        told = {
+            row[mapping.key]: claim
+            for row in rows
+            if row[mapping.key] not in traced and (claim := claimed(mapping, row))
+        }
+        numbers = {number for number, _ in told.values()}
         holders = await identity.holders(self.reader, list(numbers)) if numbers else {}
-        single = {number: held[0] for number, held in holders.items() if len(held) == 1}
-        births = await identity.births(self.reader, list(single.values())) if single else {}
-        met: dict[str, str] = {}
-        for number, patient in single.items():
-            resource = numbers[number].resource
-            if patient in self.definition.ids.aliases.values():
-                continue  # another of this system's people is that Patient: which of them, is for people to say
-            if resource is not None and resource.get("birthDate") and births.get(patient) == resource["birthDate"]:
-                met[numbers[number].key] = patient
-        self.definition.ids.aliases.update(met)
-        return [
-            each._replace(held=lineage.Traced(met[each.key], lineage.GONE)) if each.key in met else each
-            for each in candidates
-        ]
+        births = await identity.births(self.reader, [held[0] for held in holders.values()]) if holders else {}
+        taken = set(self.definition.ids.aliases.values())
+        for key, (number, born) in told.items():
+            held = holders.get(number, [])
+            # Who is known already to be another of this system's people: which of them, is for people to say.
+            if len(held) == 1 and held[0] not in taken and born == births.get(held[0]):
+                self.definition.ids.aliases[key] = held[0]
+                taken.add(held[0])
 
     async def _merge(self, writer: Connection, prepared: Batch, counts: Counts) -> None:
         name = self.definition.name
@@ -315,33 +331,9 @@ def _no_collecting() -> Iterator[None]:
         gc.enable()
 
 
-def _settled(candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
-    """The candidates, of which those that became another person's begin anew; and the ids they leave behind.
-
-    An id says whose record a resource belongs to, and references to it are derived the same way: all move together.
-    """
-    left: list[str] = []
-    settled: list[Candidate] = []
-    for each in candidates:
-        moved = each.held and each.resource and each.held.id != each.resource["id"] and each.mapping.name != PERSON
-        if moved and each.held and each.resource:
-            left.append(each.held.id)
-            each = each._replace(held=lineage.Traced(each.resource["id"], lineage.GONE))
-        settled.append(each)
-    return settled, left
-
-
 def _child_tables(mappings: list[Mapping]) -> list[Child]:
     found = {each.table: each for mapping in mappings for each in mapping.children}
     return [Child(each.table, each.parent, each.order) for each in found.values()]
-
-
-def _nhs_number(candidate: Candidate) -> str | None:
-    for each in (candidate.resource or {}).get("identifier", ()):
-        if each.get("system") == NHS_NUMBER:
-            number: str | None = each.get("value")
-            return number
-    return None
 
 
 def _now() -> datetime:

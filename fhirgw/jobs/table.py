@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import Resource
+from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.leaf import Referring
-from fhirgw.mapping.mapping import Mapping, Row
-from fhirgw.mapping.refusal import Fault, RefusedRow, value_class
+from fhirgw.mapping.mapping import Field, Mapping, Row
+from fhirgw.mapping.refusal import Fault, Refusal, RefusedRow, value_class
 from fhirgw.store.lineage import GONE, Traced
 from fhirgw.store.load import Incoming, Kept
 
@@ -34,7 +35,7 @@ class Candidate(NamedTuple):
     key: str
     digest: bytes
     held: Traced | None
-    resource: Resource | None
+    resource: Resource
 
 
 @dataclass(slots=True)
@@ -170,6 +171,32 @@ class Table:
         return Fault(self.name, key, column, "unknown-person", value_class(row[column]), rule, remedy)
 
 
+def claimed(mapping: Mapping, row: Row) -> tuple[str, str] | None:
+    """The NHS number and date of birth a row of people says, if it says both and soundly."""
+    said: list[str] = []
+    for wanted in (_number_field(mapping), _birth_field(mapping)):
+        cell = row.get(wanted.column) if wanted else None
+        if wanted is None or cell is None:
+            return None
+        try:
+            said.append(wanted.leaf.write(cell, None, None))
+        except Refusal:
+            return None
+    return said[0], said[1]
+
+
+def _number_field(mapping: Mapping) -> Field | None:
+    for each in mapping.fields:
+        if each.path.containers and each.path.leaf and each.path.leaf.name == "value":
+            if each.path.containers[-1].create().get("system") == NHS_NUMBER:
+                return each
+    return None
+
+
+def _birth_field(mapping: Mapping) -> Field | None:
+    return next((each for each in mapping.fields if each.path.text == "birthDate"), None)
+
+
 def people_named(mapping: Mapping) -> tuple[str, ...]:
     """The columns of a mapping that hold the key of a person other than the row's own."""
     if mapping.name == PERSON:
@@ -214,7 +241,7 @@ def onto(candidate: Candidate, kept: Kept, origin: str) -> Resource | None:
     To a Patient whom another system brought, a system only adds its identifiers: who brings a person describes them.
     """
     held = decode(kept.body)
-    if kept.origin != origin and candidate.resource is not None:
+    if kept.origin != origin:
         mine = [each for each in candidate.resource.get("identifier", ()) if each not in held.get("identifier", ())]
         return {**held, "identifier": [*held.get("identifier", ()), *mine]} if mine else None
     made = candidate.mapping.to_fhir(candidate.row, onto=held)

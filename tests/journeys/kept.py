@@ -26,10 +26,11 @@ async def state(url: str) -> State:
     """Every row of every table, counted: one that is there twice differs from one that is there once."""
     connection = await asyncpg.connect(url)
     try:
-        return {
-            table: Counter(map(_timeless, await connection.fetch(f"SELECT {columns} FROM fhirgw.{table}")))
-            for table, columns in TABLES.items()
-        }
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return {
+                table: Counter(map(_timeless, await connection.fetch(f"SELECT {columns} FROM fhirgw.{table}")))
+                for table, columns in TABLES.items()
+            }
     finally:
         await connection.close()
 
