@@ -32,9 +32,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger("fhirgw.api")
 
 
-def interactions(path: str, **methods: Handler) -> Route:
-    """The route for a path: a handler by method (`GET=read`). HEAD follows GET; another method is a 405 with Allow."""
-    if "GET" in methods:
+def interactions(path: str, *, head: bool = True, **methods: Handler) -> Route:
+    """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
+
+    HEAD follows GET, unless `head` is false: for a GET that starts something.
+    """
+    if head and "GET" in methods:
         methods = {**methods, "HEAD": methods["GET"]}
     allowed = ", ".join(sorted([*methods, "OPTIONS"]))
 
@@ -47,7 +50,8 @@ def interactions(path: str, **methods: Handler) -> Route:
             return refused(FhirError(issue, status=405), {"Allow": allowed})
         return await _answered(handler, request, route.path_format)
 
-    route = Route(path, endpoint, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    route = Route(path, endpoint)
+    route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
     return route
 
 
@@ -87,7 +91,10 @@ async def not_routed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 404:
         return refused(FhirError(Issue("not-found", "There is nothing at this address; the FHIR base is /fhir")))
-    return refused(FhirError(Issue("processing", "The request could not be understood"), status=status))
+    headers = error.headers if isinstance(error, HTTPException) else None
+    if status == 405:
+        return refused(FhirError(Issue("not-supported", "This method is not supported here"), status=405), headers)
+    return refused(FhirError(Issue("processing", "The request could not be understood"), status=status), headers)
 
 
 async def _answered(handler: Handler, request: Request, template: str) -> Response:

@@ -83,8 +83,8 @@ async def file(request: Request) -> Response:
 def routes() -> list[Route]:
     """To be put before those of types and instances, which would take `$export` for a name."""
     return [
-        interactions("/fhir/$export", GET=system),
-        interactions("/fhir/Patient/$export", GET=patients),
+        interactions("/fhir/$export", head=False, GET=system),
+        interactions("/fhir/Patient/$export", head=False, GET=patients),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
         interactions("/fhir/$export-file/{job}/{name}", GET=file),
     ]

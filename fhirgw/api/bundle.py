@@ -18,7 +18,7 @@ ADVICE = Issue(
     "Some information may be withheld under the sharing rules of the organisations that hold it",
     severity="information",
 )
-"""Every searchset carries it, whatever was found: it informs the clinician, and says nothing about the data."""
+"""Every searchset with entries carries it, whatever was found: it informs people, and says nothing about the data."""
 
 Links = Sequence[tuple[str, str]]
 
@@ -41,6 +41,11 @@ def searchset(
         for resource_type, id, body, mode in entries
     ]
     return _bundle("searchset", total, links, [*found, advice])
+
+
+def counted(total: int | None, links: Links) -> bytes:
+    """The searchset of a search that asks for the total alone: it has no entries."""
+    return _bundle("searchset", total, links, ())
 
 
 def history(base: str, resource_type: str, id: str, versions: Sequence[Stored]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -10,10 +11,15 @@ from typing import cast
 from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
+from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection, Readers
 
 WAIT = 10.0
 """Seconds a request queues for a connection before it is told to come back: more waiting would answer nobody."""
+
+
+HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+"""A name, an IPv4 or an IPv6 address, and a port. https://www.rfc-editor.org/rfc/rfc9110#section-7.2"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,16 @@ def context(request: Request) -> Context:
 
 
 def base(request: Request) -> str:
-    """The FHIR base in links: the settings', else as the caller addressed us; no slash at its end."""
-    known = context(request).base_url
-    return known.rstrip("/") if known else f"{request.scope['scheme']}://{request.headers.get('host', '')}/fhir"
+    """The FHIR base in links: the settings', else as the caller addressed us; no slash at its end.
+
+    Raises FhirError(invalid) for a Host that is none: it would be in every link of the answer.
+    """
+    if known := context(request).base_url:
+        return known.rstrip("/")
+    host = request.headers.get("host", "")
+    if not HOST.fullmatch(host):
+        raise FhirError(Issue("invalid", "The Host header is no host and port: send the gateway's own address"))
+    return f"{request.scope['scheme']}://{host}/fhir"
 
 
 def _borrowed(pool: Readers) -> AbstractAsyncContextManager[Connection]:

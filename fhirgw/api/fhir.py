@@ -31,6 +31,8 @@ ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 LONGEST_FORM = 64 * 1024
 """Bytes of a search sent by POST."""
+CLOSE = 0.75
+"""How alike two names are for the one to be meant by the other: Medication is not Location."""
 FORM = "application/x-www-form-urlencoded"
 Pairs = list[tuple[str, str]]
 
@@ -141,6 +143,8 @@ async def _searched(request: Request, pairs: Pairs) -> Response:
         page = await search.search(connection, here.permit(request), query)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]
     links = _links(f"{address}/{resource_type}", honoured, query.cursor, page.next)
+    if query.summary == "count":
+        return answer(bundle.counted(page.total, links))
     entries = [(*found, "match") for found in page.matches] + [(*found, "include") for found in page.included]
     return answer(bundle.searchset(address, entries, page.total, links, (*query.warnings, *page.notes)))
 
@@ -158,7 +162,7 @@ def _type(request: Request) -> str:
     resource_type: str = request.path_params["type"]
     if resource_type in HELD:
         return resource_type
-    near = get_close_matches(resource_type, HELD, n=1)
+    near = get_close_matches(resource_type, HELD, 1, CLOSE)
     hint = f"did you mean {near[0]}?" if near else "the CapabilityStatement lists them"
     raise FhirError(Issue("not-supported", f"Resources of this type are not held here: {hint}"), status=404)
 

@@ -63,7 +63,7 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
     """Raises FhirError for a type the gateway does not hold, or that is never in a patient's record."""
     for each in types:
         if each not in HELD:
-            close = get_close_matches(each, HELD, 1)
+            close = get_close_matches(each, HELD, 1, 0.75)
             meant = f": did you mean {close[0]}?" if close else ""
             raise FhirError(Issue("not-supported", f"_type: {each[:40]!r} is no type this gateway holds{meant}"))
         if of_patients and each != "Patient" and not compartment(each):

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from fhirgw.api.answer import refused
 from fhirgw.api.context import base
+from fhirgw.fhir.issue import FhirError
 
 LINKS = (
     ("/metadata", "what this server can do (CapabilityStatement)"),
@@ -39,7 +41,10 @@ async def landing(request: Request) -> Response:
     links = "\n".join(
         f'<li><a href="{escape("/fhir" + path)}">{escape(path)}</a>: {escape(what)}</li>' for path, what in LINKS
     )
-    return HTMLResponse(PAGE.format(base=escape(base(request)), links=links))
+    try:
+        return HTMLResponse(PAGE.format(base=escape(base(request)), links=links))
+    except FhirError as error:
+        return refused(error)
 
 
 def routes() -> list[Route]:

@@ -35,7 +35,7 @@ CODES = """Exit codes:
   5    it would delete much: look, then say --force
   6    a file cannot be written, or a port is taken
   7    another process is doing the same: wait for it
-  130  stopped by Ctrl-C; 143 by SIGTERM"""
+  130  stopped by Ctrl-C; 143 by SIGTERM (a server that served: 0)"""
 
 BY_ISSUE = {"transient": 4, "conflict": 7}
 """Exit codes by FHIR's issue type; what is not here is about the input."""

@@ -13,7 +13,7 @@ from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.parameters import HELD, supported
 from fhirgw.fhir.profile import UK_CORE, profile
 
-INTERACTIONS = ("read", "vread", "search-type")
+INTERACTIONS = ("read", "vread", "history-instance", "search-type")
 BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 SYSTEM_OPERATIONS = (("export", f"{BULK}export"),)
 TYPE_OPERATIONS = {

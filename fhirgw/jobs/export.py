@@ -20,7 +20,7 @@ from fhirgw.store.database import Engine
 from fhirgw.store.export import Selection, Snapshot, snapshot
 
 Progress = Callable[[int, int, int], None]
-"""Told rows, bytes, and about how many rows there will be (0: nobody knows)."""
+"""Told rows, bytes, and about how many rows there will be (0: nobody knows, or nobody is to be told)."""
 
 PULSE = 0.1
 """Seconds between two reports of progress."""
@@ -97,7 +97,7 @@ async def _copied(
     taken: Snapshot, permit: Permit, selection: Selection, types: list[str], folder: Path, progress: Progress
 ) -> dict[str, Written]:
     """The files by type; while one is made durable, the next is already being written."""
-    meter = _Meter(progress, await taken.estimate(types))
+    meter = _Meter(progress, await taken.estimate(permit, types))
     saving: dict[str, asyncio.Task[Written]] = {}
     with ExitStack() as drafts:
         try:

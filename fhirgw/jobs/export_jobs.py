@@ -7,6 +7,7 @@ the store, so a process that dies takes none of them with it: its jobs are found
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from contextlib import suppress
 from datetime import timedelta
@@ -34,6 +35,9 @@ KEPT = timedelta(hours=24)
 
 PULSE = 1.0
 """Seconds between two notes of how far an export is; a cancellation by another process is seen as soon."""
+
+ID = re.compile("[0-9a-f]{32}")
+"""A job's name, as `kick_off` makes it."""
 
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 log = structlog.get_logger("fhirgw.jobs")
@@ -108,7 +112,7 @@ class ExportJobs:
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
-        job = await export_job.find(connection, id)
+        job = await export_job.find(connection, id) if ID.fullmatch(id) else None
         if job is None or job.state == "cancelled" or job.organisation != permit.organisation:
             raise absent()
         types = [each["type"] for each in job.result["output"]] if job.state == "done" else job.types

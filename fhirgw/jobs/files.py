@@ -1,10 +1,12 @@
 """Files that appear all together or not at all: written under a hidden name, made durable, then renamed.
 
-`manifest.json` comes last and says what there is: a folder without one holds nothing finished.
+`manifest.json` comes last and says what there is: a folder without one holds nothing finished. The folder is the
+caller's and may hold anything: no file is removed from it but plain NDJSON files that an export lists as its own.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import orjson
 
@@ -22,6 +24,9 @@ from fhirgw.fhir.issue import FhirError, Issue
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
+PUBLISHING = ".publishing"
+"""Lists what a publication that was killed may have left, in the shape of a manifest."""
+DATA = ".ndjson"
 
 
 class Unwritable(FhirError):
@@ -95,21 +100,32 @@ class Publication:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.drafts = folder, folder / UNFINISHED
+        for path in (folder / MANIFEST, folder / PUBLISHING, *folder.glob(f"*{DATA}")):
+            # What cannot be replaced is told now: a whole export would be copied before the renaming shows it.
+            if path.is_dir() and not path.is_symlink():
+                raise Unwritable(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
 
     def publish(self, names: list[str], manifest: dict[str, Any]) -> None:
         """Puts the drafts of those names in place of what an earlier manifest listed, and the manifest last."""
-        old = self.folder / MANIFEST
-        outdated = {each["url"] for each in orjson.loads(old.read_bytes())["output"]} if old.exists() else set()
+        old, journal = self.folder / MANIFEST, self.folder / PUBLISHING
+        outdated = _listed(old) | _listed(journal)
+        self._put(PUBLISHING, {"output": [{"url": name} for name in sorted(outdated | set(names))]})
+        _durable(self.folder)
         old.unlink(missing_ok=True)
         for name in names:
             (self.drafts / name).replace(self.folder / name)
         for name in outdated - set(names):
             (self.folder / name).unlink(missing_ok=True)
-        with Draft(self.drafts / MANIFEST) as draft:
-            draft.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            draft.finish()
-        (self.drafts / MANIFEST).replace(old)
+        self._put(MANIFEST, manifest)
         _durable(self.folder)
+        journal.unlink()
+
+    def _put(self, name: str, document: dict[str, Any]) -> None:
+        """Writes a JSON file, whole or not at all."""
+        with Draft(self.drafts / name) as draft:
+            draft.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            draft.finish()
+        (self.drafts / name).replace(self.folder / name)
 
 
 @contextmanager
@@ -117,7 +133,7 @@ def publication(folder: Path) -> Iterator[Publication]:
     """The folder, held against a second writer; what is not published by the end is removed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
+        with _lock(folder / ".lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -133,6 +149,22 @@ def publication(folder: Path) -> Iterator[Publication]:
                 shutil.rmtree(made.drafts, ignore_errors=True)
     except OSError as error:
         raise Unwritable(folder, error) from error
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """The file to lock: never another one behind a link, and what is in it stays."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b")
+
+
+def _listed(manifest: Path) -> set[str]:
+    """The data files a manifest lists beside itself; none where it is missing, or is not one of ours."""
+    try:
+        output = orjson.loads(manifest.read_bytes())["output"]
+        urls = {each["url"] for each in output}
+        plain = {url for url in urls if url.endswith(DATA) and url == Path(url).name and "\0" not in url}
+        return {url for url in plain if len(url.encode()) < 256}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 def _durable(folder: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from typing import NamedTuple, TextIO
 
 import orjson
 
+from fhirgw.fhir.canonical import decode
 from fhirgw.jobs.summary import Counts, SyncSummary
-from fhirgw.jobs.table import Candidate, Outcome, Table, claimed, incoming, onto
+from fhirgw.jobs.table import Candidate, Outcome, Table, claimed, incoming, onto, parted
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping, Row
-from fhirgw.mapping.refusal import Fault
+from fhirgw.mapping.refusal import Fault, RefusedRow
 from fhirgw.store import identity, lineage, load, runs
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.lineage import GONE, Traced
@@ -37,6 +39,8 @@ from fhirgw.systems.system import Child, ExtractError, System
 Progress = Callable[[str, int, int | None], None]
 """Called with a table, the rows of it done so far, and how many there are (None: nobody knows)."""
 
+FEW = 5
+"""Rows whose absence is no sign of a broken extract, unless nothing is left."""
 BATCH = 500
 """Rows read at a time: few enough that even a small table is read and written at once."""
 AHEAD = 4
@@ -44,7 +48,7 @@ AHEAD = 4
 MANY = 2000
 """Versions after which the planner's statistics are taken anew."""
 SHRUNK = 0.5
-"""An extract smaller than this share of the last one is taken for a broken one, unless told otherwise."""
+"""An extract of this share of the last one, or less, is taken for a broken one, unless told otherwise."""
 
 
 class Written(NamedTuple):
@@ -87,6 +91,7 @@ async def sync(
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(direct(engine))
         await stack.enter_async_context(runs.alone(reader, definition.name))
+        retired = await _retired(definition, reader, force)
         await _preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
         run = await runs.start(reader, definition.name)
         summary = SyncSummary(definition.name, run)
@@ -94,6 +99,7 @@ async def sync(
         try:
             writing = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
             walk = await _walk(engine, reader, definition, system, summary, writing, progress)
+            await walk.retire(retired)
             await walk.run()
             summary.warnings += [*_orphans(definition, system), *await _conflicts(reader)]
             summary.resources = await lineage.resources(reader, definition.name)
@@ -111,6 +117,20 @@ def _in_turn(definition: SystemDefinition) -> Iterable[tuple[str, list[Mapping]]
     return definition.tables().items()
 
 
+async def _retired(definition: SystemDefinition, reader: Connection, force: bool) -> list[tuple[str, str]]:
+    """Mappings, with types, that made what is held and are not declared any more; ShrunkenExtract unless `force`."""
+    declared = {(mapping.name, mapping.type) for mapping in definition.mappings.values()}
+    retired = sorted(await lineage.kinds(reader, definition.name) - declared)
+    if retired and not force:
+        raise ShrunkenExtract(
+            f"mappings/{definition.name}",
+            f"{', '.join(f'{name} ({kind})' for name, kind in retired)} made resources and is not declared any more",
+            "Put it back; --force deletes what it made",
+            code="conflict",
+        )
+    return retired
+
+
 async def _preflight(definition: SystemDefinition, system: System, sizes: dict[str, int], force: bool) -> None:
     """Everything that can be known to be wrong before a row is read."""
     there = await system.tables()
@@ -119,14 +139,20 @@ async def _preflight(definition: SystemDefinition, system: System, sizes: dict[s
         for children in (each for mapping in mappings for each in mapping.children):
             named = (children.parent, children.key, *(field.column for field in children.fields))
             _columns_there(system, there, children.table, named)
-        count = await system.count(name)
-        if not force and count is not None and count < SHRUNK * sizes.get(name, 0):
-            raise ShrunkenExtract(
-                f"{system.name}, table {name}",
-                f"the extract has {count:,} rows where the last one had {sizes[name]:,}",
-                "Check that it is whole; --force takes it and deletes what is not in it",
-                code="conflict",
-            )
+        for each in () if force else (name, *(child.table for child in _child_tables(mappings))):
+            count = await system.count(each)
+            if count is not None and shrunk(count, sizes.get(each, 0)):
+                raise ShrunkenExtract(
+                    f"{system.name}, table {each}",
+                    f"the extract has {count:,} rows where the last one had {sizes[each]:,}",
+                    "Check that it is whole; --force takes it and deletes what is not in it",
+                    code="conflict",
+                )
+
+
+def shrunk(count: int, before: int) -> bool:
+    """Whether so much is missing that the extract is more likely broken than right; a few rows may always go."""
+    return count <= SHRUNK * before and (before - count >= FEW or count == 0) and before > 0
 
 
 def _columns_there(system: System, there: dict[str, tuple[str, ...]], table: str, columns: Sequence[str]) -> None:
@@ -170,6 +196,15 @@ class _Walk:
     persons: set[str]
     alone: bool
 
+    async def retire(self, retired: list[tuple[str, str]]) -> None:
+        """Deletes, with history, what mappings made that are no more."""
+        async with direct(self.engine) as writer, writer.transaction():
+            for mapping, resource_type in retired:
+                gone = await load.vanish(writer, self.definition.name, mapping, resource_type, [], _now())
+                self.summary.warnings.append(
+                    f"{gone:,} {resource_type} resources are deleted with the mapping {mapping} that made them"
+                )
+
     async def run(self) -> None:
         """All tables: read and mapped here, written there, with a few batches in between."""
         queue: asyncio.Queue[Work] = asyncio.Queue(maxsize=AHEAD)
@@ -186,12 +221,16 @@ class _Walk:
             counts = self.summary.tables[name] = Counts()
             total = await self.system.count(name)
             known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
+            for child in _child_tables(mappings):
+                table.sizes[child.table] = await self.system.count(child.table) or 0
             await queue.put(table)
             async for rows in self.system.extract(name, table.key, table.columns, _child_tables(mappings), BATCH):
                 await queue.put(await self._prepare(table, rows, known, counts))
                 counts.read += len(rows)
                 if self.progress:
                     self.progress(name, counts.read, total)
+            if PERSON in table.applied:
+                self.persons.intersection_update(table.applied[PERSON])  # who is gone, is gone for the tables to come
             await queue.put(counts)
             gc.collect()
         await queue.put(None)
@@ -209,6 +248,8 @@ class _Walk:
     async def _finish(self, writer: Connection, table: Table, counts: Counts) -> None:
         """What ends a table: rows that are gone, the token index, the watermark."""
         name = self.definition.name
+        if PERSON in table.applied:
+            await self._part(writer, table)
         for mapping in table.mappings:
             if await lineage.living(writer, name, mapping.name) > table.kept[mapping.name]:
                 applied = table.applied[mapping.name]
@@ -216,7 +257,25 @@ class _Walk:
         if counts.created or counts.updated:
             for resource_type in dict.fromkeys(mapping.type for mapping in table.mappings):
                 await load.fold(writer, resource_type)
-        await lineage.mark(writer, name, table.name, counts.read, self.summary.run)
+        for each, size in (*table.sizes.items(), (table.name, counts.read)):
+            await lineage.mark(writer, name, each, size, self.summary.run)
+
+    async def _part(self, writer: Connection, table: Table) -> None:
+        """Takes this system's numbers from Patients of others whom it no longer knows."""
+        applied = set(table.applied[PERSON])
+        gone = {key: id for key, id in self.definition.ids.aliases.items() if key not in applied}
+        kept = await load.current(writer, "Patient", list(gone.values())) if gone else {}
+        mapping = next(each for each in table.mappings if each.name == PERSON)
+        written = []
+        for key, id in gone.items():
+            if (held := kept.get(id)) and held.origin != self.definition.name:
+                made = parted(decode(held.body), self.definition.declared.namespace)
+                candidate = Candidate(mapping, {}, key, GONE, None, made)
+                written.append(
+                    incoming(candidate, made, "update", held.version + 1, _now(), held.origin, held.controller)
+                )
+        await load.merge(writer, self.definition.name, PERSON, written)
+        self.summary.tables[table.name].updated += len(written)
 
     async def _prepare(self, table: Table, rows: list[Row], known: dict[str, bool], counts: Counts) -> Batch:
         """A batch up to what is to be written, by mapping."""
@@ -246,7 +305,8 @@ class _Walk:
         kept = await load.current(self.reader, mapping.type, ids) if ids else {}
         gone = [each for each in ids if each not in kept]
         last = await load.last_versions(self.reader, mapping.type, gone) if gone else {}
-        versions, retraced = await asyncio.to_thread(self._write, candidates, kept, last)
+        versions, retraced, faults = await asyncio.to_thread(self._write, candidates, kept, last)
+        self._report(Outcome(faults=faults, refused=Counter(fault.reason for _, fault in faults)), counts)
         made = sum(each.kind == "create" for each in versions)
         counts.created += made
         counts.updated += len(versions) - made
@@ -272,8 +332,10 @@ class _Walk:
 
     def _write(
         self, candidates: list[Candidate], kept: dict[str, Kept], last: dict[str, int]
-    ) -> tuple[list[Incoming], list[tuple[str, bytes]]]:
+    ) -> tuple[list[Incoming], list[tuple[str, bytes]], list[tuple[Mapping, Fault]]]:
+        """The versions, the rows whose change made no difference, and what was refused after all."""
         moment = _now()
+        faults: list[tuple[Mapping, Fault]] = []
         written: list[Incoming] = []
         retraced: list[tuple[str, bytes]] = []
         name, controller = self.definition.name, self.definition.declared.controller
@@ -282,11 +344,17 @@ class _Walk:
             if held is None:
                 version = last.get(each.held.id, 0) + 1 if each.held else 1
                 written.append(incoming(each, each.resource, "create", version, moment, name, controller))
-            elif (made := onto(each, held, name)) is None:
+                continue
+            try:
+                made = onto(each, held, name)
+            except RefusedRow as refused:
+                faults += [(each.mapping, fault) for fault in refused.faults]
+                continue
+            if made is None:
                 retraced.append((each.key, each.digest))
             else:
                 written.append(incoming(each, made, "update", held.version + 1, moment, held.origin, held.controller))
-        return written, retraced
+        return written, retraced, faults
 
     async def _meet(self, mapping: Mapping, rows: list[Row], traced: dict[str, Traced]) -> None:
         """Leads new people who are Patients of another system already to those, before anything of them is mapped."""
@@ -295,7 +363,8 @@ class _Walk:
             for row in rows
             if row[mapping.key] not in traced and (claim := claimed(mapping, row))
         }
-        numbers = {number for number, _ in told.values()}
+        times = Counter(number for number, _ in told.values())
+        numbers = {number for number, count in times.items() if count == 1}
         holders = await identity.holders(self.reader, list(numbers)) if numbers else {}
         births = await identity.births(self.reader, [held[0] for held in holders.values()]) if holders else {}
         taken = set(self.definition.ids.aliases.values())

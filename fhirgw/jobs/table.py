@@ -6,6 +6,7 @@ database merges the batch before.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ from fhirgw.mapping.mapping import Field, Mapping, Row
 from fhirgw.mapping.refusal import Fault, Refusal, RefusedRow, value_class
 from fhirgw.store.lineage import GONE, Traced
 from fhirgw.store.load import Incoming, Kept
+
+LONGEST_KEY = 200
+KEY = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{LONGEST_KEY}}}").fullmatch
+"""What may be a key: it is staged, indexed and made into identifiers as it is."""
 
 
 class Candidate(NamedTuple):
@@ -52,7 +57,8 @@ class Outcome:
 class Table:
     """A table's mappings, and what is known about its rows so far.
 
-    `persons`: the keys of people the gateway holds; rows about others are held back until they appear.
+    `persons`: the keys of people the gateway holds; rows about others are held back until they appear. `sizes`: how
+    many rows the child tables have.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Table:
     seen: set[str] = field(default_factory=set)
     applied: dict[str, list[str]] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.applied = {mapping.name: [] for mapping in self.mappings}
@@ -89,7 +96,7 @@ class Table:
         outcome = Outcome()
         for row in rows:
             key = row[self.key]
-            if key is None or key in self.seen:
+            if key is None or key in self.seen or not KEY(key):
                 self._refuse(outcome, self.mappings[0], [self._keyless(key)])
                 continue
             self.seen.add(key)
@@ -105,6 +112,9 @@ class Table:
         stranger = key not in self.persons
         for mapping in applying:
             name = mapping.name
+            if strangers := self._strangers(mapping, row, key):
+                faults += [(mapping, fault) for fault in strangers]
+                continue  # what it was before goes with the person it was about
             self.applied[name].append(key)
             held = traced[name].get(key)
             self.kept[name] += held is not None and held.digest != GONE
@@ -128,6 +138,13 @@ class Table:
         if stranger:
             self.persons.discard(key)
 
+    def _strangers(self, mapping: Mapping, row: Row, key: str) -> list[Fault]:
+        """A fault where the row names a person who is not held."""
+        for column in self._named[mapping.name]:
+            if row[column] is not None and row[column] not in self.persons:
+                return [self._unknown(row, key, column)]
+        return []
+
     def _applying(self, row: Row) -> Sequence[Mapping]:
         if not self._conditional:
             return self.mappings
@@ -136,9 +153,6 @@ class Table:
     def _candidate(
         self, mapping: Mapping, row: Row, key: str, digest: bytes, held: Traced | None
     ) -> Candidate | list[Fault]:
-        for column in self._named[mapping.name]:
-            if row[column] is not None and row[column] not in self.persons:
-                return [self._unknown(row, key, column)]
         try:
             # A row that was written before is mapped onto what is there now, once that has been looked up.
             resource = mapping.to_fhir(row)
@@ -156,6 +170,9 @@ class Table:
         rule = "each row needs a key of its own"
         if key is None:
             return Fault(self.name, "", self.key, "required", "blank", rule, "Fill it at its source")
+        if not KEY(key):
+            rule = f"a key is printable text of at most {LONGEST_KEY} characters"
+            return Fault(self.name, "", self.key, "key", value_class(key), rule, "Correct it at its source")
         return Fault(self.name, key, self.key, "duplicate-key", value_class(key), rule, "Remove one of the rows")
 
     def _unclaimed(self, row: Row, key: str) -> Fault:
@@ -187,9 +204,9 @@ def claimed(mapping: Mapping, row: Row) -> tuple[str, str] | None:
 
 def _number_field(mapping: Mapping) -> Field | None:
     for each in mapping.fields:
-        if each.path.containers and each.path.leaf and each.path.leaf.name == "value":
-            if each.path.containers[-1].create().get("system") == NHS_NUMBER:
-                return each
+        holder = each.path.containers[-1].create() if each.path.containers else {}
+        if holder.get("system") == NHS_NUMBER and each.path.leaf and each.path.leaf.name == "value":
+            return each
     return None
 
 
@@ -219,8 +236,8 @@ def incoming(
         *(found.patient, origin, controller, found.tokens),
         dates=tuple([end for span in found.dates for end in (span or _NO_SPAN)]),
         body=encode(resource).decode(),
-        params=[param for param, _ in found.strings],
-        strings=[value for _, value in found.strings],
+        params=[param for param, value in found.strings if value],
+        strings=[value for _, value in found.strings if value],
         systems=[system for system, _ in held],
         identifiers=[value for _, value in held],
     )
@@ -238,20 +255,43 @@ def instant(moment: datetime) -> str:
 def onto(candidate: Candidate, kept: Kept, origin: str) -> Resource | None:
     """The resource a changed row makes of what is held; None where it makes no difference.
 
-    To a Patient whom another system brought, a system only adds its identifiers: who brings a person describes them.
+    To a Patient whom another system brought, a system only adds its own numbers: who brings a person describes them.
+    RefusedRow where it no longer says what it was led there by.
     """
     held = decode(kept.body)
     if kept.origin != origin:
-        mine = [each for each in candidate.resource.get("identifier", ()) if each not in held.get("identifier", ())]
-        return {**held, "identifier": [*held.get("identifier", ()), *mine]} if mine else None
+        return _joined(candidate, held)
     made = candidate.mapping.to_fhir(candidate.row, onto=held)
     return None if made == held else made
 
 
+def _joined(candidate: Candidate, held: Resource) -> Resource | None:
+    """Another system's Patient with this system's numbers; None where it has them."""
+    mapping, theirs = candidate.mapping, held.get("identifier", [])
+    claim = claimed(mapping, candidate.row)
+    numbers = [each.get("value") for each in theirs if each.get("system") == NHS_NUMBER]
+    if claim is None or [claim[0]] != numbers or claim[1] != held.get("birthDate"):
+        rule = "the row was led to another system's Patient by NHS number and date of birth, and now says otherwise"
+        remedy = "Find out which is right: parting two records is for people to decide"
+        raise RefusedRow([Fault(mapping.table, candidate.key, mapping.key, "identity", "changed", rule, remedy)])
+    mine = [each for each in candidate.resource.get("identifier", ()) if each.get("system") != NHS_NUMBER]
+    systems = {each.get("system") for each in mine}
+    made = [*(each for each in theirs if each.get("system") not in systems), *mine]
+    return None if made == theirs else {**held, "identifier": made}
+
+
+def parted(held: Resource, namespace: str) -> Resource:
+    """Another system's Patient without the numbers of this one, which has forgotten them."""
+    theirs = [each for each in held["identifier"] if not str(each.get("system", "")).startswith(f"{namespace}/")]
+    return {**held, "identifier": theirs}
+
+
 def _identifiers(resource: Resource) -> Iterator[tuple[str, str]]:
+    """The identifiers that can lead to a Patient: whole ones, of printable text."""
     for each in resource.get("identifier", ()):
-        if each.get("system") and each.get("value"):
-            yield each["system"], each["value"]
+        system, value = each.get("system"), each.get("value")
+        if system and value and KEY(system) and KEY(value):
+            yield system, value
 
 
 def _at_least_two(names: Collection[str]) -> tuple[Any, ...]:

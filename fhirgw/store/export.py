@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Text, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.elements import True_
 
 from fhirgw.access.permit import Permit
 from fhirgw.store.database import Connection, Engine, direct, statement
@@ -26,13 +27,24 @@ NDJSON = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
 NAME = "fhirgw export"
 
 TIME = """
-SELECT date_trunc('milliseconds', least(statement_timestamp(), (
-    SELECT min(xact_start) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name <> $1 AND pid <> pg_backend_pid()
-))) - interval '1 ms'"""
-"""Now, or the start of the oldest transaction that may yet commit. Asked before the snapshot is taken, it makes sure
-that what is stamped with that time or an earlier one is in it; a millisecond less, because stamps are cut to
-milliseconds. Other exports only read, and do not hold it back."""
+SELECT date_trunc('milliseconds', least(
+    statement_timestamp(),
+    (SELECT min(xact_start) FROM pg_stat_activity
+     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+       AND application_name <> $1 AND (backend_xid IS NOT NULL OR state = 'active')),
+    (SELECT min(run.started) FROM fhirgw.sync_run AS run
+     WHERE run.finished IS NULL AND EXISTS (
+        SELECT FROM pg_locks AS held
+        WHERE held.locktype = 'advisory' AND held.objsubid = 1 AND held.granted
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND (held.classid::bigint << 32) | held.objid::bigint
+              = hashtextextended('fhirgw sync ' || run.system, 0)))
+)) - interval '1 ms'"""
+"""Now; or the start of the oldest sync still running, whoever runs it (a sync stamps resources before the transaction
+that writes them begins, and other accounts' transactions hide when they began); or that of the oldest transaction that
+may yet commit. A session that idles in one and has written nothing is not waited for. Asked before the snapshot is
+taken, it makes sure that what is stamped with that time or an earlier one is in it; a millisecond less, because stamps
+are cut to milliseconds. Other exports only read, and do not hold it back. The lock is fhirgw.store.runs.alone's."""
 
 TYPES = """
 WITH RECURSIVE held AS (
@@ -72,8 +84,13 @@ class Snapshot:
         """The types of which there is at least one resource, in their order."""
         return [found["type"] for found in await self._connection.fetch(TYPES)]
 
-    async def estimate(self, types: Sequence[str]) -> int:
-        """About how many resources there are of the types, by the statistics; 0 where nobody knows."""
+    async def estimate(self, permit: Permit, types: Sequence[str]) -> int:
+        """About how many resources there are of the types, by the statistics; 0 where nobody knows.
+
+        0 too for a permit that does not show all of them: how many there are is then not its holder's to know.
+        """
+        if not all(isinstance(visible(permit, "r", each), True_) for each in types):
+            return 0
         names = [f"resource_{name.lower()}" for name in types]
         return int(await self._connection.fetchval(ESTIMATE, names))
 

@@ -74,3 +74,9 @@ async def resources(connection: Connection, system: str) -> dict[str, int]:
     """How many resources of each type the system's rows stand for now."""
     query = "SELECT type, count(*) FROM fhirgw.lineage WHERE system = $1 AND digest <> '' GROUP BY type ORDER BY type"
     return dict(map(tuple, await connection.fetch(query, system)))
+
+
+async def kinds(connection: Connection, system: str) -> set[tuple[str, str]]:
+    """The mappings that have made something that is still there, each with the type of resource it made."""
+    query = "SELECT DISTINCT mapping, type FROM fhirgw.lineage WHERE system = $1 AND digest <> ''"
+    return set(map(tuple, await connection.fetch(query, system)))

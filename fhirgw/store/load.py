@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/18/queries-with.html#QUERIES-WITH-MODIFYING
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +20,8 @@ from fhirgw.store.database import Connection
 
 DATES = tuple(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high"))
 COLUMNS = ("kind", "key", "digest", "type", "id", "version", "updated", "patient", "origin", "controller", "tokens")
+GRACE = 1.0
+"""Seconds a COPY has to fail by itself once its connection is gone."""
 CELL, LIST = "\x02", "\x03"
 STAGED = (*COLUMNS, *DATES, "body", "params", "strings", "systems", "identifiers")
 
@@ -119,7 +122,7 @@ said AS (
 ), traced AS (
     INSERT INTO fhirgw.lineage (system, mapping, key, type, id, digest)
     SELECT $1, $2, key, type, id, digest FROM stage
-    ON CONFLICT (system, mapping, key) DO UPDATE SET digest = excluded.digest, id = excluded.id
+    ON CONFLICT (system, mapping, key) DO UPDATE SET digest = excluded.digest, id = excluded.id, type = excluded.type
 )
 """
 
@@ -226,15 +229,42 @@ async def merge(connection: Connection, system: str, mapping: str, incoming: Seq
     if not incoming:
         return
     lines = "".join(map(_line, incoming)).encode()
-    await connection.copy_to_table(
-        "stage", source=BytesIO(lines), columns=STAGED, format="csv", delimiter="\x02", quote="\x01"
-    )
+    await _copied(connection, lines)
     news = all(each.kind == "create" for each in incoming)
     query = CREATE if news else MERGE.format(type=incoming[0].type)
     written = await connection.fetchval(query, system, mapping)
     await connection.execute("TRUNCATE stage")
     if written != len(incoming):
         raise Stale(incoming[0].type, len(incoming) - written)
+
+
+async def _copied(connection: Connection, lines: bytes) -> None:
+    """COPY into the staging table; fails when the connection does, which asyncpg's own COPY may wait out for ever.
+
+    A server that dies while the socket is full leaves it waiting to be allowed to write.
+    """
+    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def told(_: object) -> None:
+        if not lost.done():
+            lost.set_result(None)
+
+    connection.add_termination_listener(told)
+    copying = asyncio.create_task(
+        connection.copy_to_table(
+            "stage", source=BytesIO(lines), columns=STAGED, format="csv", delimiter="\x02", quote="\x01"
+        )
+    )
+    try:
+        await asyncio.wait({copying, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not copying.done():
+            await asyncio.wait({copying}, timeout=GRACE)
+        if not copying.done():
+            raise ConnectionResetError("the database went away during COPY")
+        await copying
+    finally:
+        copying.cancel()
+        connection.remove_termination_listener(told)
 
 
 async def vanish(

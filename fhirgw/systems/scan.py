@@ -22,14 +22,14 @@ def scan(path: Path, encoding: str) -> int:
     lines, quoted, last, offset, ascii_only = 0, False, "", 0, True
     with opened(path) as file:
         while chunk := file.read(CHUNK):
-            text = _decoded(decoder, chunk, path, offset)
+            text = _decoded(decoder, chunk, path, offset, encoding)
             if "\0" in text:
                 raise _damaged(path, offset, chunk)
             pieces = text.split('"')
             lines += sum(piece.count("\n") for piece in pieces[quoted::2])
             quoted ^= len(pieces) % 2 == 0
             last, offset, ascii_only = text[-1:] or last, offset + len(chunk), ascii_only and text.isascii()
-    _decoded(decoder, b"", path, offset)
+    _decoded(decoder, b"", path, offset, encoding)
     _whole(path, quoted, last)
     if not ascii_only and not encoding.startswith("utf") and _is_utf_8(path):
         # Read as a one-byte encoding every name with an accent would be wrong, and nothing would say so.
@@ -59,18 +59,29 @@ def _whole(path: Path, quoted: bool, last: str) -> None:
         raise ExtractError(str(path), rule, f"{AGAIN}, or end its last line if it is whole")
 
 
-def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, offset: int) -> str:
+def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, offset: int, encoding: str) -> str:
     try:
         return decoder.decode(chunk, final=not chunk)
     except UnicodeDecodeError as error:
         # error.object is what the decoder had kept of the chunk before, then this chunk.
         at = offset + len(chunk) - len(error.object) + error.start
-        rule = f"byte {at} (0x{error.object[error.start]:02x}) is not {error.encoding}"
+        # The encoding as system.yaml has it: Python calls windows-1252 "charmap".
+        rule = f"byte {at} (0x{error.object[error.start]:02x}) is not {encoding.removesuffix('-sig')}"
+        place = f"{path}:{_line(path, at)}"
         if not chunk:
-            raise ExtractError(str(path), f"{rule}: the file was cut off inside a character", AGAIN) from None
+            raise ExtractError(place, f"{rule}: the file was cut off inside a character", AGAIN) from None
         hint = "It begins like UTF-16. " if at == 0 and chunk[:2] in UTF_16 else ""
         remedy = f"{hint}Write the extract in that encoding, or name its own in system.yaml"
-        raise ExtractError(str(path), rule, remedy) from None
+        raise ExtractError(place, rule, remedy) from None
+
+
+def _line(path: Path, at: int) -> int:
+    """The line of the byte `at`, the first is 1; reads the file once more, which only a file in error costs."""
+    line = 1
+    with opened(path) as file:
+        while at > 0 and (chunk := file.read(min(CHUNK, at))):
+            line, at = line + chunk.count(b"\n"), at - len(chunk)
+    return line
 
 
 def _damaged(path: Path, offset: int, chunk: bytes) -> ExtractError:

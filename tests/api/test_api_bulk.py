@@ -106,6 +106,18 @@ def test_nobody_has_asked_for_it(gateway: Gateway) -> None:
         assert issue(answer, 404) == "not-found: There is no such export"
 
 
+@pytest.mark.parametrize("path", ["$export-status/%00", "$export-file/%00/x", "$export-file/" + "0" * 32 + "/%00"])
+def test_what_can_be_no_job_is_not_there(gateway: Gateway, path: str) -> None:
+    assert issue(gateway.http.get(f"/fhir/{path}"), 404) == "not-found: There is no such export"
+
+
+@pytest.mark.parametrize("path", ["$export", "Patient/$export"])
+def test_only_a_get_starts_an_export(gateway: Gateway, path: str) -> None:
+    answer = gateway.http.head(f"/fhir/{path}", headers=ASYNC)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
+    assert "content-location" not in answer.headers
+
+
 @pytest.mark.parametrize(
     "prefer", ["respond-async", "handling=lenient,respond-async", "Respond-Async , handling=strict"]
 )

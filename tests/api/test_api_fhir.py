@@ -140,7 +140,8 @@ def test_a_count_is_a_total_and_no_matches(gateway: Gateway) -> None:
     for asked in ("_summary=count", "_count=0"):
         found = gateway.http.get(f"/fhir/Observation?patient=p1&{asked}").json()
         assert found["total"] == len(OBSERVATIONS)
-        assert entries(found) == []
+        assert ("entry" in found) is (asked == "_count=0")
+        assert not any(each["search"]["mode"] == "match" for each in found.get("entry", ()))
 
 
 def test_leniency_leaves_out_and_says_so(gateway: Gateway) -> None:
@@ -201,6 +202,9 @@ REFUSED = [
     ("DELETE", "/fhir/Patient/p1", 405, "not-supported", "DELETE is not supported here"),
     ("POST", "/fhir/Patient", 405, "not-supported", "POST is not supported here"),
     ("GET", "/fhir/Patient/_search", 405, "not-supported", "these are: OPTIONS, POST"),
+    ("TRACE", "/fhir/Patient/p1", 405, "not-supported", "TRACE is not supported here"),
+    ("PROPFIND", "/fhir/metadata", 405, "not-supported", "these are: GET, HEAD, OPTIONS"),
+    ("GET", "/fhir/Medication", 404, "not-supported", "the CapabilityStatement lists them"),
 ]
 
 
@@ -216,6 +220,28 @@ def test_every_refusal_is_an_outcome(
     if status == 405:
         assert method not in answer.headers["allow"]
         assert "OPTIONS" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live"])
+def test_a_page_is_only_looked_at(gateway: Gateway, path: str) -> None:
+    answer = gateway.http.request("DELETE", path)
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+    assert outcome(answer)[0]["code"] == "not-supported"
+
+
+@pytest.mark.parametrize("host", ['evil.example/"><script>', "a b", "a@b", "a?b", "a:b", "", "a/b", "[::1", "a:123456"])
+@pytest.mark.parametrize("path", ["/", "/fhir/metadata", "/fhir/Patient", "/fhir/Organization/o1/_history"])
+def test_an_address_that_is_none_is_in_no_link(gateway: Gateway, host: str, path: str) -> None:
+    answer = gateway.http.get(path, headers={"Host": host})
+    assert answer.status_code == 400
+    assert "evil" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["gateway.example", "gateway:8080", "10.0.0.1:80", "[::1]:8080", "a_b-c.d"])
+def test_links_are_made_of_the_address_that_was_used(gateway: Gateway, host: str) -> None:
+    found = gateway.http.get("/fhir/Patient?_id=p1", headers={"Host": host}).json()
+    assert found["entry"][0]["fullUrl"] == f"http://{host}/fhir/Patient/p1"
 
 
 def test_every_fault_of_a_search_is_told_at_once(gateway: Gateway) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import pty
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -84,6 +86,30 @@ def test_it_serves_until_it_is_stopped(folder: Path) -> None:
     assert len(everything.json()["entry"]) > 10
     assert code == 0
     assert not (folder / "postgres" / "cluster" / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_asked_to_stop_ends_well(database: str, tmp_path: Path, number: signal.Signals) -> None:
+    known = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path)}
+    with started("serve", "--port", "0", **known) as process:
+        assert process.stderr is not None
+        address = re.search(r"http://[0-9.:]+", process.stderr.readline())
+        assert address is not None
+        with httpx.Client(timeout=30) as http:
+            answered = wait_for(lambda: http.get(f"{address[0]}/health/ready").status_code)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert (answered, process.returncode) == (200, 0)
+
+
+def wait_for(ask: Callable[[], int]) -> int:
+    """The first answer there is."""
+    for _ in range(500):
+        try:
+            return ask()
+        except httpx.TransportError:
+            time.sleep(0.02)
+    pytest.fail("it never answered")
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) -> None:

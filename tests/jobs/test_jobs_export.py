@@ -15,7 +15,8 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export import Exported, export
-from fhirgw.store.database import Engine
+from fhirgw.store import runs
+from fhirgw.store.database import Engine, away
 from fhirgw.store.export import Selection, snapshot
 from fhirgw.store.trouble import trouble
 from tests.put import STAMP, put, stamped
@@ -126,6 +127,9 @@ async def test_what_may_yet_commit_holds_the_transaction_time_back(engine: Engin
     await writing.start()
     began = await other.fetchval("SELECT transaction_timestamp()")
     await asyncio.sleep(0.01)
+    async with snapshot(engine) as idle:  # it has done nothing that could commit
+        assert idle.time > began
+    await other.execute("SELECT pg_current_xact_id()")
     async with snapshot(engine) as taken:
         assert taken.time < began
         async with snapshot(engine) as another:  # which only reads, and holds nothing back
@@ -134,6 +138,43 @@ async def test_what_may_yet_commit_holds_the_transaction_time_back(engine: Engin
     async with snapshot(engine) as first, snapshot(engine) as second:
         assert began < first.time <= second.time
     await other.close()
+
+
+async def test_a_sync_that_runs_holds_the_transaction_time_back(engine: Engine, database: str) -> None:
+    """It stamps what it will write before the transaction that writes it begins."""
+    other = await asyncpg.connect(database)
+    async with runs.alone(other, "toy"):
+        run = await runs.start(other, "toy")
+        began = await other.fetchval("SELECT started FROM fhirgw.sync_run WHERE id = $1", run)
+        await asyncio.sleep(0.01)
+        async with snapshot(engine) as taken:
+            assert taken.time < began
+    async with snapshot(engine) as taken:  # nobody holds the lock: its process died
+        assert taken.time > began
+    async with runs.alone(other, "toy"):
+        await runs.finish(other, run, {})
+        async with snapshot(engine) as taken:
+            assert taken.time > began
+    await other.close()
+
+
+async def test_how_many_there_are_is_told_to_those_who_see_them_all(engine: Engine, held: None, database: str) -> None:
+    other = await asyncpg.connect(database)
+    await other.execute("ANALYZE fhirgw.resource")
+    await other.close()
+    hers = Permit("Z99", "own-access", (Scope.parse("patient/*.rs"),), patient="ada")
+    tasks = Permit("Z99", "direct-care", (Scope.parse("system/Task.rs"), *hers.scopes), patient="ada")
+    async with snapshot(engine) as taken:
+        assert await taken.estimate(ALL, ["Patient", "Task"]) == 4
+        assert await taken.estimate(tasks, ["Task"]) == 2
+        assert await taken.estimate(tasks, ["Patient", "Task"]) == 0
+        assert await taken.estimate(hers, ["Patient", "Task"]) == 0
+
+
+@pytest.mark.parametrize("kind", [asyncpg.InternalClientError, asyncpg.InterfaceError, ConnectionResetError])
+def test_a_connection_that_broke_is_a_database_that_is_away(kind: type[Exception]) -> None:
+    assert away(kind("x"))
+    assert not away(ValueError("x"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from tests.put import put
 
 ALL = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
 PATIENT = {"resourceType": "Patient", "id": "p1"}
+DEAD, LIVING = "d" * 32, "e" * 32
 
 
 async def ended(jobs: ExportJobs, id: str, permit: Permit = ALL) -> Job:
@@ -91,20 +92,26 @@ async def test_the_job_of_a_process_that_died_is_found(engine: Engine, database:
     """A job says it is running, and nobody holds its lock: what a `kill -9` leaves."""
     insert = "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ($1, $2, '{}', '')"
     dead, living = await asyncpg.connect(database), await asyncpg.connect(database)
-    for id, connection in (("dead", dead), ("living", living)):
+    for id, connection in ((DEAD, dead), (LIVING, living)):
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('fhirgw export ' || $1, 0))", id)
         await connection.execute(insert, id, '{"organisation": "Z99"}')
-    (tmp_path / "dead" / ".unfinished").mkdir(parents=True)
+    (tmp_path / DEAD / ".unfinished").mkdir(parents=True)
     async with ExportJobs(engine, tmp_path) as jobs:
-        assert (await jobs.status(ALL, "dead")).state == "running"
+        assert (await jobs.status(ALL, DEAD)).state == "running"
         await dead.close()
-        job = await ended(jobs, "dead")
+        job = await ended(jobs, DEAD)
         assert "ask for the export again" in job.result["issue"][0]["diagnostics"]
-        assert not (tmp_path / "dead").exists()
-        assert (await jobs.status(ALL, "living")).state == "running"
+        assert not (tmp_path / DEAD).exists()
+        assert (await jobs.status(ALL, LIVING)).state == "running"
     await living.close()
     async with ExportJobs(engine, tmp_path) as jobs:
-        assert (await jobs.status(ALL, "living")).state == "failed"
+        assert (await jobs.status(ALL, LIVING)).state == "failed"
+
+
+@pytest.mark.parametrize("id", ["", "\0", "dead", "../x", "D" * 32, "d" * 33, "d" * 32 + "\n"])
+async def test_what_can_be_no_job_is_absent(engine: Engine, tmp_path: Path, id: str) -> None:
+    async with ExportJobs(engine, tmp_path) as jobs:
+        assert await absent(jobs, ALL, id)
 
 
 async def test_another_process_cancels_it(engine: Engine, database: str, tmp_path: Path) -> None:

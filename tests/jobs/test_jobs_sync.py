@@ -333,9 +333,11 @@ async def test_a_system_that_forgets_a_person_takes_away_its_own_number_only(wor
     assert ashby["name"][0]["family"] == "Ashbee"
     assert "77" in {each["value"] for each in ashby["identifier"]}
     del other.tables["person"][1]
-    await other.sync(force=True)
+    await other.sync()
     (ashby,) = [each for each in await world.bodies("Patient") if "9990000018" in str(each["identifier"])]
     assert ashby["name"][0]["family"] == "Ashbee"
+    assert {each["value"] for each in ashby["identifier"]} == {"1", "9990000018"}
+    assert ((await world.sync()).written, (await other.sync()).written) == (0, 0)
 
 
 async def test_a_person_one_system_forgets_stays_for_the_other(world: World, other: World) -> None:
@@ -352,12 +354,60 @@ async def test_a_person_one_system_forgets_stays_for_the_other(world: World, oth
     assert (await other.sync()).written == 0
 
 
+async def test_a_person_who_changes_identity_is_not_merged_into_somebody_elses_patient(
+    world: World, other: World
+) -> None:
+    await world.sync()
+    await other.sync()
+    before = await world.bodies("Patient")
+    other.tables["person"][1][1:4] = ["9912003888", "Zeal", "1999-09-09"]
+    summary = await other.sync()
+    assert summary.tables["person"].refused == {"identity": 1}
+    assert await world.bodies("Patient") == before
+    assert [fault["reason"] for fault in other.faults()] == ["identity"]
+
+
+async def test_a_key_that_could_break_what_it_is_put_into_is_refused(world: World) -> None:
+    world.tables["person"] += [
+        ["5\n6", "", "Dean", "", "F"],
+        ["7" * 300, "", "Dean", "", "F"],
+        ["8\x02", "", "Dean", "", "F"],
+    ]
+    world.tables["person"].append(["9", "", "\u00b4", "", "F"])
+    summary = await world.sync()
+    assert summary.tables["person"].refused == {"key": 3}
+    assert summary.resources["Patient"] == 4
+
+
+async def test_what_was_about_a_person_goes_with_them(world: World) -> None:
+    await world.sync()
+    del world.tables["person"][3]
+    world.tables["alert"].append(["103", "3", "x", "", ""])
+    summary = await world.sync()
+    assert (summary.tables["person"].deleted, summary.tables["alert"].deleted) == (1, 1)
+    assert summary.tables["alert"].refused == {"unknown-person": 2}
+    assert summary.resources == {"Flag": 1, "Patient": 2}
+
+
+async def test_what_a_mapping_made_goes_with_it_when_that_is_meant(world: World, tmp_path: Path) -> None:
+    await world.sync()
+    (tmp_path / "toy-mappings/toy/flag.yaml").unlink()
+    world.definition = load(tmp_path / "toy-mappings").systems["toy"]
+    with pytest.raises(ShrunkenExtract, match=r"flag \(Flag\) made resources and is not declared any more"):
+        await world.sync()
+    assert len(await world.bodies("Flag")) == 2
+    summary = await world.sync(force=True)
+    assert summary.resources == {"Patient": 3}
+    assert await world.bodies("Flag") == []
+    assert (await world.sync()).written == 0
+
+
 async def test_two_of_a_system_who_claim_one_patient_are_not_both_led_to_them(world: World, other: World) -> None:
     await world.sync()
     other.tables["person"].append(["79", "9990000018", "Ashby", "1940-02-01", "F"])
     summary = await other.sync()
-    assert (summary.tables["person"].updated, summary.tables["person"].created) == (1, 2)
-    assert any(warning.startswith("2 Patients hold one NHS number") for warning in summary.warnings)
+    assert (summary.tables["person"].updated, summary.tables["person"].created) == (0, 3)
+    assert any(warning.startswith("3 Patients hold one NHS number") for warning in summary.warnings)
 
 
 async def test_an_extract_half_the_size_is_not_believed(world: World) -> None:

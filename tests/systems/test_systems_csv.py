@@ -110,10 +110,10 @@ BAD = {
         ":",
         "the last line has no line end: the file may have been cut",
     ),
-    "cut off inside a character": (b"id,name\n1,Zo\xc3", ":", "byte 12 (0xc3) is not utf-8: the file was cut off"),
+    "cut off inside a character": (b"id,name\n1,Zo\xc3", ":2: ", "byte 12 (0xc3) is not utf-8: the file was cut off"),
     "a cell too many": (b"id,name\n1,Ada,x\n", ":2:", "the row has 3 cells where the header has 2"),
-    "another encoding": (b"id,name\n1,Zo\xeb\n", ":", "byte 12 (0xeb) is not utf-8"),
-    "UTF-16": ("id,name\n1,Ada\n".encode("utf-16"), ":", "byte 0 (0xff) is not utf-8. It begins like UTF-16."),
+    "another encoding": (b"id,name\n1,Zo\xeb\n", ":2: ", "byte 12 (0xeb) is not utf-8"),
+    "UTF-16": ("id,name\n1,Ada\n".encode("utf-16"), ":1: ", "byte 0 (0xff) is not utf-8. It begins like UTF-16."),
     "another delimiter": (b"id;name\n1;Ada\n", ":1:", "the header is separated by ';', not by ','"),
     "a column twice": (b"id,name,name\n", ":1:", "column 'name' is there twice"),
     "a column without a name": (b"id,,name\n", ":1:", "column 2 has no name"),
@@ -143,6 +143,12 @@ async def test_utf_8_that_passes_for_a_one_byte_encoding_is_noticed(tmp_path: Pa
     (tmp_path / "person.csv").write_bytes("id,name\n1,Zoë\n".encode())
     error = await refusal(CsvSystem("meadow", tmp_path, ",", "windows-1252"))
     assert "the file is UTF-8, not windows-1252" in str(error)
+
+
+async def test_an_encoding_is_called_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "person.csv").write_bytes(b"id,name\n1,Ada\n2,\x81\n")
+    error = await refusal(CsvSystem("harbour", tmp_path, ",", "windows-1252"))
+    assert f"{tmp_path / 'person.csv'}:3: byte 16 (0x81) is not windows-1252" in str(error)
 
 
 async def test_nothing_is_given_of_a_file_that_was_cut_off(tmp_path: Path) -> None:
