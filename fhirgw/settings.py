@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,7 +15,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FHIRGW_", frozen=True)
 
     database_url: str | None = Field(
-        None, description="A PostgreSQL 15 or newer to use instead of the embedded one: postgresql://account@host/name"
+        None,
+        description="A PostgreSQL 15 or newer to use instead of the embedded one: postgresql://account@host/name",
     )
     data: Path = Field(Path("data"), description="The folder for the embedded PostgreSQL, exports and errors files")
     base_url: str | None = Field(
@@ -28,6 +29,13 @@ class Settings(BaseSettings):
     )
     statement_seconds: float = Field(30, gt=0, description="Seconds a request's SQL statement may take")
     log: Literal["json", "plain"] = Field("json", description="Log lines for machines or for people")
+
+    @field_validator("database_url")
+    @classmethod
+    def _named(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("it names no PostgreSQL: write postgresql://account@host/name, or leave it unset")
+        return url or None
 
     @property
     def postgres(self) -> Path:

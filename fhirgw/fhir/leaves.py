@@ -16,8 +16,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import SLOTS, Parameter, Source
 from fhirgw.fhir.strings import normalise
 
-FEW = frozenset(("Practitioner", "PractitionerRole", "Organization", "Location", "HealthcareService"))
-"""Types that many resources refer to: their tokens are worth a cache."""
+NOBODY: dict[str, str] = {}
+"""Stands where a reference has no identifier."""
 
 NAME_PARTS = ("text", "family", "given", "prefix", "suffix")
 ADDRESS_PARTS = ("text", "line", "city", "district", "state", "postalCode", "country")
@@ -133,17 +133,12 @@ def reference(looking: Sequence[tuple[Parameter, Source]]) -> Handler:
             if not rest or "/" in rest or target[0] == "#":
                 target, kind = _target(target)
             names = by_kind.get(kind, always)
-            if target:
-                make = tokens.reference if kind in FEW else tokens.plain_reference
-                for name in names:
-                    found.tokens.append(make(name, target))
-                if primary and kind == "Patient" and found.patient is None and target.startswith("Patient/"):
-                    found.patient = target[8:]
+            if target and primary and kind == "Patient" and found.patient is None and target.startswith("Patient/"):
+                found.patient = target[8:]
         else:
             names = by_kind.get(value.get("type"), always)
-        if (logical := value.get("identifier")) and "system" in logical and "value" in logical:
-            for name in names:
-                found.tokens.append(tokens.logical(name, logical["system"], logical["value"]))
+        logical = value.get("identifier") or NOBODY
+        found.tokens += tokens.referring(names, target, logical.get("system"), logical.get("value"))
 
     return handle
 

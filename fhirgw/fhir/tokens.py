@@ -94,8 +94,16 @@ def plain_reference(parameter: str, target: str) -> int:
     return token(f"{parameter}|{target}")
 
 
-reference = lru_cache(maxsize=65_536)(plain_reference)
-"""The same, cached: for organisations, workers and places, which many resources refer to."""
+@lru_cache(maxsize=131_072)
+def referring(names: tuple[str, ...], target: str | None, system: str | None, value: str | None) -> tuple[int, ...]:
+    """All the tokens of a reference, for the parameters that look at it.
+
+    Cached: a record's resources all refer to its person, and to a few workers and organisations.
+    """
+    made = [plain_reference(name, target) for name in names] if target else []
+    if system is not None and value is not None:
+        made += [logical(name, system, value) for name in names]
+    return tuple(made)
 
 
 @lru_cache(maxsize=4_096)

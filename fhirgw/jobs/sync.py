@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -179,12 +179,16 @@ async def _walk(
     own.aliases.clear()
     own.aliases.update({key: id for key, id in people.items() if id != own.plain(PERSON, key)})
     alone = await identity.only_system(reader, definition.name)
-    return _Walk(engine, reader, definition, system, summary, errors, progress, set(people), alone)
+    skew = await runs.skew(reader)
+    return _Walk(engine, reader, definition, system, summary, errors, progress, set(people), alone, skew)
 
 
 @dataclass
 class _Walk:
-    """What all tables of one run share. `alone`: no other system has brought people, so nobody is to be met again."""
+    """What all tables of one run share. `alone`: no other system has brought people, so nobody is to be met again.
+
+    `skew`: how far the database's clock is ahead. Stamps follow that clock, as an export's transaction time does.
+    """
 
     engine: Engine
     reader: Connection
@@ -195,12 +199,17 @@ class _Walk:
     progress: Progress | None
     persons: set[str]
     alone: bool
+    skew: timedelta
+
+    def _now(self) -> datetime:
+        moment = datetime.now(UTC) + self.skew
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
     async def retire(self, retired: list[tuple[str, str]]) -> None:
         """Deletes, with history, what mappings made that are no more."""
         async with direct(self.engine) as writer, writer.transaction():
             for mapping, resource_type in retired:
-                gone = await load.vanish(writer, self.definition.name, mapping, resource_type, [], _now())
+                gone = await load.vanish(writer, self.definition.name, mapping, resource_type, [], self._now())
                 self.summary.warnings.append(
                     f"{gone:,} {resource_type} resources are deleted with the mapping {mapping} that made them"
                 )
@@ -253,7 +262,7 @@ class _Walk:
         for mapping in table.mappings:
             if await lineage.living(writer, name, mapping.name) > table.kept[mapping.name]:
                 applied = table.applied[mapping.name]
-                counts.deleted += await load.vanish(writer, name, mapping.name, mapping.type, applied, _now())
+                counts.deleted += await load.vanish(writer, name, mapping.name, mapping.type, applied, self._now())
         if counts.created or counts.updated:
             for resource_type in dict.fromkeys(mapping.type for mapping in table.mappings):
                 await load.fold(writer, resource_type)
@@ -272,7 +281,7 @@ class _Walk:
                 made = parted(decode(held.body), self.definition.declared.namespace)
                 candidate = Candidate(mapping, {}, key, GONE, None, made)
                 written.append(
-                    incoming(candidate, made, "update", held.version + 1, _now(), held.origin, held.controller)
+                    incoming(candidate, made, "update", held.version + 1, self._now(), held.origin, held.controller)
                 )
         await load.merge(writer, self.definition.name, PERSON, written)
         self.summary.tables[table.name].updated += len(written)
@@ -334,7 +343,7 @@ class _Walk:
         self, candidates: list[Candidate], kept: dict[str, Kept], last: dict[str, int]
     ) -> tuple[list[Incoming], list[tuple[str, bytes]], list[tuple[Mapping, Fault]]]:
         """The versions, the rows whose change made no difference, and what was refused after all."""
-        moment = _now()
+        moment = self._now()
         faults: list[tuple[Mapping, Fault]] = []
         written: list[Incoming] = []
         retraced: list[tuple[str, bytes]] = []
@@ -380,7 +389,7 @@ class _Walk:
         for each in prepared:
             await load.merge(writer, name, each.mapping.name, each.versions)
             await lineage.retrace(writer, name, each.mapping.name, each.retraced)
-            counts.deleted += await load.leave(writer, name, each.mapping.type, each.left, _now())
+            counts.deleted += await load.leave(writer, name, each.mapping.type, each.left, self._now())
 
     def _report(self, outcome: Outcome, counts: Counts) -> None:
         counts.refused += outcome.refused
@@ -403,11 +412,6 @@ def _no_collecting() -> Iterator[None]:
 def _child_tables(mappings: list[Mapping]) -> list[Child]:
     found = {each.table: each for mapping in mappings for each in mapping.children}
     return [Child(each.table, each.parent, each.order) for each in found.values()]
-
-
-def _now() -> datetime:
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _line(system: str, mapping: str, fault: Fault) -> str:

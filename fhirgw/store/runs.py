@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -28,6 +29,12 @@ async def alone(connection: Connection, system: str) -> AsyncIterator[None]:
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", lock)
+
+
+async def skew(connection: Connection) -> timedelta:
+    """How far the database's clock is ahead of this process's."""
+    there: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return there - datetime.now(UTC)
 
 
 async def start(connection: Connection, system: str) -> int:

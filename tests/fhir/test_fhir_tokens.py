@@ -51,7 +51,7 @@ def test_which_texts_stand_for_a_value() -> None:
     assert tokens.coding("code", None, "c") == of("code||c", "code| |c")
     assert tokens.coding("code", "s", None) == of("code|s|")
     assert tokens.coding("code", None, None) == ()
-    assert tokens.reference("subject", "Patient/1") == tokens.plain_reference("subject", "Patient/1")
+    assert tokens.referring(("subject",), "Patient/1", None, None) == (tokens.plain_reference("subject", "Patient/1"),)
     assert (tokens.plain_reference("subject", "Patient/1"),) == of("subject|Patient/1")
     assert (tokens.logical("subject", "s", "v"), tokens.uri("url", "u")) == of("subject:identifier|s|v", "url|u")
     assert (tokens.exact("name", "Zoë"), tokens.code("status", "active")) == of("name:exact|Zoë", "status||active")
