@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,9 +100,6 @@ async def synced(
 ) -> SyncSummary:
     """A full extract taken in; refused rows are told in the file `errors`."""
     errors.parent.mkdir(parents=True, exist_ok=True)
-    # What exists now (modules, mappings) stays: collections during the sync need not look at it again.
-    gc.collect()
-    gc.freeze()
     with console.stage(f"sync {definition.name}") as stage:
         async with system:
             held = await system.tables()
