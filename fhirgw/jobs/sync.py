@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,8 +44,12 @@ FEW = 5
 """Rows whose absence is no sign of a broken extract, unless nothing is left."""
 BATCH = 500
 """Rows read at a time: few enough that even a small table is read and written at once."""
-AHEAD = 4
-"""Batches that may wait to be written."""
+AHEAD = 16
+"""Batches that may wait for each writer."""
+WRITERS = 2
+"""Tables that may be written at once: one is finished while the next is begun. They are kept in their order."""
+GIVE_WAY = 0.0005
+"""Seconds a thread may run while another waits."""
 MANY = 2000
 """Versions after which the planner's statistics are taken anew."""
 SHRUNK = 0.5
@@ -95,7 +100,7 @@ async def sync(
         await _preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
         run = await runs.start(reader, definition.name)
         summary = SyncSummary(definition.name, run)
-        stack.enter_context(_no_collecting())
+        stack.enter_context(_undisturbed())
         try:
             writing = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
             walk = await _walk(engine, reader, definition, system, summary, writing, progress)
@@ -216,17 +221,22 @@ class _Walk:
 
     async def run(self) -> None:
         """All tables: read and mapped here, written there, with a few batches in between."""
-        queue: asyncio.Queue[Work] = asyncio.Queue(maxsize=AHEAD)
+        queues: list[asyncio.Queue[Work]] = [asyncio.Queue(maxsize=AHEAD) for _ in range(WRITERS)]
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(queue))
-                tasks.create_task(self._write_tables(queue))
+                tasks.create_task(self._read(queues))
+                for queue in queues:
+                    tasks.create_task(self._write_tables(queue))
         except BaseExceptionGroup as failed:  # the first is the cause: it cancelled the other
             raise failed.exceptions[0] from None
 
-    async def _read(self, queue: asyncio.Queue[Work]) -> None:
-        for name, mappings in _in_turn(self.definition):
-            table = Table(name, mappings[0].key, mappings, self.persons)
+    async def _read(self, queues: list[asyncio.Queue[Work]]) -> None:
+        before = asyncio.Event()
+        before.set()
+        for turn, (name, mappings) in enumerate(_in_turn(self.definition)):
+            queue = queues[turn % len(queues)]
+            table = Table(name, mappings[0].key, mappings, self.persons, before)
+            before = table.kept_now
             counts = self.summary.tables[name] = Counts()
             total = await self.system.count(name)
             known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
@@ -242,7 +252,8 @@ class _Walk:
                 self.persons.intersection_update(table.applied[PERSON])  # who is gone, is gone for the tables to come
             await queue.put(counts)
             gc.collect()
-        await queue.put(None)
+        for queue in queues:
+            await queue.put(None)
 
     async def _write_tables(self, queue: asyncio.Queue[Work]) -> None:
         async with direct(self.engine) as writer:
@@ -253,6 +264,8 @@ class _Walk:
                         await self._merge(writer, batch, self.summary.tables[table.name])
                     assert isinstance(batch, Counts)
                     await self._finish(writer, table, batch)
+                    await table.before.wait()
+                table.kept_now.set()
 
     async def _finish(self, writer: Connection, table: Table, counts: Counts) -> None:
         """What ends a table: rows that are gone, the token index, the watermark."""
@@ -400,8 +413,14 @@ class _Walk:
 
 
 @contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Spares the collector the batches: their objects hold no cycles, and looking for some takes half the time."""
+def _undisturbed() -> Iterator[None]:
+    """The interpreter as a bulk load wants it.
+
+    The collector is spared the batches: their objects hold no cycles, and looking for some takes half the time. And
+    threads give way sooner: with the usual 5 ms, each answer of the database waits that long for the thread that maps.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(GIVE_WAY)
     gc.freeze()  # what exists now is looked at by no collection between tables
     gc.disable()
     try:
@@ -409,6 +428,7 @@ def _no_collecting() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
+        sys.setswitchinterval(interval)
 
 
 def _child_tables(mappings: list[Mapping]) -> list[Child]:

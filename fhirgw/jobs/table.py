@@ -6,6 +6,7 @@ database merges the batch before.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -58,13 +59,15 @@ class Table:
     """A table's mappings, and what is known about its rows so far.
 
     `persons`: the keys of people the gateway holds; rows about others are held back until they appear. `sizes`: how
-    many rows the child tables have.
+    many rows the child tables have. `before` is set when the table before this is committed, `kept_now` when this is.
     """
 
     name: str
     key: str
     mappings: Sequence[Mapping]
     persons: set[str]
+    before: asyncio.Event = field(default_factory=asyncio.Event)
+    kept_now: asyncio.Event = field(default_factory=asyncio.Event)
     seen: set[str] = field(default_factory=set)
     applied: dict[str, list[str]] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
