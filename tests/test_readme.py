@@ -93,6 +93,15 @@ def test_links_lead_somewhere(guide: Path) -> None:
         assert link.startswith("https://") or (guide.parent / link).exists(), link
 
 
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    sources = "".join(each.read_text() for each in (ROOT / "tests/bench").glob("*.py"))
+    for row in table("figure"):
+        name = row[0].partition(", ")[0]
+        assert name in sources, name
+        low, middle, high = (float(cell.replace(",", "")) for cell in row[1:4])
+        assert low <= middle <= high
+
+
 def test_the_top_level_is_as_agreed() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {name.partition("/")[0] for name in listed} == {
