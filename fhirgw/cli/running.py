@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.files import Unwritable
-from fhirgw.jobs.sync import ShrunkenExtract
+from fhirgw.jobs.preflight import ShrunkenExtract
 from fhirgw.mapping.load import MappingFaults
 from fhirgw.settings import Settings
 from fhirgw.store.database import Engine, connect

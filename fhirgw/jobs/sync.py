@@ -5,7 +5,11 @@ was. Where a run breaks off, the tables before it are done, this one is untouche
 already taken are known by their digests. Reference data comes first, then people, then what is about them, so that a
 row about a person nobody holds can be told (and held back) at once.
 
-While the database merges a batch, the next one is mapped in a thread: two cores, two halves of the work.
+While the database merges a batch, the next one is mapped in a thread: two cores, two halves of the work. Two writers
+take turns with the tables, so that one ends a table while the other begins the next; they commit in order.
+
+Longer than other modules, because it is one walk whose steps share what they know; what could stand alone does
+(preflight, table, version).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import gc
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,8 +29,11 @@ from typing import NamedTuple, TextIO
 import orjson
 
 from fhirgw.fhir.canonical import decode
+from fhirgw.jobs import preflight
+from fhirgw.jobs.preflight import child_tables, in_turn
 from fhirgw.jobs.summary import Counts, SyncSummary
-from fhirgw.jobs.table import Candidate, Outcome, Table, claimed, incoming, onto, parted
+from fhirgw.jobs.table import Candidate, Outcome, Table
+from fhirgw.jobs.version import claimed, incoming, onto, parted
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping, Row
@@ -35,13 +42,11 @@ from fhirgw.store import identity, lineage, load, runs
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.lineage import GONE, Traced
 from fhirgw.store.load import Incoming, Kept
-from fhirgw.systems.system import Child, ExtractError, System
+from fhirgw.systems.system import System
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a table, the rows of it done so far, and how many there are (None: nobody knows)."""
 
-FEW = 5
-"""Rows whose absence is no sign of a broken extract, unless nothing is left."""
 BATCH = 500
 """Rows read at a time: few enough that even a small table is read and written at once."""
 AHEAD = 16
@@ -52,8 +57,6 @@ GIVE_WAY = 0.0005
 """Seconds a thread may run while another waits."""
 MANY = 2000
 """Versions after which the planner's statistics are taken anew."""
-SHRUNK = 0.5
-"""An extract of this share of the last one, or less, is taken for a broken one, unless told otherwise."""
 
 
 class Written(NamedTuple):
@@ -74,10 +77,6 @@ Work = Table | Batch | Counts | None
 """What the reader hands to the writer: a table, its batches, its counts (it is done), and at last nothing."""
 
 
-class ShrunkenExtract(ExtractError):
-    """The extract lost much of what the last one had: taking it would delete that."""
-
-
 async def sync(
     engine: Engine,
     definition: SystemDefinition,
@@ -96,8 +95,8 @@ async def sync(
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(direct(engine))
         await stack.enter_async_context(runs.alone(reader, definition.name))
-        retired = await _retired(definition, reader, force)
-        await _preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
+        retired = await preflight.retired(definition, reader, force)
+        await preflight.preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
         run = await runs.start(reader, definition.name)
         summary = SyncSummary(definition.name, run)
         stack.enter_context(_undisturbed())
@@ -115,59 +114,6 @@ async def sync(
         summary.seconds = time.monotonic() - begun
         await runs.finish(reader, run, summary.as_json())
         return summary
-
-
-def _in_turn(definition: SystemDefinition) -> Iterable[tuple[str, list[Mapping]]]:
-    """The tables in the order their first mapping is loaded; in each, people before what is about them."""
-    return definition.tables().items()
-
-
-async def _retired(definition: SystemDefinition, reader: Connection, force: bool) -> list[tuple[str, str]]:
-    """Mappings, with types, that made what is held and are not declared any more; ShrunkenExtract unless `force`."""
-    declared = {(mapping.name, mapping.type) for mapping in definition.mappings.values()}
-    retired = sorted(await lineage.kinds(reader, definition.name) - declared)
-    if retired and not force:
-        raise ShrunkenExtract(
-            f"mappings/{definition.name}",
-            f"{', '.join(f'{name} ({kind})' for name, kind in retired)} made resources and is not declared any more",
-            "Put it back; --force deletes what it made",
-            code="conflict",
-        )
-    return retired
-
-
-async def _preflight(definition: SystemDefinition, system: System, sizes: dict[str, int], force: bool) -> None:
-    """Everything that can be known to be wrong before a row is read."""
-    there = await system.tables()
-    for name, mappings in _in_turn(definition):
-        _columns_there(system, there, name, Table(name, mappings[0].key, mappings, set()).columns)
-        for children in (each for mapping in mappings for each in mapping.children):
-            named = (children.parent, children.key, *(field.column for field in children.fields))
-            _columns_there(system, there, children.table, named)
-        for each in () if force else (name, *(child.table for child in _child_tables(mappings))):
-            count = await system.count(each)
-            if count is not None and shrunk(count, sizes.get(each, 0)):
-                raise ShrunkenExtract(
-                    f"{system.name}, table {each}",
-                    f"the extract has {count:,} rows where the last one had {sizes[each]:,}",
-                    "Check that it is whole; --force takes it and deletes what is not in it",
-                    code="conflict",
-                )
-
-
-def shrunk(count: int, before: int) -> bool:
-    """Whether so much is missing that the extract is more likely broken than right; a few rows may always go."""
-    return count <= SHRUNK * before and (before - count >= FEW or count == 0) and before > 0
-
-
-def _columns_there(system: System, there: dict[str, tuple[str, ...]], table: str, columns: Sequence[str]) -> None:
-    place = f"{system.name}, table {table}"
-    if table not in there:
-        raise ExtractError(place, "the extract has no such table", "Add it to the extract", code="not-found")
-    missing = sorted(set(columns) - set(there[table]))
-    if missing:
-        rule = f"the extract has no column {', '.join(missing)}"
-        raise ExtractError(place, rule, "Add it to the extract, or change the mapping")
 
 
 async def _walk(
@@ -233,17 +179,17 @@ class _Walk:
     async def _read(self, queues: list[asyncio.Queue[Work]]) -> None:
         before = asyncio.Event()
         before.set()
-        for turn, (name, mappings) in enumerate(_in_turn(self.definition)):
+        for turn, (name, mappings) in enumerate(in_turn(self.definition)):
             queue = queues[turn % len(queues)]
             table = Table(name, mappings[0].key, mappings, self.persons, before)
             before = table.kept_now
             counts = self.summary.tables[name] = Counts()
             total = await self.system.count(name)
             known = {each.name: await lineage.any_of(self.reader, self.definition.name, each.name) for each in mappings}
-            for child in _child_tables(mappings):
+            for child in child_tables(mappings):
                 table.sizes[child.table] = await self.system.count(child.table) or 0
             await queue.put(table)
-            async for rows in self.system.extract(name, table.key, table.columns, _child_tables(mappings), BATCH):
+            async for rows in self.system.extract(name, table.key, table.columns, child_tables(mappings), BATCH):
                 await queue.put(await self._prepare(table, rows, known, counts))
                 counts.read += len(rows)
                 if self.progress:
@@ -429,11 +375,6 @@ def _undisturbed() -> Iterator[None]:
         gc.enable()
         gc.unfreeze()
         sys.setswitchinterval(interval)
-
-
-def _child_tables(mappings: list[Mapping]) -> list[Child]:
-    found = {each.table: each for mapping in mappings for each in mapping.children}
-    return [Child(each.table, each.parent, each.order) for each in found.values()]
 
 
 def _line(system: str, mapping: str, fault: Fault) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from fhirgw.jobs.preflight import ShrunkenExtract
 from fhirgw.jobs.summary import SyncSummary
-from fhirgw.jobs.sync import ShrunkenExtract, sync
+from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import SystemDefinition, load
 from fhirgw.store.database import Engine, connect
 from fhirgw.store.runs import AlreadyRunning
