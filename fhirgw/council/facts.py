@@ -2,7 +2,7 @@
 
 Codes are the words of `fhirgw.council.codes`; `int` fields named after a kind hold that kind's number; moments are
 wall-clock times in Europe/London, as both systems record them; a blank is None. Mutable, because faults are planted in
-them afterwards. `Council.add` gives the `number`.
+them afterwards. `Council.add` gives the `number`. Long because it is the list of everything that is known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`harbour`, the second made-up system of record: few and wide tables, text keys, English labels, dd/mm/yyyy.
 
 The tables are declared in the grammar of `fhirgw.council.declare`; the facts are those of `fhirgw.council.facts`.
+Longer than a module is: it is data.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`meadow`, the first made-up system of record: normalised, integer keys, short codes, ISO dates.
 
 The tables are declared in the grammar of `fhirgw.council.declare`; the facts are those of `fhirgw.council.facts`.
+Longer than a module is: it is data.
 """
 
 from __future__ import annotations

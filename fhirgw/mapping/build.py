@@ -1,4 +1,7 @@
-"""From a declaration to a Mapping: names become paths, codecs and references; what does not fit, a Problem."""
+"""From a declaration to a Mapping: names become paths, codecs and references; what does not fit, a Problem.
+
+Long because each rule of a declaration is a short function of its own, and all of them report to one place.
+"""
 
 from __future__ import annotations
 

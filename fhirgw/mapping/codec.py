@@ -2,7 +2,7 @@
 
 `encode` takes the cell as the extract wrote it, `decode` gives it back letter for letter: what cannot come back the
 same is refused (Refusal), unless its field is one-way. A codec knows a sample of its own, which mappings are tried on
-when they are loaded.
+when they are loaded. Long because it is a table: a short function for each codec.
 """
 
 from __future__ import annotations

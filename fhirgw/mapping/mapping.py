@@ -3,6 +3,8 @@
 `to_fhir` without `onto` runs the compiled function (fhirgw.mapping.compile); everything else goes field by field,
 which is the meaning of a mapping and what the compiled function is tested against. Both directions take `onto`,
 because each side holds things the other does not know: what the mapping owns is written, the rest is kept.
+
+Long because it holds both directions of fields and of child rows: read side by side, they show that they are inverse.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Current versions, superseded ones, what is searched by, the change log, identiti
 caller's transaction: an unfinished table leaves nothing. Staging, because COPY FROM is refused on tables under
 row-level security; data-modifying CTEs, because one round trip a batch is what lets mapping and merging overlap.
 https://www.postgresql.org/docs/18/queries-with.html#QUERIES-WITH-MODIFYING
+
+Long because a third of it is SQL.
 """
 
 from __future__ import annotations
