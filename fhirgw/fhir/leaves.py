@@ -1,146 +1,102 @@
-"""What the value of one element adds to an index, by the kind of parameter and the type of the element.
+"""What the value of one element is found by, by the kind of parameter and the type of the element.
 
-https://hl7.org/fhir/R4/search.html says for each kind which types it looks in, and what it compares.
+https://hl7.org/fhir/R4/search.html says for each kind which types it looks in, and what it compares. Each table here
+works out a value once for all the parameters that look at it: codes, names and references come back in every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from fhirgw.fhir import tokens
 from fhirgw.fhir.dates import Span, outer, period, span
-from fhirgw.fhir.elements import Element
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import SLOTS, Parameter, Source
+from fhirgw.fhir.parameters import Parameter, Source
 from fhirgw.fhir.strings import normalise
+from fhirgw.fhir.table import Table
 
-NOBODY: dict[str, str] = {}
-"""Stands where a reference has no identifier."""
-
-NAME_PARTS = ("text", "family", "given", "prefix", "suffix")
-ADDRESS_PARTS = ("text", "line", "city", "district", "state", "postalCode", "country")
 PRIMARY = ("patient", "subject")
 """The parameters that say whose record a resource belongs to."""
 
+Names = tuple[str, ...]
+Tokens = tuple[int, ...]
+Strings = tuple[tuple[str, str], ...]
 
-@dataclass(slots=True)
-class Index:
-    """What the store keeps beside a body.
 
-    `tokens` without repeats; `strings` as (parameter, normalised value); `dates` by slot 1..4; `patient` an
-    id, None for what is nobody's record.
+@cache
+def codings(names: Names) -> Table:
+    """(system, code) -> tokens."""
+    return Table(lambda pair: tuple(each for name in names for each in tokens.coding(name, *pair)))
+
+
+@cache
+def codes(names: Names) -> Table:
+    """A bare code, whose system the element implies -> tokens."""
+    return Table(lambda value: tuple(tokens.code(name, value) for name in names))
+
+
+@cache
+def uris(names: Names) -> Table:
+    """A uri, compared exactly -> tokens."""
+    return Table(lambda value: tuple(tokens.uri(name, value) for name in names))
+
+
+@cache
+def canonicals(names: Names) -> Table:
+    """A canonical -> tokens with its version and without."""
+    return Table(
+        lambda value: tuple(
+            tokens.uri(name, each) for name in names for each in dict.fromkeys((value, value.partition("|")[0]))
+        )
+    )
+
+
+@cache
+def texts(names: Names) -> Table:
+    """A text -> its strings, and the tokens of how it is spelt."""
+
+    def work_out(text: str) -> tuple[Strings, Tokens]:
+        strings = tuple((name, normalise(text, name)) for name in names)
+        return strings, tuple(tokens.exact(name, text) for name in names)
+
+    return Table(work_out)
+
+
+def contact(names: Names, value: str | None) -> Tokens:
+    """The tokens of a telephone number or e-mail address. Not remembered: nobody shares one."""
+    return tuple(tokens.contact(name, value) for name in names) if value else ()
+
+
+def references(looking: Sequence[tuple[Parameter, Source]]) -> Table:
+    """(reference, type, identifier's system and value) -> tokens, and the id of the Patient whose record it makes it.
+
+    For all parameters of one element: those for any type, and those for the type it turns out to name.
     """
-
-    tokens: list[int] = field(default_factory=list)
-    strings: list[tuple[str, str]] = field(default_factory=list)
-    dates: list[Span | None] = field(default_factory=lambda: [None] * SLOTS)
-    patient: str | None = None
-
-
-Handler = Callable[[Any, Index], None]
-
-
-def token(name: str, element: Element) -> Handler:
-    """A code, coding, identifier, contact or boolean, each as https://hl7.org/fhir/R4/search.html#token says."""
-    coding, code = tokens.coding, tokens.code
-
-    def concept(value: Any, found: Index) -> None:
-        for each in value.get("coding", ()):
-            found.tokens += coding(name, each.get("system"), each.get("code"))
-
-    def one_coding(value: Any, found: Index) -> None:
-        found.tokens += coding(name, value.get("system"), value.get("code"))
-
-    def identifier(value: Any, found: Index) -> None:
-        found.tokens += tokens.identifier(name, value.get("system"), value.get("value"))
-
-    def contact(value: Any, found: Index) -> None:
-        if number := value.get("value"):
-            found.tokens.append(tokens.contact(name, number))
-
-    def boolean(value: Any, found: Index) -> None:
-        found.tokens.append(code(name, "true" if value else "false"))
-
-    def bare(value: Any, found: Index) -> None:
-        found.tokens.append(code(name, value))
-
-    by_type = {
-        "CodeableConcept": concept,
-        "Coding": one_coding,
-        "Identifier": identifier,
-        "ContactPoint": contact,
-        "boolean": boolean,
-    }
-    return by_type.get(element.type, bare)
+    return _references(
+        tuple(parameter.name for parameter, source in looking if source.only_type is None),
+        tuple(
+            (kind, tuple(parameter.name for parameter, source in looking if source.only_type in (None, kind)))
+            for kind in dict.fromkeys(source.only_type for _, source in looking)
+            if kind is not None
+        ),
+        any(parameter.name in PRIMARY for parameter, _ in looking),
+    )
 
 
-def string(name: str, element: Element) -> Handler:
-    """A text, or every part of a name or address."""
-    exact = tokens.exact
-    parts = {"HumanName": NAME_PARTS, "Address": ADDRESS_PARTS}.get(element.type)
+@cache
+def _references(always: Names, kinds: tuple[tuple[str, Names], ...], primary: bool) -> Table:
+    by_kind = dict(kinds)
 
-    def plain(value: Any, found: Index) -> None:
-        found.strings.append((name, normalise(value, name)))
-        found.tokens.append(exact(name, value))
+    def work_out(reference: tuple[str | None, ...]) -> tuple[Tokens, str | None]:
+        written, kind, system, value = reference
+        target, named = _target(written) if written else (None, kind)
+        found = tokens.referring(by_kind.get(named or "", always), target, system, value)
+        theirs = target if primary and target and target.startswith("Patient/") else None
+        return found, theirs[8:] if theirs else None
 
-    def every_part(value: Any, found: Index) -> None:
-        for part in parts or ():
-            inner = value.get(part)
-            for text in (inner,) if isinstance(inner, str) else inner or ():
-                if text is not None:
-                    found.strings.append((name, normalise(text, name)))
-                    found.tokens.append(exact(name, text))
-
-    return every_part if parts else plain
-
-
-def uri(name: str, element: Element) -> Handler:
-    """A uri, compared exactly."""
-
-    def handle(value: Any, found: Index) -> None:
-        found.tokens.append(tokens.uri(name, value))
-
-    return handle
-
-
-def canonical(name: str, element: Element) -> Handler:
-    """A canonical is found with its version and without."""
-
-    def handle(value: Any, found: Index) -> None:
-        found.tokens.append(tokens.uri(name, value))
-        if "|" in value:
-            found.tokens.append(tokens.uri(name, value.partition("|")[0]))
-
-    return handle
-
-
-def reference(looking: Sequence[tuple[Parameter, Source]]) -> Handler:
-    """All reference parameters of one element: those for any type, and those for the type it turns out to name."""
-    always = tuple(parameter.name for parameter, source in looking if source.only_type is None)
-    kinds = {source.only_type for _, source in looking} - {None}
-    by_kind = {
-        kind: tuple(parameter.name for parameter, source in looking if source.only_type in (None, kind))
-        for kind in kinds
-    }
-    primary = any(parameter.name in PRIMARY for parameter, _ in looking)
-
-    def handle(value: Any, found: Index) -> None:
-        target = value.get("reference")
-        if target:
-            kind, _, rest = target.partition("/")
-            if not rest or "/" in rest or target[0] == "#":
-                target, kind = _target(target)
-            names = by_kind.get(kind, always)
-            if target and primary and kind == "Patient" and found.patient is None and target.startswith("Patient/"):
-                found.patient = target[8:]
-        else:
-            names = by_kind.get(value.get("type"), always)
-        logical = value.get("identifier") or NOBODY
-        found.tokens += tokens.referring(names, target, logical.get("system"), logical.get("value"))
-
-    return handle
+    return Table(work_out)
 
 
 def _target(reference: str) -> tuple[str, str]:
@@ -154,22 +110,17 @@ def _target(reference: str) -> tuple[str, str]:
     return target, kind if rest else ""
 
 
-def date(parameter: Parameter, kind: str, path: str) -> Handler:
-    """The span of a date, Period or Timing, in the parameter's slot; `path` is for the issue with a wrong one."""
-    slot = (parameter.slot or 1) - 1
-    read = {"Period": period, "Timing": _timing}.get(kind, span)
-
-    def handle(value: Any, found: Index) -> None:
-        try:
-            found.dates[slot] = read(value)
-        except FhirError as error:
-            raise FhirError(Issue("value", error.issues[0].diagnostics, path)) from None
-
-    return handle
-
-
-def _timing(value: dict[str, Any]) -> Span | None:
+def timing(value: dict[str, Any]) -> Span | None:
     """The outer limits of a Timing: of its events and of the bounds of its repetition."""
     spans = [span(each) for each in value.get("event", ()) if each is not None]
     bounds = period(value.get("repeat", {}).get("boundsPeriod", {}))
     return outer([*spans, bounds] if bounds else spans)
+
+
+DATES: dict[str, Callable[[Any], Span | None]] = {"Period": period, "Timing": timing}
+"""How a date's span is read, where the element is more than a date."""
+
+
+def wrong_date(error: FhirError, path: str) -> FhirError:
+    """The refusal of a date, with its place."""
+    return FhirError(Issue("value", error.issues[0].diagnostics, path))

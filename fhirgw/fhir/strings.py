@@ -6,15 +6,13 @@ https://hl7.org/fhir/R4/search.html#string
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
 
 POSTCODES = ("address-postalcode",)
 """Parameters whose values are compared without any space: people write SS1 1AA both ways."""
 
 
-@lru_cache(maxsize=65_536)
 def normalise(text: str, parameter: str = "") -> str:
-    """`  Zoë  O'Brien` as `zoe o'brien`; the same for what is stored and what is asked. Cached: names come back."""
+    """`  Zoë  O'Brien` as `zoe o'brien`; the same for what is stored and what is asked."""
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text.casefold())
         text = "".join(each for each in decomposed if not unicodedata.combining(each))

@@ -20,8 +20,9 @@ The same in SQL, of a text t:
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import sha256
 from struct import Struct
+
+from fhirgw.fhir.hashes import sha256
 
 _first_eight_bytes = Struct(">q").unpack_from
 
@@ -35,18 +36,18 @@ def token(text: str) -> int:
     return number
 
 
-@lru_cache(maxsize=65_536)
 def coding(parameter: str, system: str | None, code: str | None) -> tuple[int, ...]:
-    """The tokens under which a coding is found. Cached: codes are few and come back in every row."""
+    """The tokens under which a coding is found."""
     return identifier(parameter, system, code)
 
 
 def identifier(parameter: str, system: str | None, value: str | None) -> tuple[int, ...]:
     """The tokens under which an identifier is found; nothing for one with neither system nor value."""
     if system and value:
+        whole, bare = f"{parameter}|{system}|{value}".encode(), f"{parameter}||{value}".encode()
         return (
-            token(f"{parameter}|{system}|{value}"),
-            token(f"{parameter}||{value}"),
+            *_first_eight_bytes(sha256(whole).digest()),
+            *_first_eight_bytes(sha256(bare).digest()),
             system_only(parameter, system),
         )
     if value:
@@ -60,7 +61,6 @@ def system_only(parameter: str, system: str) -> int:
     return token(f"{parameter}|{system}|")
 
 
-@lru_cache(maxsize=65_536)
 def code(parameter: str, value: str) -> int:
     """The token of a bare code: its system is implied by the element."""
     return token(f"{parameter}||{value}")
@@ -79,7 +79,6 @@ def contact(parameter: str, value: str) -> int:
     return token(f"{parameter}||{contact_key(value)}")
 
 
-@lru_cache(maxsize=1_024)
 def contact_key(value: str) -> str:
     """`07700 900-123` and `(07700) 900123` are one; so are `A@B.uk` and `a@b.uk`."""
     folded = value.casefold().strip()
@@ -94,25 +93,19 @@ def plain_reference(parameter: str, target: str) -> int:
     return token(f"{parameter}|{target}")
 
 
-@lru_cache(maxsize=131_072)
 def referring(names: tuple[str, ...], target: str | None, system: str | None, value: str | None) -> tuple[int, ...]:
-    """All the tokens of a reference, for the parameters that look at it.
-
-    Cached: a record's resources all refer to its person, and to a few workers and organisations.
-    """
+    """All the tokens of a reference, for the parameters that look at it."""
     made = [plain_reference(name, target) for name in names] if target else []
     if system is not None and value is not None:
         made += [logical(name, system, value) for name in names]
     return tuple(made)
 
 
-@lru_cache(maxsize=4_096)
 def uri(parameter: str, value: str) -> int:
     """The token of a uri, compared exactly."""
     return token(f"{parameter}|{value}")
 
 
-@lru_cache(maxsize=65_536)
 def exact(parameter: str, text: str) -> int:
     """The token of a string as it is spelt, case and accents in."""
     return token(f"{parameter}:exact|{text}")

@@ -15,6 +15,8 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import orjson
+
 from fhirgw.fhir.issue import Resource
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.leaf import Referring
@@ -71,9 +73,13 @@ class Table:
         self.applied = {mapping.name: [] for mapping in self.mappings}
         self._named = {mapping.name: people_named(mapping) for mapping in self.mappings}
         self._columns = itemgetter(*_at_least_two(self.columns))
-        self._children = [each.table for mapping in self.mappings for each in mapping.children]
+        self._children = [
+            (each.table, itemgetter(*_at_least_two((each.order, *each.columns))))
+            for mapping in self.mappings
+            for each in mapping.children
+        ]
         self._conditional = any(mapping.when for mapping in self.mappings)
-        self._salt = "\x1f".join(mapping.fingerprint for mapping in self.mappings)
+        self._salted = blake2b("\x1f".join(mapping.fingerprint for mapping in self.mappings).encode(), digest_size=12)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -82,11 +88,12 @@ class Table:
 
     def digest(self, row: Row) -> bytes:
         """What the row says to these mappings, in 12 bytes."""
-        text = "\x1f".join([cell or "" for cell in self._columns(row)])
-        for table in self._children:
-            for child in row[table]:
-                text += "\x1e" + "\x1f".join([cell or "" for cell in child.values()])
-        return blake2b((self._salt + text).encode(), digest_size=12).digest()
+        said = self._columns(row)
+        if self._children:
+            said = (said, *[[cells(child) for child in row[table]] for table, cells in self._children])
+        digest = self._salted.copy()
+        digest.update(orjson.dumps(said))
+        return digest.digest()
 
     def sort_out(self, rows: Sequence[Row], traced: dict[str, dict[str, Traced]]) -> Outcome:
         """Which rows are new, changed, unchanged or refused. `traced`: by mapping and key, what rows became before."""
@@ -109,7 +116,7 @@ class Table:
         stranger = key not in self.persons
         for mapping in applying:
             name = mapping.name
-            if strangers := self._strangers(mapping, row, key):
+            if (named := self._named[name]) and (strangers := self._strangers(named, row, key)):
                 faults += [(mapping, fault) for fault in strangers]
                 continue  # what it was before goes with the person it was about
             self.applied[name].append(key)
@@ -135,9 +142,9 @@ class Table:
         if stranger:
             self.persons.discard(key)
 
-    def _strangers(self, mapping: Mapping, row: Row, key: str) -> list[Fault]:
+    def _strangers(self, named: tuple[str, ...], row: Row, key: str) -> list[Fault]:
         """A fault where the row names a person who is not held."""
-        for column in self._named[mapping.name]:
+        for column in named:
             if row[column] is not None and row[column] not in self.persons:
                 return [self._unknown(row, key, column)]
         return []

@@ -11,9 +11,11 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fhirgw.fhir.issue import Resource
+from fhirgw.fhir.table import Table
 from fhirgw.mapping.codec import text_value
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.leaf import Coded, Fixed, Primitive, Referring
@@ -90,6 +92,7 @@ class _Writer:
             "text_value": text_value, "later": later, "sorted_children": sorted_children,
             "Refusal": Refusal, "person_id": mapping.ids.person, "about": mapping.ids.about, "plain": mapping.ids.plain,
         }  # fmt: skip
+        self.begun = {("r['meta']", "profile")}
         self.watched = {each.column for pair in mapping.ordered for each in pair}
 
     def source(self) -> str:
@@ -123,8 +126,12 @@ class _Writer:
         place = path.leaf
         assert place is not None
         node = f"{self.name(path)}.ensure(r)" if path.containers else "r"
+        if path.containers:
+            self.first(path.containers[0].name, "r")
         made = repr(value) if isinstance(value, str | int) else self.name(value)
-        if place.is_list:
+        if place.is_list and node == "r" and self.first(place.name, "r"):
+            self.add(1, f"r[{place.name!r}] = [{made}]")
+        elif place.is_list:
             self.add(1, f"{node}.setdefault({place.name!r}, []).append({made})")
         else:
             self.add(1, f"{node}[{place.name!r}] = {made}")
@@ -163,14 +170,14 @@ class _Writer:
             only = _only(item)
             if only is not None and only.column not in self.watched:
                 self.add(depth, f"c = {row}[{only.column!r}]")
-                self.add(depth, "if c is not None:")
-                self.attach(step, node, self.nested(item), depth + 1, self._several(group, step))
+                self.add(depth, self.filled(only))
+                self.attach(step, node, self.nested(item), depth + 1)
                 continue
             made = step.create()
             self.add(depth, f"{inner} = {made!r}")
             self.group(item, inner, row, depth)
             self.add(depth, f"if len({inner}) > {len(made)}:")
-            self.attach(step, node, inner, depth + 1, self._several(group, step))
+            self.attach(step, node, inner, depth + 1)
 
     def nested(self, group: Group) -> str:
         """The expression for an element that one cell fills, however deep it lies."""
@@ -186,18 +193,10 @@ class _Writer:
         held = "".join(f"{key!r}: {content!r}, " for key, content in group.step.create().items())
         return f"{{{held}{name!r}: {value}}}"
 
-    @staticmethod
-    def _several(group: Group, step: Step) -> bool:
-        names = [
-            (item.step.name if item.step else "") if isinstance(item, Group) else (item.path.leaf or step).name
-            for item in group.items
-        ]
-        return names.count(step.name) > 1
-
-    def attach(self, step: Step, node: str, value: str, depth: int, several: bool) -> None:
+    def attach(self, step: Step, node: str, value: str, depth: int) -> None:
         if not step.is_list:
             self.add(depth, f"{node}[{step.name!r}] = {value}")
-        elif several:
+        elif not self.first(step.name, node):
             self.add(depth, f"{node}.setdefault({step.name!r}, []).append({value})")
         else:
             self.add(depth, f"{node}[{step.name!r}] = [{value}]")
@@ -206,12 +205,13 @@ class _Writer:
         place = each.path.leaf
         assert place is not None
         self.add(depth, f"c = {row}[{each.column!r}]")
-        self.add(depth, "if c is not None:")
+        self.add(depth, self.filled(each))
         value = self.value(each)
         if row == "row" and each.column in self.watched and isinstance(each.leaf, Primitive):
             self.add(depth + 1, f"{self.watch(each.column)} = v = {value}")
             value = "v"
         if not place.is_list or each.leaf.many:
+            self.first(place.name, node)
             self.add(depth + 1, f"{node}[{place.name!r}] = {value}")
         elif place.index:
             self.add(
@@ -219,8 +219,21 @@ class _Writer:
                 f"if len({node}.get({place.name!r}, ())) != {place.index}: raise Refusal('order', '', '')",
             )
             self.add(depth + 1, f"{node}[{place.name!r}].append({value})")
+        elif self.first(place.name, node):
+            self.add(depth + 1, f"{node}[{place.name!r}] = [{value}]")
         else:
             self.add(depth + 1, f"{node}.setdefault({place.name!r}, []).append({value})")
+
+    def first(self, name: str, node: str) -> bool:
+        """Whether nothing was put there by the lines before, so that there is no list to add to."""
+        new = (node, name) not in self.begun
+        self.begun.add((node, name))
+        return new
+
+    def filled(self, each: Field) -> str:
+        """The line that asks whether the cell `c` has a value to write."""
+        only = each.leaf.only if isinstance(each.leaf, Fixed) else ()
+        return f"if c in {self.name(frozenset(only))}:" if only else "if c is not None:"
 
     def value(self, each: Field) -> str:
         """The expression for the cell `c` as the field's value."""
@@ -234,14 +247,14 @@ class _Writer:
         if isinstance(leaf, Coded):
             return f"{self.name({cell: leaf.write(cell, None, None) for cell in leaf.codes.codes})}[c]"
         assert isinstance(leaf, Referring)
+        if not leaf.about and leaf.mapping != PERSON:  # organisations and workers, of which there are few
+            return f"{self.name(Table(partial(leaf.write, old=None, person=None)))}[c]"
         return f"{{'reference': {self.reference(leaf, each)}, 'identifier': {{'system': {leaf.system!r}, 'value': c}}}}"
 
     def reference(self, leaf: Referring, each: Field) -> str:
         prefix = repr(f"{leaf.type}/")
         if leaf.mapping == PERSON:
             return f"{prefix} + person_id(c)"
-        if not leaf.about:
-            return f"{prefix} + plain({leaf.mapping!r}, c)"
         person = f"row[{each.person!r}]" if each.person else "person"
         return f"{prefix} + about({leaf.mapping!r}, c, {person})"
 

@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from fhirgw.fhir.table import Table
 from fhirgw.mapping.refusal import Refusal
 
 WIDTH = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
@@ -48,6 +49,12 @@ class Layout:
         where = self.parts
         return separator.join(text[where[part]] if part in where else missing for part in parts)
 
+    def read_both(self, text: str) -> tuple[str, str]:
+        """The day and the time of day, in ISO order; ValueError where the text does not follow the format."""
+        if self.text == ISO_LOCAL and self.match(text):
+            return text[:10], text[11:]
+        return self.read(text, "Ymd", "-"), self.read(text, "HMS", ":")
+
     def write(self, moment: datetime) -> str:
         """The moment in this format; ValueError where the format would lose something."""
         text = moment.strftime(self.text) if moment.year >= 1000 else self._write_early(moment)
@@ -68,7 +75,6 @@ def date_codec(text: str) -> tuple[Callable[[str], str], Callable[[str], str]]:
     if not {"Y", "m", "d"} == set(layout.parts):
         raise ValueError(f"format {text}: a date needs %Y, %m and %d and nothing else")
 
-    @lru_cache(maxsize=1 << 15)
     def encode(value: str) -> str:
         try:
             return date.fromisoformat(layout.read(value, "Ymd", "-")).isoformat()
@@ -83,7 +89,7 @@ def date_codec(text: str) -> tuple[Callable[[str], str], Callable[[str], str]]:
         except ValueError:
             raise Refusal("date", "the source holds whole dates only", "Send year, month and day") from None
 
-    return encode, decode
+    return Table(encode).__getitem__, decode  # the days of a county's records are few
 
 
 def local_codec(text: str, zone: str) -> tuple[Callable[[str], str], Callable[[str], str]]:
@@ -95,13 +101,12 @@ def local_codec(text: str, zone: str) -> tuple[Callable[[str], str], Callable[[s
 
     def encode(value: str) -> str:
         try:
-            day = layout.read(value, "Ymd", "-")
-            clock = layout.read(value, "HMS", ":")
+            day, clock = layout.read_both(value)
             offset = steady_offset(zone, day)
             if offset is None:
                 offset = _offset(datetime.fromisoformat(f"{day}T{clock}"), place)
-            else:
-                time.fromisoformat(clock)
+            elif not (clock < "24" and clock[3] < "6" and clock[6] < "6"):
+                raise ValueError
         except Refusal:
             raise
         except ValueError:

@@ -107,7 +107,8 @@ def arranged(rows: list[Row], order: str | None) -> list[Row]:
     would look like a change of the facts.
     """
     if len(rows) > 1:
-        rows.sort(key=lambda row: [cell or "" for cell in row.values()])
+        if not order or len({row[order] for row in rows}) < len(rows):
+            rows.sort(key=lambda row: [cell or "" for cell in row.values()])
         if order:
             rows.sort(key=lambda row: _natural(row[order]))
     return rows

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fhirgw.fhir import table
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.index import Index, index
 from fhirgw.fhir.issue import FhirError, Resource
 from fhirgw.fhir.parameters import COLUMNS, HELD, parameters, supported
 from fhirgw.fhir.query import Query
 from tests.fhir import fhirpath_oracle as oracle
+from tests.fhir.indexed import resources
+from tests.fhir.plain_index import plain_index
 
 Published = list[dict[str, Any]]
 
@@ -101,6 +106,28 @@ def expectation(published: Published, resource: Resource) -> Index:
     expected.tokens = [oracle.hashed(text) for text in texts]
     expected.strings = list(strings)
     return expected
+
+
+@pytest.mark.parametrize("kind", HELD)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_the_straight_line_function_is_the_plain_one(kind: str, data: st.DataObject) -> None:
+    resource = data.draw(resources(kind))
+    found, plain = index(resource), plain_index(resource)
+    assert sorted(found.tokens) == sorted(plain.tokens)
+    assert sorted(found.strings) == sorted(plain.strings)
+    assert (found.dates, found.patient) == (plain.dates, plain.patient)
+
+
+def test_what_a_table_forgets_it_works_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LIMIT", 2)
+    for number in (1, 2, 3, 1, 2, 3):
+        resource = {
+            "resourceType": "Task",
+            "for": {"reference": f"Patient/{number}"},
+            "code": {"coding": [{"code": f"{number}"}]},
+        }
+        assert sorted(index(resource).tokens) == sorted(plain_index(resource).tokens)
 
 
 def test_what_is_indexed_is_what_a_search_looks_for(published: Published, examples: dict[str, Resource]) -> None:
