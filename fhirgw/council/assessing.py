@@ -58,6 +58,7 @@ def assess(
             team=case.team,
             outcome=outcome,
             answers=_answers(case, need, carer),
+            third_party=case.chance(0.03) or None,
             eligibility=(Eligibility(decision, completed.date(), case.worker),),
         )
     )

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import takewhile
 from random import Random
+from typing import TypeVar
 
 from fhirgw.council import county
 from fhirgw.council.council import Council
 from fhirgw.council.days import after, at_work
-from fhirgw.council.facts import Person
+from fhirgw.council.facts import Line, Person, Relationship
 from fhirgw.council.odds import between, pick
 from fhirgw.council.reference import Directory
+
+Told = TypeVar("Told", Line, Relationship)
 
 TEAM = {"older": "locality", "carer": "carers"}
 """Kind of team for a kind of person; the others have their own name."""
@@ -87,6 +91,10 @@ class Case:
         if day > moment.date():
             return at_work(self.rng, day)
         return moment + timedelta(minutes=15 * between(self.rng, 2, 8))
+
+    def told(self, kind: type[Told]) -> Iterator[Told]:
+        """What was told of the person so far, last first: a story is told at one go, so it stands at the end."""
+        return takewhile(lambda record: record.person == self.key, reversed(self.council.of(kind)))
 
     def chance(self, share: float) -> bool:
         """Whether something that happens to that share of cases happens to this one."""

@@ -1,14 +1,12 @@
-"""What is known of a person beside their support: registers, safeguarding and warnings, consent to sharing."""
+"""What is known of a person beside their support: registers, safeguarding and warnings."""
 
 from __future__ import annotations
-
-from datetime import date
 
 from fhirgw.council import county
 from fhirgw.council.case import Case
 from fhirgw.council.days import DAY
-from fhirgw.council.facts import Alert, Consent, Register
-from fhirgw.council.odds import Odds, between, pick
+from fhirgw.council.facts import Alert, Register
+from fhirgw.council.odds import Odds, between
 
 REGISTERS: dict[str, tuple[tuple[str, float], ...]] = {
     "older": (("dementia", 0.26), ("hard-of-hearing", 0.12), ("partial-sight", 0.05), ("blind", 0.03)),
@@ -58,33 +56,4 @@ def _alert(case: Case, category: str, code: str, low: int, high: int) -> None:
     worker = case.world.worker(case.world.team("safeguarding")) if safeguarding else case.worker
     case.council.add(
         Alert(person=case.key, category=category, code=code, status=status, start=start, end=closed, worker=worker)
-    )
-
-
-def consents(case: Case) -> None:
-    """Consents and dissents to sharing."""
-    rng = case.rng
-    given = case.day(case.since, 0, 20)
-    if case.chance(0.72):
-        _consent(case, "dissent" if case.chance(0.035) else "consent", "nhs", given, None)
-    if case.chance(0.16):
-        _consent(case, "consent", "care-provider", given, case.world.organisation("homecare"))
-    if case.chance(0.12):
-        _consent(case, "consent", pick(rng, ("family", "family", "voluntary")), given, None)
-
-
-def _consent(case: Case, kind: str, scope: str, given: date, organisation: int | None) -> None:
-    changed = case.day(given, 40, 700)
-    withdrawn = changed if case.chance(0.05) and given < changed < case.until else None
-    case.council.add(
-        Consent(
-            person=case.key,
-            kind=kind,
-            scope=scope,
-            status="withdrawn" if withdrawn else "given",
-            given=given,
-            withdrawn=withdrawn,
-            organisation=organisation,
-            worker=case.worker,
-        )
     )

@@ -39,6 +39,7 @@ reablement          | RB | Reablement provider
 technology          | CT | Care technology supplier
 equipment           | EQ | Equipment supplier
 voluntary           | VO | Voluntary organisation
+guardian            | PG | Court or public guardian
 
 = team_kind
 access               | ACC | Adult social care connect            | Contact and access team
@@ -138,6 +139,11 @@ arabic     | ARA | Arabic                | ar
 chinese    | ZHO | Chinese               | zh
 bsl        | BSL | British Sign Language | bfi
 
+= restricted: how freely the record may be shown
+none        | N | Not restricted
+whereabouts | W | Whereabouts restricted | Address and phones must not be shown
+sealed      | S | Sealed                 | Nobody sees it but who is cleared for sealed records
+
 = marital_status
 single            | S | Single
 married           | M | Married
@@ -181,6 +187,7 @@ next-of-kin      | NK | Next of kin
 emergency        | EC | Emergency contact
 attorney-welfare | LW | Attorney (health and welfare)   | Lasting power of attorney, health and welfare
 attorney-finance | LF | Attorney (property and finance) | Lasting power of attorney, property and financial affairs
+deputy           | DP | Deputy (health and welfare)     | Deputy of the Court of Protection, health and welfare
 advocate         | AD | Advocate
 key-holder       | KH | Key holder
 
@@ -582,6 +589,40 @@ voluntary     | VOL | Share with voluntary organisations
 = consent_status
 given     | G | In force
 withdrawn | W | Withdrawn
+
+= consent_purpose
+direct-care | DC | Direct care
+planning    | PL | Planning of services
+research    | RS | Research
+
+= consent_decided: who decided, and as what
+person        | OWN | Own decision
+attorney      | ATT | Attorney decision
+deputy        | DEP | Deputy decision
+best-interest | BID | Best interests decision | A worker's decision in the person's best interests
+
+= record_kind: what a consent, or a delegate, is about
+assessment | AS | Assessments and reviews
+answers    | AA | Assessment forms
+plan       | CP | Care plans
+goal       | GO | Goals
+team       | CT | Care teams
+order      | SO | Contacts and service orders
+service    | SV | Services received
+alert      | AL | Safeguarding and warnings
+equipment  | EQ | Equipment ordered
+device     | DV | Devices installed
+device-use | DU | Devices in use
+
+= delegate_kind
+attorney | AT | Attorney        | Attorney under a registered lasting power of attorney, health and welfare
+deputy   | DE | Deputy          | Deputy appointed by the Court of Protection, health and welfare
+parent   | PA | Parent          | Parent of a young adult who asked for it
+carer    | CA | Nominated carer | Unpaid carer whom the person nominated
+
+= delegate_status
+in-force | F | In force
+ended    | E | Ended
 """
 
 

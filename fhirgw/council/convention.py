@@ -68,6 +68,7 @@ HARBOUR = Convention(
         "equipment": "EQP/{:06}",
         "technology": "TEL/{:06}",
         "consent": "CON/{:06}",
+        "delegate": "DEL/{:06}",
     },
     date="%d/%m/%Y",
     moment="%d/%m/%Y %H:%M",

@@ -31,6 +31,7 @@ KINDS: dict[type[Any], str] = {
     facts.Equipment: "equipment",
     facts.Technology: "technology",
     facts.Consent: "consent",
+    facts.Delegate: "delegate",
 }
 
 

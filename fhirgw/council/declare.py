@@ -6,7 +6,8 @@
 A table has a row for every record of its kind; with `each`, a row for every item of that record's collection FACT (of
 a dict, for every key and value: facts `0` and `1`); with `where`, only those whose FACT is present, or is (not) VALUE.
 The first column is the key. A fact is a path of attributes, dict keys and positions with dots between; `^` before it
-reads from the record and not from the item; `#` is the row's running number. A form says how the fact is written:
+reads from the record and not from the item; `.` is the item itself; `#` is the row's running number. A form says how
+the fact is written:
 
     text integer decimal date moment time times flag   plain values
     code:LIST codes:LIST                                one code, or several

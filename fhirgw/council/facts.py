@@ -135,7 +135,7 @@ class Person:
     practice: int
     email: str | None
     contact_preference: str
-    restricted: bool
+    restricted: str
     addresses: dict[str, Address]
     phones: dict[str, str]
     accommodation: dict[str, Stay] = field(default_factory=dict)
@@ -222,6 +222,8 @@ class Assessment:
     team: int
     outcome: str | None
     answers: dict[str, str]
+    third_party: bool | None
+    """Ticked where it holds what another person said in confidence."""
     eligibility: tuple[Eligibility, ...]
 
 
@@ -391,9 +393,23 @@ class Technology:
     device: tuple[Device, ...]
 
 
+@dataclass(slots=True)
+class Exemption:
+    """What a consent does not hold for: an organisation, a kind of record, or both; `number` is its place in it."""
+
+    number: int
+    kind: str
+    organisation: int | None
+    record: str | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Consent:
-    """A person's consent or dissent to sharing, in one scope, with one organisation or with all of that scope."""
+    """A consent or dissent to sharing: in one scope, with one organisation or with all of that scope.
+
+    It is about some kinds of record and one purpose, or about all. One of the `by_` says whose decision it was, and
+    `verified` whether an attorney's or a deputy's power was seen. It holds until it is withdrawn, or for a time.
+    """
 
     number: int = 0
     person: int
@@ -401,6 +417,37 @@ class Consent:
     scope: str
     status: str
     given: date
-    withdrawn: date | None
+    until: date | None
     organisation: int | None
+    purpose: str | None
+    decided: str
+    by_person: int | None
+    by_relationship: int | None
+    by_worker: int | None
+    verified: bool | None
     worker: int
+    records: tuple[str, ...]
+    exceptions: tuple[Exemption, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Delegate:
+    """Somebody related who may look at a person's record for them: at all of it, or at some kinds.
+
+    Nominated by the person, or appointed by a court or under a power that the public guardian registered: then
+    `verified` says whether the council has seen that, and when.
+    """
+
+    number: int = 0
+    person: int
+    relationship: int
+    kind: str
+    status: str
+    since: date
+    until: date | None
+    by_person: int | None
+    by_organisation: int | None
+    verified: bool | None
+    checked: date | None
+    worker: int
+    records: tuple[str, ...]

@@ -93,8 +93,7 @@ RELIGION          | religion                      | code:religion           |
 GP_ORG_NO         | practice                      | key:organisation        | GP practice
 EMAIL             | email                         | text                    |
 PREFERRED_CONTACT | contact_preference            | code:contact_preference |
-RESTRICTED        | restricted                    | flag                    | whereabouts restricted: address and \
-phones must not be shown
+RESTRICTED        | restricted                    | code:restricted         | how freely the record may be shown
 PHONE_HOME        | phones.home                   | text                    |
 PHONE_MOBILE      | phones.mobile                 | text                    |
 ADDR_1            | addresses.home.line_1         | text                    | home
@@ -186,6 +185,7 @@ OUTCOME              | outcome                | code:outcome         |
 ELIGIBILITY          | eligibility.0.decision | code:eligibility     | the eligibility decision, if made
 ELIGIBILITY_DATE     | eligibility.0.decided  | date                 |
 ELIGIBILITY_STAFF_NO | eligibility.0.worker   | key:worker           |
+IN_CONFIDENCE        | third_party            | flag                 | Yes or blank: tells what others said in secret
 {_ANSWERS}
 
 = SUPPORT_REASON: support_reason
@@ -317,13 +317,45 @@ REMOVED            | device.0.removed        | date                   |
 REMOVAL_REASON     | device.0.removal_reason | code:removal_reason    |
 
 = CONSENT: consent
-CONSENT_NO | number       | key:consent         |
-PERSON_NO  | person       | key:person          |
-KIND       | kind         | code:consent_kind   |
-SCOPE      | scope        | code:consent_scope  |
-STATUS     | status       | code:consent_status |
-GIVEN      | given        | date                |
-WITHDRAWN  | withdrawn    | date                |
-TO_ORG_NO  | organisation | key:organisation    | to whom, when to one organisation
-STAFF_NO   | worker       | key:worker          | who recorded it
+CONSENT_NO          | number                    | key:consent          |
+PERSON_NO           | person                    | key:person           |
+KIND                | kind                      | code:consent_kind    |
+SCOPE               | scope                     | code:consent_scope   |
+STATUS              | status                    | code:consent_status  |
+GIVEN               | given                     | date                 |
+ENDS                | until                     | date                 | withdrawn, or to be decided anew by then
+TO_ORG_NO           | organisation              | key:organisation     | to whom, when to one organisation
+PURPOSE             | purpose                   | code:consent_purpose | for what; blank: for anything
+RECORD_1            | records.0                 | code:record_kind     | kinds of record it is about; blank: all of them
+RECORD_2            | records.1                 | code:record_kind     |
+RECORD_3            | records.2                 | code:record_kind     |
+DECIDED_AS          | decided                   | code:consent_decided | who decided, and as what
+DECIDER_PERSON_NO   | by_person                 | key:person           | one of these three is filled
+DECIDER_RELATION_NO | by_relationship           | key:relationship     |
+DECIDER_STAFF_NO    | by_worker                 | key:worker           |
+EVIDENCE_SEEN       | verified                  | flag                 | the power to decide for them was seen
+EXCEPT_1            | exceptions.0.kind         | code:consent_kind    | the opposite of KIND, for ...
+EXCEPT_1_ORG_NO     | exceptions.0.organisation | key:organisation     | ... this organisation
+EXCEPT_1_RECORD     | exceptions.0.record       | code:record_kind     | ... this kind of record
+EXCEPT_2            | exceptions.1.kind         | code:consent_kind    |
+EXCEPT_2_ORG_NO     | exceptions.1.organisation | key:organisation     |
+EXCEPT_2_RECORD     | exceptions.1.record       | code:record_kind     |
+STAFF_NO            | worker                    | key:worker           | who recorded it
+
+= DELEGATE: delegate
+DELEGATE_NO     | number          | key:delegate         |
+PERSON_NO       | person          | key:person           |
+RELATION_NO     | relationship    | key:relationship     | who may act for the person
+ACTS_AS         | kind            | code:delegate_kind   |
+STATUS          | status          | code:delegate_status |
+DATE_FROM       | since           | date                 |
+DATE_TO         | until           | date                 |
+BY_PERSON_NO    | by_person       | key:person           | nominated by the person themself ...
+BY_ORG_NO       | by_organisation | key:organisation     | ... or by a court, or under a registered power
+EVIDENCE_SEEN   | verified        | flag                 | the order or registration was seen; blank if there is none
+DATE_SEEN       | checked         | date                 |
+RECORD_1        | records.0       | code:record_kind     | kinds of record they may see; blank: all of them
+RECORD_2        | records.1       | code:record_kind     |
+RECORD_3        | records.2       | code:record_kind     |
+STAFF_NO        | worker          | key:worker           | who recorded it
 """

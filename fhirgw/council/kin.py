@@ -32,6 +32,8 @@ HOUSEHOLD = frozenset({"wife", "husband", "partner", "mother", "father"})
 NEARBY = Odds({"neighbour": 55, "friend": 45})
 CARING_HOURS = Odds({"under-20": 32, "20-49": 26, "50-99": 14, "100-over": 20, "unknown": 8})
 ATTORNEY = Odds({"attorney-finance": 60, "attorney-welfare": 40})
+DEPUTY = {"learning-disability": 0.05, "older": 0.01, "sensory-physical": 0.01}
+"""Share who have a deputy for health and welfare, appointed by the court."""
 
 
 def family(case: Case) -> None:
@@ -42,6 +44,8 @@ def family(case: Case) -> None:
         roles.append("carer")
     if case.group == "older" and case.chance(0.16):
         roles.append(ATTORNEY.deal(case.rng))
+    elif case.chance(DEPUTY.get(case.group, 0)):
+        roles.append("deputy")
     _related(case, relation, roles)
     if case.chance(0.14):
         _related(case, NEARBY.deal(case.rng), ["key-holder"])

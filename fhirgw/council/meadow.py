@@ -89,8 +89,7 @@ religion           | religion           | code:religion           |
 gp_organisation_id | practice           | key:organisation        | GP practice
 email              | email              | text                    |
 contact_preference | contact_preference | code:contact_preference |
-restricted         | restricted         | flag                    | whereabouts restricted: address and phones must \
-not be shown
+restricted         | restricted         | code:restricted         | how freely the record may be shown
 
 = person_address: person each addresses
 address_id | #          | serial            |
@@ -182,6 +181,7 @@ updated_at     | updated   | moment               | last changed in the source
 worker_id      | worker    | key:worker           |
 team_id        | team      | key:team             |
 outcome        | outcome   | code:outcome         |
+third_party    | third_party | flag               | ticked, or blank: holds what another person said in confidence
 
 = assessment_answer: assessment each answers
 answer_id     | #       | serial            |
@@ -354,13 +354,51 @@ removed_date           | removed        | date                 |
 removal_reason         | removal_reason | code:removal_reason  |
 
 = consent: consent
-consent_id      | number       | key:consent         |
-person_id       | person       | key:person          |
-kind            | kind         | code:consent_kind   |
-scope           | scope        | code:consent_scope  |
-status          | status       | code:consent_status |
-given_date      | given        | date                |
-withdrawn_date  | withdrawn    | date                |
-organisation_id | organisation | key:organisation    | to whom, when to one organisation
-worker_id       | worker       | key:worker          | who recorded it
+consent_id                 | number          | key:consent          |
+person_id                  | person          | key:person           |
+kind                       | kind            | code:consent_kind    |
+scope                      | scope           | code:consent_scope   |
+status                     | status          | code:consent_status  |
+given_date                 | given           | date                 |
+end_date                   | until           | date                 | withdrawn that day, or to be decided anew by then
+organisation_id            | organisation    | key:organisation     | to whom, when to one organisation
+purpose                    | purpose         | code:consent_purpose | for what; blank: for anything
+decided                    | decided         | code:consent_decided | who decided, and as what
+decided_by_person_id       | by_person       | key:person           | one of these three is filled
+decided_by_relationship_id | by_relationship | key:relationship     |
+decided_by_worker_id       | by_worker       | key:worker           |
+verified                   | verified        | flag                 | the power to decide for them was seen
+worker_id                  | worker          | key:worker           | who recorded it
+
+= consent_record: consent each records
+consent_record_id | #       | serial           |
+consent_id        | ^number | parent:consent   |
+record            | .       | code:record_kind | a kind of record it is about, once each; none: all of them
+
+= consent_exception: consent each exceptions
+consent_exception_id | #            | serial            |
+consent_id           | ^number      | parent:consent    |
+exception_no         | number       | integer           | 1, 2 among those of the consent
+kind                 | kind         | code:consent_kind | the opposite of the consent's
+organisation_id      | organisation | key:organisation  | for whom, when for one organisation
+record               | record       | code:record_kind  | for which kind of record, when for one
+
+= delegate: delegate
+delegate_id                | number          | key:delegate         |
+person_id                  | person          | key:person           |
+relationship_id            | relationship    | key:relationship     | who may act for the person
+kind                       | kind            | code:delegate_kind   |
+status                     | status          | code:delegate_status |
+start_date                 | since           | date                 |
+end_date                   | until           | date                 |
+granted_by_person_id       | by_person       | key:person           | nominated by the person themself ...
+granted_by_organisation_id | by_organisation | key:organisation     | ... or by a court, or under a registered power
+verified                   | verified        | flag                 | the order or registration was seen; blank if none
+verified_date              | checked         | date                 |
+worker_id                  | worker          | key:worker           | who recorded it
+
+= delegate_record: delegate each records
+delegate_record_id | #       | serial           |
+delegate_id        | ^number | parent:delegate  |
+record             | .       | code:record_kind | a kind of record they may see, once each; none: all of them
 """

@@ -97,6 +97,8 @@ RELIGION = Odds(
 )
 PREFERENCE = Odds({"phone": 58, "letter": 22, "email": 12, "text": 5, "visit": 3})
 NHS_STATUS = Odds({"01": county.CHECKED_AND_TRUE, "02": 0.04, "03": 0.02})
+RESTRICTED = Odds({"none": 98.9, "whereabouts": 1, "sealed": 0.1})
+"""Of a hundred people one is hidden from somebody; of a thousand one's record is sealed."""
 HOUSING: dict[str, Odds[str]] = {
     "older": Odds({"owner": 62, "council-tenant": 20, "private-tenant": 8, "with-family": 6, "sheltered": 4}),
     "learning-disability": Odds({"with-family": 72, "council-tenant": 16, "private-tenant": 7, "owner": 5}),
@@ -168,7 +170,7 @@ def person(world: World, group: str, client_type: str, since: date, like: Likene
             practice=world.organisation("gp-practice"),
             email=words.email(given, family, "post") if rng.random() < (0.2 if old else 0.6) else None,
             contact_preference=PREFERENCE.deal(rng),
-            restricted=rng.random() < 0.006,
+            restricted=RESTRICTED.deal(rng),
             addresses={"home": like.home},
             phones=_phones(world, old),
         )

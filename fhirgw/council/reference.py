@@ -30,8 +30,10 @@ BODIES = (
     ("voluntary", "Saltings Carers Together", "Z9V01"),
     ("voluntary", "Marshland Advocacy", "Z9V02"),
     ("voluntary", "Neighbours of Fenhythe", "Z9V03"),
+    ("guardian", "Office of the Public Guardian", None),
+    ("guardian", "Court of Protection", None),
 )
-"""Bodies of which there is one, or a few, at any size of council; ODS codes that nobody holds."""
+"""Bodies of which there is one, or a few, at any size of council; ODS codes that nobody holds, and none for courts."""
 
 HOSPITALS = (
     ("Estuary General Hospital", "Z9T01"),

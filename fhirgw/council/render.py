@@ -63,6 +63,8 @@ def reach(fact: str) -> Reach:
     """The way to a fact: see the grammar in `fhirgw.council.declare`."""
     if fact == "#":
         return lambda record, item, number: number
+    if fact == ".":
+        return lambda record, item, number: item
     path = _path(fact.removeprefix("^"))
     return (lambda record, item, number: path(record)) if fact[0] == "^" else lambda record, item, number: path(item)
 

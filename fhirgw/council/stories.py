@@ -8,8 +8,9 @@ from datetime import date
 from fhirgw.council import county, packages, words
 from fhirgw.council.assessing import assess, reasons, reassessing
 from fhirgw.council.case import Case, World, opened
-from fhirgw.council.circumstances import alerts, consents, registers
+from fhirgw.council.circumstances import alerts, registers
 from fhirgw.council.days import DAY
+from fhirgw.council.delegating import delegates
 from fhirgw.council.delivering import Stop, coming
 from fhirgw.council.equipment import equipment, technology
 from fhirgw.council.facts import Contact, Plan
@@ -19,6 +20,7 @@ from fhirgw.council.opening import ROUTE, aside, contact, waiting
 from fhirgw.council.people import die, move, person, settle
 from fhirgw.council.planning import support
 from fhirgw.council.reablement import REABLED, SUPPORTED_AFTER, reable
+from fhirgw.council.sharing import consents
 
 TENURE = {
     "older": (700, 1_500),
@@ -52,6 +54,7 @@ def supported(world: World, group: str, with_technology: bool, left: bool = Fals
         reasons(case, base)
     registers(case)
     family(case)
+    delegates(case)
     alerts(case)
     consents(case)
     if with_technology:
@@ -142,6 +145,7 @@ def reabled(world: World) -> Case:
     case.ended = episode.end
     reasons(case, episode.start)
     family(case)
+    delegates(case)
     consents(case)
     return case
 

@@ -62,6 +62,7 @@ class Builder:
         mapping = made.mapping(fingerprint)
         problems += _repeated(declared)
         problems += [Problem(("fields",), message) for message in _at_odds(made.fields)]
+        problems += [Problem(("fields",), message) for message in _unknown(made.fields)]
         if problems:
             return None
         return replace(mapping, compiled=compiled(mapping))
@@ -136,7 +137,7 @@ class _Making:
 
     def leaf(self, each: FieldFile, path: Path, at: Location) -> Leaf | None:
         if each.value is not None:
-            return Fixed(each.value)
+            return Fixed(each.value, tuple(each.only))
         if each.codes is not None:
             return self.coded(each, path, at)
         if each.reference is not None:
@@ -300,6 +301,16 @@ def _at_odds(fields: list[Field]) -> Iterator[str]:
     for way, steps in chosen.items():
         if len(steps) > 1:
             yield f"{way[-1].name} is one element: select it with the same where(...) everywhere, or with none"
+
+
+def _unknown(fields: list[Field]) -> Iterator[str]:
+    """Cells that a value is said to stand for and the column's code list does not have: it would never stand."""
+    known = {each.column: each.leaf.codes for each in fields if isinstance(each.leaf, Coded)}
+    for each in fields:
+        if isinstance(each.leaf, Fixed) and each.leaf.only and each.column in known:
+            codes = known[each.column]
+            for cell in sorted(set(each.leaf.only) - set(codes.codes)):
+                yield f"only names {cell}, which the code list {codes.name} does not have"
 
 
 def _repeated(declared: MappingFile) -> Iterator[Problem]:

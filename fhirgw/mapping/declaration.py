@@ -84,6 +84,7 @@ class FieldFile(_Strict):
     codes: str | None = None
     reference: str | None = None
     value: Any = None
+    only: list[str] = []
     person: str | None = None
     direction: Literal["both", "in"] = "both"
 
@@ -93,6 +94,8 @@ class FieldFile(_Strict):
             raise ValueError("say one of codec, codes, reference and value")
         if self.value is not None and self.direction == "both":
             raise ValueError("a value says nothing to the column: add direction: in")
+        if self.only and self.value is None:
+            raise ValueError("only says for which cells a value stands: add a value")
         return self
 
 

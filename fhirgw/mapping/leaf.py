@@ -113,11 +113,23 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Content that stands beside a column's: there while the column is filled, and never read back."""
+    """Content that stands beside a column's: there while the column is filled, and never read back.
+
+    With `only`: while it is filled with one of these.
+    """
 
     value: Any
+    only: tuple[str, ...] = ()
     many: bool = False
-    sample: str = "1"
+
+    @property
+    def sample(self) -> str:
+        """A cell for which it stands."""
+        return self.only[0] if self.only else "1"
+
+    def stands(self, cell: str) -> bool:
+        """Whether a filled column means it."""
+        return not self.only or cell in self.only
 
     def write(self, cell: str, old: Any, person: str | None) -> Any:
         """The content, whatever the cell says."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from fhirgw.fhir.issue import Resource
 from fhirgw.mapping.identity import PERSON, Identifiers
-from fhirgw.mapping.leaf import Leaf
+from fhirgw.mapping.leaf import Fixed, Leaf
 from fhirgw.mapping.path import Path
 from fhirgw.mapping.refusal import Fault, Refusal, RefusedRow, value_class
 
@@ -35,6 +35,10 @@ class Field:
     leaf: Leaf
     both: bool = True
     person: str | None = None
+
+    def filled(self, cell: str | None) -> bool:
+        """Whether the cell has a value to write."""
+        return cell is not None and (not isinstance(self.leaf, Fixed) or self.leaf.stands(cell))
 
     def get(self, resource: Resource) -> Any:
         """The value at the path, or None."""
@@ -114,6 +118,11 @@ class Children:
     lines: tuple[tuple[Field, Field], ...] = ()
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the child table that the mapping reads, in its own order."""
+        return tuple(dict.fromkeys((self.key, *(each.column for each in self.fields))))
+
+    @property
     def known(self) -> Field:
         """The field that tells which child an element is."""
         return self.itself or next(field for field in self.fields if field.column == self.key)
@@ -186,7 +195,7 @@ class Mapping:
             raise RefusedRow(faults)
         resource = self._begin(row, onto)
         for each in reversed(self.fields):
-            if row.get(each.column) is None:
+            if not each.filled(row.get(each.column)):
                 each.clear(resource)
         person = row.get(self.person) if self.person else None
         faults = list(_write(self, row, self.fields, resource, row, person))
@@ -269,7 +278,7 @@ class Mapping:
                 continue
             element = place.create() if element is None else element
             for each in reversed(children.fields):
-                if child.get(each.column) is None:
+                if not each.filled(child.get(each.column)):
                     each.clear(element)
             faults += _write(self, row, children.fields, element, child, person, f"{children.table}.")
             made.append(element)
@@ -342,7 +351,7 @@ def _write(
     """Writes the filled cells; yields what was refused."""
     for each in fields:
         cell = cells.get(each.column)
-        if cell is None:
+        if cell is None or not each.filled(cell):
             continue
         try:
             each.set(onto, cell, row.get(each.person) if each.person else person)

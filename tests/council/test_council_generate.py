@@ -12,7 +12,18 @@ import pytest
 
 from fhirgw.council.council import KINDS, Council
 from fhirgw.council.county import TODAY
-from fhirgw.council.facts import Assessment, Line, Person, Reablement, Relationship, Review, SupportReason, Technology
+from fhirgw.council.facts import (
+    Assessment,
+    Consent,
+    Delegate,
+    Line,
+    Person,
+    Reablement,
+    Relationship,
+    Review,
+    SupportReason,
+    Technology,
+)
 from fhirgw.council.generate import generate
 from fhirgw.council.layouts import LAYOUTS
 from tests.council.conftest import ADULTS
@@ -134,6 +145,10 @@ REFERS = {
     "supplier": "organisation",
     "hospital": "location",
     "carer": "person",
+    "by_person": "person",
+    "by_relationship": "relationship",
+    "by_worker": "worker",
+    "by_organisation": "organisation",
     "episode": "reablement",
     "installer": "worker",
 } | {kind: kind for kind in KINDS.values()}
@@ -170,6 +185,9 @@ def test_what_belongs_together_belongs_to_one_person(council: Council) -> None:
             for fact, owner in owned.items():
                 number = getattr(record, fact, None)
                 assert number is None or council.records[owner][number - 1].person == record.person
+    bonds = [(each.person, each.relationship) for each in council.of(Delegate)]
+    bonds += [(each.person, each.by_relationship) for each in council.of(Consent) if each.by_relationship]
+    assert all(council.find(Relationship, number).person == person for person, number in bonds)
 
 
 def test_somebody_is_reviewed_every_year(faultless: Council) -> None:

@@ -76,7 +76,10 @@ def period_days(council: Council) -> Iterator[Days]:
     for alert in council.records["alert"]:
         yield [alert.start, alert.end]
     for consent in council.records["consent"]:
-        yield [consent.given, consent.withdrawn]
+        yield [consent.given, consent.until]
+    for delegate in council.records["delegate"]:
+        yield [delegate.since, delegate.until]
+        yield [delegate.since, delegate.checked]
     for period in (*council.records["relationship"], *council.records["support_reason"]):
         yield [period.since, period.until]
     for role in council.records["role"]:
@@ -142,6 +145,7 @@ def test_nobody_receives_anything_new_after_death(faultless: Council) -> None:
         "alert": "start",
         "equipment": "delivered",
         "consent": "given",
+        "delegate": "since",
         "technology": "referred",
     }
     seen = 0

@@ -124,6 +124,9 @@ REPEATED = {
     "eligibility_decision": ("ASSESSMENT", ("ELIGIBILITY",)),
     "plan_team_member": ("CARE_PLAN", ("LEAD_STAFF_NO", "OT_STAFF_NO", "SUPPORT_STAFF_NO")),
     "technology_device": ("TELECARE", ("SERIAL_NO",)),
+    "consent_record": ("CONSENT", ("RECORD_1", "RECORD_2", "RECORD_3")),
+    "consent_exception": ("CONSENT", ("EXCEPT_1", "EXCEPT_2")),
+    "delegate_record": ("DELEGATE", ("RECORD_1", "RECORD_2", "RECORD_3")),
 }
 """Rows of their own in meadow, columns in harbour."""
 

@@ -90,6 +90,7 @@ def test_sound_declarations_load(folder: Path) -> None:
         ("{column: x, path: managingOrganization, reference: flag}", "cannot refer to a Flag"),
         ("{column: x, path: managingOrganization, reference: team}", "there is no mapping team.yaml"),
         ("{column: x, path: active, value: true}", "a value says nothing to the column"),
+        ("{column: x, path: birthDate, codec: date, only: [A]}", "only says for which cells a value stands"),
         ("{column: x, path: \"name.where(use = 'official'\"}", "a bracket is not closed"),
         ("{column: x, path: \"name.where(usage = 'official').text\"}", "HumanName has no element usage"),
         ("{column: x, path: 'address[1].city'}", "select it with where(...)"),
@@ -124,6 +125,32 @@ def test_content_a_selector_makes_and_does_not_ask_for(folder: Path) -> None:
     theirs = person.to_fhir(row) | {"name": [{"use": "usual", "family": "Jo"}]}
     assert person.to_row(theirs)["known"] == "Jo"
     assert "name" not in person.to_fhir({**row, "known": None}, onto=theirs)
+
+
+LABEL = "{column: sex, path: meta.security, value: {system: 'urn:class', code: hidden}, only: [F], direction: in}"
+
+
+def test_a_value_may_stand_for_some_codes_only(folder: Path) -> None:
+    text = f"{PERSON}  - {{column: sex, path: gender, codes: gender}}\n  - {LABEL}\n"
+    (folder / "toy/person.yaml").write_text(text)
+    person = load(folder).systems["toy"].mappings["person"]
+    woman = {"person_id": "1", "surname": None, "sex": "F"}
+    hidden, theirs = {"system": "urn:class", "code": "hidden"}, {"system": "urn:other", "code": "R"}
+    assert person.to_fhir(woman)["meta"] == {"security": [hidden]}
+    both = person.to_fhir(woman) | {"meta": {"security": [theirs, hidden]}}
+    assert person.to_fhir(woman, onto=both)["meta"] == {"security": [theirs, hidden]}
+    assert person.to_fhir({**woman, "sex": "M"}, onto=both)["meta"] == {"security": [theirs]}
+    assert all("meta" not in person.to_fhir({**woman, "sex": sex}) for sex in ("M", None))
+    assert person.to_row(both)["sex"] == "F"
+
+
+def test_a_value_for_a_code_that_does_not_exist_is_refused(folder: Path) -> None:
+    """It would never stand, and a record go without its label."""
+    text = f"{PERSON}  - {{column: sex, path: gender, codes: gender}}\n  - {LABEL.replace('[F]', '[W]')}\n"
+    (folder / "toy/person.yaml").write_text(text)
+    assert [fault.partition(": ")[2] for fault in faults(folder)] == [
+        "only names W, which the code list gender does not have"
+    ]
 
 
 def test_a_mandatory_element_must_be_filled(folder: Path) -> None:
