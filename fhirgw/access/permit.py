@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from fhirgw.access.purpose import BOUND, Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError, Issue
 
@@ -12,7 +14,15 @@ WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Who asks (`organisation`, an ODS code), what for, and with which scopes; `patient` is the launch context.
+    """Who asks, what for, and with which scopes.
+
+    `organisation` is an ODS code; `patient` the id of the Patient whose record the permit is bound to; `practitioner`
+    the id of the Practitioner who asks. `parties` are the references and identifiers (`Organization/…`,
+    `Practitioner/…`, `system|value`) by which records name whoever asks: relationships and consents are matched with
+    them. `clearance` is the set of classes (fhirgw.access.label) it may see. `delegate` is the party who looks for the
+    person; `grant` the id of a break-glass; `case` the id of a safeguarding Flag; `agreement` what allows planning or
+    research. `registration` names the application; `controls` is false for an organisation known to control no record
+    here, whose queries need not ask; `moment` is when to judge at, None for the time of the statement.
 
     A scope that names a patient or practitioner needs one: the condition `patient = null` would become
     `patient IS NULL` and show everything that is nobody's. Such a permit raises FhirError when it is built.
@@ -23,15 +33,29 @@ class Permit:
     scopes: tuple[Scope, ...]
     patient: str | None = None
     practitioner: str | None = None
+    parties: tuple[str, ...] = ()
+    clearance: int = 0
+    delegate: str | None = None
+    grant: str | None = None
+    case: str | None = None
+    agreement: str | None = None
+    registration: str = ""
+    controls: bool = True
+    moment: datetime | None = None
 
     def __post_init__(self) -> None:
         contexts = {scope.context for scope in self.scopes}
-        if not self.organisation or not self.purpose:
-            raise FhirError(Issue("forbidden", "A permit names the organisation that asks and its purpose of use"))
+        if not self.organisation or self.purpose not in {each.value for each in Purpose}:
+            raise _refusal("A permit names the organisation that asks and its purpose of use")
         if "patient" in contexts and not self.patient:
-            raise FhirError(Issue("forbidden", "A patient scope needs the patient it was launched for"))
+            raise _refusal("A patient scope needs the patient it was launched for")
         if "user" in contexts and not self.practitioner:
-            raise FhirError(Issue("forbidden", "A user scope needs the practitioner who is using it"))
+            raise _refusal("A user scope needs the practitioner who is using it")
+        if self.delegate and self.purpose != Purpose.PERSON:
+            raise _refusal("A delegate asks for the person they act for, and for no other purpose")
+        for element in BOUND[Purpose(self.purpose)]:
+            if not getattr(self, element):
+                raise _refusal(f"The purpose {self.purpose} needs a {element}")
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
@@ -41,4 +65,8 @@ class Permit:
         """The scopes that allow the verb (a letter of `cruds`) on the type. Raises FhirError(forbidden), a 403."""
         if scopes := self.covering(verb, resource_type):
             return scopes
-        raise FhirError(Issue("forbidden", f"No scope of this token allows {WORDS[verb]} on {resource_type}"))
+        raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+
+
+def _refusal(diagnostics: str) -> FhirError:
+    return FhirError(Issue("forbidden", diagnostics))

@@ -1,14 +1,20 @@
 """SMART scopes: what an application may do with which type, in whose name.
 
-Both spellings are read, `system/Patient.read` (v1) and `system/Patient.rs` (v2), and kept as v2.
+Both spellings are read, `system/Patient.read` (v1) and `system/Patient.rs` (v2), and kept as v2. A scope may be
+constrained by search parameters (`system/Observation.rs?category=http://…|laboratory&status=final`): all must hold.
 https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
+from fhirgw.fhir.criterion import Tokens, criterion
+from fhirgw.fhir.elements import is_resource
+from fhirgw.fhir.escapes import alternatives
 from fhirgw.fhir.issue import FhirError, Issue
 
 VERBS = "cruds"
@@ -19,33 +25,136 @@ VERSION_1 = {"read": "rs", "write": "cud", "*": VERBS}
 SHAPE = re.compile(
     r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{1,63})\."
     r"(?:(?P<v1>read|write|\*)|(?P<v2>(?=[cruds])c?r?u?d?s?))"
+    r"(?:\?(?P<constraint>[^\s\"\\?]+))?"
 )
+LONGEST = 1000
+MOST_CONSTRAINTS = 8
+MOST_SCOPES = 100
+PLAIN = "/:|,.-_~!*'()@;$"
+"""What a constraint's value is spelt with as it is; `+` is not among them, because some read it as a space."""
+
+Constraint = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`context` is patient, user or system; `type` a resource type or `*`; `verbs` letters of VERBS, in order."""
+    """`context` is patient, user or system; `type` a resource type or `*`; `verbs` letters of VERBS, in order.
+
+    `constraint` holds search parameters and their values, as a search spells them: pairs that must all hold.
+    """
 
     context: str
     type: str
     verbs: str
+    constraint: Constraint = ()
 
     def covers(self, verb: str, resource_type: str) -> bool:
-        """Whether the scope allows the verb on the type."""
+        """Whether the scope allows the verb on the type (if the resource fits the constraint)."""
         return verb in self.verbs and self.type in ("*", resource_type)
 
+    def within(self, other: Scope) -> bool:
+        """Whether whatever this scope allows, the other allows too."""
+        return (
+            self.context == other.context
+            and other.type in ("*", self.type)
+            and set(self.verbs) <= set(other.verbs)
+            and all(_implied(pair, self.constraint) for pair in other.constraint)
+        )
+
+    def intersection(self, other: Scope) -> Scope | None:
+        """What both allow; None if that is nothing."""
+        verbs = "".join(verb for verb in self.verbs if verb in other.verbs)
+        types = {self.type, other.type} - {"*"} or {"*"}
+        if self.context != other.context or not verbs or len(types) > 1:
+            return None
+        constraint = (*self.constraint, *(pair for pair in other.constraint if not _implied(pair, self.constraint)))
+        return Scope(self.context, types.pop(), verbs, constraint)
+
+    def criteria(self) -> tuple[Tokens, ...]:
+        """The constraint as search criteria."""
+        return tuple(_criterion(self.type, name, value) for name, value in self.constraint)
+
     def __str__(self) -> str:
-        return f"{self.context}/{self.type}.{self.verbs}"
+        pairs = "&".join(f"{name}={quote(value, safe=PLAIN)}" for name, value in self.constraint)
+        return f"{self.context}/{self.type}.{self.verbs}{'?' if pairs else ''}{pairs}"
 
     @classmethod
     def parse(cls, text: str) -> Scope:
         """The scope a token spells. Raises FhirError(forbidden): what we cannot read permits nothing."""
-        found = SHAPE.fullmatch(text)
-        if not found:
-            raise FhirError(
-                Issue(
-                    "forbidden",
-                    "A scope is not one this gateway knows: use context/Type.verbs, as in system/Patient.rs",
-                )
-            )
-        return cls(found["context"], found["type"], found["v2"] or VERSION_1[found["v1"]])
+        found = SHAPE.fullmatch(text) if len(text) <= LONGEST else None
+        if not found or not (found["type"] == "*" or is_resource(found["type"])):
+            raise _refusal("A scope is not one this gateway knows: use context/Type.verbs, as in system/Patient.rs")
+        constraint = tuple(dict.fromkeys(_pairs(found["type"], found["constraint"] or "")))
+        return cls(found["context"], found["type"], found["v2"] or VERSION_1[found["v1"]], constraint)
+
+
+def scopes(text: str) -> tuple[Scope, ...]:
+    """The scopes of a token or a request, one space between two. Raises FhirError(forbidden) if one is none."""
+    spelt = text.split(" ") if text else []
+    if len(spelt) > MOST_SCOPES:
+        raise _refusal(f"More than {MOST_SCOPES} scopes: ask for types by a wildcard, or in parts")
+    return tuple(dict.fromkeys(map(Scope.parse, spelt)))
+
+
+def granted(asked: Iterable[Scope], registered: Iterable[Scope]) -> tuple[Scope, ...]:
+    """What is both asked for and registered: never wider than either. Empty if that is nothing.
+
+    Raises FhirError(forbidden) where that takes more scopes to say than anybody needs.
+    """
+    registered = tuple(registered)
+    both: dict[Scope, None] = {}
+    for one in asked:
+        whole = any(one.within(other) for other in registered)
+        parts = (one,) if whole else (each for other in registered if (each := one.intersection(other)))
+        both |= dict.fromkeys(parts)
+    if len(both) > 2 * MOST_SCOPES:
+        raise _refusal("So many scopes come to too many: ask for types by a wildcard, or in parts")
+    return tuple(_widest(list(both)))
+
+
+def _widest(found: list[Scope]) -> Iterator[Scope]:
+    """The scopes without those that are within another; of two that say the same, the first."""
+    for at, each in enumerate(found):
+        wider = (i for i, other in enumerate(found) if i != at and each.within(other))
+        if not any(i < at or not found[i].within(each) for i in wider):
+            yield each
+
+
+def _pairs(resource_type: str, constraint: str) -> Iterator[tuple[str, str]]:
+    spelt = constraint.split("&") if constraint else []
+    if len(spelt) > MOST_CONSTRAINTS:
+        raise _refusal(f"A scope has at most {MOST_CONSTRAINTS} constraints")
+    for each in spelt:
+        name, _, value = each.partition("=")
+        try:
+            pair = unquote(name, errors="strict"), unquote(value, errors="strict")
+        except UnicodeDecodeError:
+            raise _refusal("A scope's constraint is not UTF-8") from None
+        _criterion(resource_type, *pair)
+        yield pair
+
+
+def _criterion(resource_type: str, name: str, value: str) -> Tokens:
+    """One constraint. Codes alone: what is compared exactly cannot be widened by how it is compared."""
+    if resource_type == "*":
+        raise _refusal("A scope that is constrained names its type, as in system/Observation.rs?status=final")
+    if ":" in name or "." in name:
+        raise _refusal("A scope's constraint is a search parameter by its name: no modifier, no chain")
+    try:
+        found = criterion(resource_type, name, value)
+    except FhirError as error:
+        raise _refusal(f"A scope's constraint cannot be used: {error}") from None
+    if not isinstance(found, Tokens) or found.parameter.kind != "token":
+        raise _refusal(f"A scope's constraint is a search parameter that looks for a code; {name} is none")
+    return found
+
+
+def _implied(pair: tuple[str, str], constraint: Constraint) -> bool:
+    """Whether a constraint asks for that already: the same parameter, with the same values or fewer."""
+    name, value = pair
+    allowed = set(alternatives(value))
+    return any(other == name and set(alternatives(given)) <= allowed for other, given in constraint)
+
+
+def _refusal(diagnostics: str) -> FhirError:
+    return FhirError(Issue("forbidden", diagnostics))

@@ -34,7 +34,7 @@ def test_no_scopes_allow_nothing() -> None:
 def test_a_patient_scope_needs_a_patient(patient: str | None) -> None:
     assert permit("patient/*.rs", patient="p1").patient == "p1"
     with pytest.raises(FhirError, match="needs the patient"):
-        Permit("Z99", "own-access", (Scope.parse("system/*.rs"), Scope.parse("patient/*.rs")), patient=patient)
+        Permit("Z99", "person", (Scope.parse("system/*.rs"), Scope.parse("patient/*.rs")), patient=patient)
 
 
 def test_a_user_scope_needs_a_practitioner() -> None:

@@ -1,0 +1,80 @@
+"""What bears on a decision, and a reason for it: the words that fhirgw.access.reason and objection have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from fhirgw.access.consent import Delegation, Directive
+from fhirgw.access.relationship import Tie
+
+LONDON = ZoneInfo("Europe/London")
+
+
+class Reason(NamedTuple):
+    """`allows` or stands in the way; `rests_on` is the resource that says so; `remedy` what would change it."""
+
+    allows: bool
+    text: str
+    rests_on: str | None = None
+    remedy: str | None = None
+
+
+class Held(NamedTuple):
+    """A tie, and the resource it rests on."""
+
+    tie: Tie
+    rests_on: str
+
+
+class Ruled(NamedTuple):
+    """A directive, and the Consent or Patient that makes it."""
+
+    rule: Directive
+    rests_on: str
+
+
+class Acting(NamedTuple):
+    """A delegation, and the Consent that grants it."""
+
+    delegation: Delegation
+    rests_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the store knows that bears on a decision, at one moment. Ties and delegations are the asker's own."""
+
+    person: str
+    now: datetime
+    ties: tuple[Held, ...] = ()
+    rules: tuple[Ruled, ...] = ()
+    delegations: tuple[Acting, ...] = ()
+    controllers: frozenset[str] = frozenset()
+    """Who controls the rows of this person and type."""
+    numbered: bool = False
+    opted_out: bool = False
+    list_fresh: bool = False
+    granted_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Rows of one type that have the same labels: how many there are, and how many of them are seen."""
+
+    labels: int
+    held: int
+    seen: int
+
+
+def current(starts: datetime | None, ends: datetime | None, now: datetime) -> bool:
+    """Whether something that holds from `starts` to just before `ends` holds now."""
+    return (starts is None or starts <= now) and (ends is None or now < ends)
+
+
+def day(moment: datetime) -> str:
+    """As people write it, where they live."""
+    local = moment.astimezone(LONDON)
+    return f"{local.day} {local:%B %Y}" + (f", {local:%H:%M}" if (local.hour, local.minute) != (0, 0) else "")

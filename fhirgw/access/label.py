@@ -1,0 +1,91 @@
+"""Classes of record: what a security label keeps from those who are not cleared for it.
+
+A resource carries its classes in meta.security. Restricted and sealed also follow from the person: see
+fhirgw.access.consent. https://hl7.org/fhir/R4/security-labels.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fhirgw.access.purpose import Purpose
+from fhirgw.fhir.issue import Resource
+
+RESTRICTED, SAFEGUARDING, SEALED, THIRD_PARTY = 1, 2, 4, 8
+CLASSES = {"restricted": RESTRICTED, "safeguarding": SAFEGUARDING, "sealed": SEALED, "third-party": THIRD_PARTY}
+"""Each class by name, as a bit of Permit.clearance and of the store's `labels`."""
+
+EVERY = RESTRICTED | SAFEGUARDING | SEALED | THIRD_PARTY
+
+OPEN: dict[str, int] = {
+    Purpose.DIRECT_CARE: THIRD_PARTY,
+    Purpose.EMERGENCY: THIRD_PARTY,
+    Purpose.SAFEGUARDING: THIRD_PARTY | SAFEGUARDING,
+    Purpose.OPERATIONS: EVERY,
+}
+"""Classes that a purpose sees without clearance. What others said in confidence, and what warns staff, is kept from the
+person and those who act for them, not from professionals."""
+
+RECORD_CLASS = "https://fhirgw.uk/fhir/CodeSystem/record-class"
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+
+CODES: dict[tuple[str, str], int] = {
+    **{(RECORD_CLASS, name): bit for name, bit in CLASSES.items()},
+    (CONFIDENTIALITY, "R"): RESTRICTED,
+    (CONFIDENTIALITY, "V"): SEALED,
+    (CONFIDENTIALITY, "REDACTED"): SEALED,
+}
+"""What each security label says; labels only add, and one that nobody knows says nothing."""
+
+WITHHELD = (
+    *("address", "telecom", "contact", "generalPractitioner", "managingOrganization", "photo"),
+    *("text", "contained"),
+)
+"""What a Patient whose whereabouts are restricted is served without, as the Personal Demographics Service does; and
+what may tell the same in other words, as extensions that hold an address do."""
+
+UNSEARCHABLE = (
+    *("address", "address-city", "address-country", "address-postalcode", "address-state", "address-use"),
+    *("telecom", "phone", "email", "general-practitioner", "organization"),
+)
+"""Search parameters that look into what is withheld: who may not see it does not find by it, nor sort by it."""
+
+WHEREABOUTS = (
+    *("RelatedPerson", "ServiceRequest", "EpisodeOfCare", "Encounter", "Appointment", "CareTeam", "Device"),
+    *("DeviceUseStatement", "DeviceRequest", "Task", "Location", "Communication", "MedicationAdministration"),
+)
+"""Types that tell where a person lives, or who goes there: kept from whoever is not cleared, for such a person."""
+
+
+def labels(resource: Resource) -> int:
+    """The classes of a resource, by its own labels. A restricted Patient has none: it is served redacted."""
+    found = 0
+    for each in _security(resource):
+        found |= CODES.get((each.get("system", ""), each.get("code", "")), 0)
+    return found & ~RESTRICTED if resource["resourceType"] == "Patient" else found
+
+
+def restricted(resource: Resource) -> bool:
+    """Whether a Patient's whereabouts are kept from whoever is not cleared."""
+    return any(CODES.get((each.get("system", ""), each.get("code", ""))) == RESTRICTED for each in _security(resource))
+
+
+def redacted(resource: Resource) -> Resource | None:
+    """What a restricted Patient is served as; None for anything else."""
+    if resource["resourceType"] != "Patient" or not restricted(resource):
+        return None
+    kept = {name: value for name, value in resource.items() if name not in WITHHELD}
+    if extensions := [each for each in kept.pop("extension", ()) if not _addressed(each)]:
+        kept["extension"] = extensions
+    return kept
+
+
+def _addressed(extension: Mapping[str, Any]) -> bool:
+    """Whether an extension, or one within it, holds an address: that of a birthplace, say."""
+    return "valueAddress" in extension or any(_addressed(each) for each in extension.get("extension", ()))
+
+
+def _security(resource: Resource) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = resource.get("meta", {}).get("security", [])
+    return found

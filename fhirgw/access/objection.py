@@ -1,0 +1,93 @@
+"""What stands in the way of seeing a record though there is a basis: dissent, labels of the person, classes of the row.
+
+The rule that decides among consents and dissents is the one with the greatest weight; of equals, the deny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from fhirgw.access.consent import Directive
+from fhirgw.access.facts import Facts, Reason, Row, Ruled, current, day
+from fhirgw.access.label import CLASSES, OPEN, RESTRICTED, SEALED
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+
+HEEDED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH)
+DECIDED = {
+    "person": "the person decided",
+    "delegate": "decided by somebody who may act for the person",
+    "best-interest": "decided in the person's best interests",
+    "record": "as their record is labelled",
+}
+
+
+def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
+    """What labels of the person stand in the way, and the consent or dissent that decides, for rows of each class."""
+    for rule, rests_on in facts.rules:
+        if current(rule.starts, rule.ends, facts.now):
+            yield from _labelled(permit, resource_type, rule, rests_on)
+    if permit.purpose not in HEEDED and not permit.delegate:
+        return
+    for labels in sorted({row.labels for row in rows}):
+        matching = [each for each in facts.rules if _matches(permit, resource_type, labels, each.rule, facts.now)]
+        if matching:
+            yield _strongest(matching)
+
+
+def _labelled(permit: Permit, resource_type: str, rule: Directive, rests_on: str) -> Iterator[Reason]:
+    themselves = permit.purpose == Purpose.PERSON and permit.delegate is None
+    if permit.purpose == Purpose.OPERATIONS:
+        return
+    if rule.effect == "seal" and not permit.clearance & SEALED:
+        yield Reason(False, "The person's record is sealed.", rests_on, "it were cleared for sealed records")
+    if rule.effect != "restrict" or permit.clearance & RESTRICTED or themselves:
+        return
+    if resource_type in (rule.kinds or ()):
+        told = "The person is restricted: what tells where they are is withheld."
+        yield Reason(False, told, rests_on, "it were cleared for restricted records")
+    elif resource_type == "Patient":
+        yield Reason(True, "They are restricted: it is served without their address, telephone and GP.", rests_on)
+
+
+def _matches(permit: Permit, resource_type: str, labels: int, rule: Directive, now: datetime) -> bool:
+    named = rule.party in permit.parties or (rule.party is None and not permit.delegate)
+    return (
+        rule.effect in ("permit", "deny")
+        and named
+        and rule.purpose in (None, permit.purpose)
+        and (rule.kinds is None or resource_type in rule.kinds)
+        and (rule.classes == 0 or bool(rule.classes & labels))
+        and current(rule.starts, rule.ends, now)
+    )
+
+
+def _strongest(matching: list[Ruled]) -> Reason:
+    """The rule that decides: the greatest weight; of equals, the deny."""
+    rule, rests_on = max(matching, key=lambda each: (each.rule.weight, each.rule.effect == "deny"))
+    about = [
+        f"to {rule.party}" if rule.party else "to everybody",
+        *([f"for {rule.purpose}"] if rule.purpose else []),
+        *([f"of {', '.join(rule.kinds)}"] if rule.kinds else []),
+        *([f"of what is {_named(rule.classes)}"] if rule.classes else []),
+    ]
+    since = f" since {day(rule.starts)}" if rule.starts else ""
+    says = "A consent" if rule.effect == "permit" else "A dissent"
+    told = f"{says} to sharing {' '.join(about)} decides{since}: {DECIDED[rule.decided]} (weight {rule.weight})."
+    if rule.effect == "permit":
+        return Reason(True, told, rests_on)
+    return Reason(False, told, rests_on, "the dissent were withdrawn, or a more specific consent given")
+
+
+def classes(permit: Permit, rows: tuple[Row, ...]) -> Iterator[Reason]:
+    """Rows of a class that the permit is not cleared for, and its purpose does not open."""
+    cleared = permit.clearance | OPEN.get(permit.purpose, 0)
+    for name, bit in CLASSES.items():
+        count = sum(row.held for row in rows if row.labels & bit & ~cleared)
+        if count:
+            yield Reason(False, f"{count} of them are {name}.", None, f"it were cleared for {name} records")
+
+
+def _named(classes: int) -> str:
+    return " or ".join(name for name, bit in CLASSES.items() if classes & bit)

@@ -1,0 +1,158 @@
+"""Why somebody may see a kind of record of a person, or may not, and what would change it: in plain English.
+
+Reasons never decide: fhirgw.store.visibility does. They are worked out from the same facts, so that the person's
+controller can check a decision, and whoever was refused can be told what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from fhirgw.access.facts import Facts, Held, Reason, Row, current, day
+from fhirgw.access.objection import classes, dissent
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.access.relationship import KINDS
+
+TIES = {
+    "council": "the person's council",
+    "gp": "the person's GP practice",
+    "worker": "a worker with the person's case",
+    "team": "a team with the person's case",
+    "care-team": "one of the person's care team",
+    "referral": "who referred the person",
+    "care-provider": "a care provider with a package of care",
+    "late-visits": "a care provider whose package of care has ended (for its visits, 28 days more)",
+}
+AGAIN = {
+    "council": "the council had the person's case",
+    "gp": "the person were registered with the practice",
+    "worker": "the worker had work open for the person",
+    "team": "the team had work open for the person",
+    "care-team": "they were in a care team of the person's that is active",
+    "referral": "the referral were open",
+    "care-provider": "the package of care were running",
+    "late-visits": "the package of care were running",
+}
+
+
+def reasons(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> list[Reason]:
+    """All that allows, and all that stands in the way, what stands in the way first."""
+    found = [
+        *_scopes(permit, resource_type, rows, facts),
+        *BASES[Purpose(permit.purpose)](permit, resource_type, facts),
+        *dissent(permit, resource_type, rows, facts),
+        *classes(permit, rows),
+    ]
+    return sorted(dict.fromkeys(found), key=lambda reason: reason.allows)
+
+
+def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
+    covering = permit.covering("r", resource_type)
+    if not covering:
+        context = permit.scopes[0].context if permit.scopes else "system"
+        remedy = f"it were registered for the scope {context}/{resource_type}.rs"
+        yield Reason(False, f"None of its scopes covers {resource_type}.", None, remedy)
+    elif all(scope.constraint for scope in covering) and any(row.seen < row.held for row in rows):
+        spelt = ", ".join(map(str, covering))
+        yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
+    elif all(scope.context == "patient" for scope in covering) and permit.patient != facts.person:
+        yield Reason(False, "Its scopes are for another person's record.", None, "it were launched for this person")
+
+
+def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+    in_person = any(scope.context == "user" for scope in permit.scopes)
+    own = permit.organisation in facts.controllers and not in_person
+    if own:
+        yield Reason(True, f"{permit.organisation} is the controller of this record.")
+    opening = [each for each in facts.ties if not (in_person and each.tie.kind == "council")]
+    told = [_tie(each, resource_type, facts.now) for each in opening]
+    yield from told if not any(each.allows for each in told) and not own else (each for each in told if each.allows)
+    if not told and not own:
+        yield Reason(
+            False,
+            "Nothing in the record ties whoever asks to the person.",
+            None,
+            "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
+        )
+
+
+def _tie(held: Held, resource_type: str, now: datetime) -> Reason:
+    _, party, kind, starts, ends = held.tie
+    types = KINDS[kind]
+    since = f" since {day(starts)}" if starts else ""
+    if starts is not None and now < starts:
+        return Reason(
+            False, f"{party} is {TIES[kind]}, but only from {day(starts)}.", held.rests_on, f"it were {day(starts)}"
+        )
+    if not current(starts, ends, now):
+        assert ends is not None
+        return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
+    if types is not None and resource_type not in types:
+        told = f"{party} is {TIES[kind]}{since}, which does not open {resource_type}."
+        return Reason(
+            False, told, held.rests_on, f"there were another relationship: {TIES[kind]} may see {', '.join(types)}"
+        )
+    return Reason(True, f"{party} is {TIES[kind]}{since}.", held.rests_on)
+
+
+def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+    if permit.patient != facts.person:
+        yield Reason(False, "It is somebody else's record.", None, "the person it acts for were this one")
+    elif permit.delegate is None:
+        yield Reason(True, "It is the person's own record.")
+    if permit.delegate is None:
+        return
+    for delegation, rests_on in facts.delegations:
+        kinds = delegation.kinds
+        told = f"{delegation.delegate} acts for the person ({delegation.kind})"
+        if not current(delegation.starts, delegation.ends, facts.now):
+            yield Reason(False, f"{told}, but not at this time.", rests_on, "the delegation were in force")
+        elif kinds is not None and resource_type not in kinds:
+            yield Reason(False, f"{told}, but not for {resource_type}.", rests_on, f"it covered {resource_type}")
+        else:
+            yield Reason(True, f"{told}.", rests_on)
+    if not facts.delegations:
+        remedy = "an active Consent named them as attorney, deputy, parent or carer (the first two verified)"
+        yield Reason(False, f"{permit.delegate} does not act for the person.", None, remedy)
+
+
+def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+    if permit.organisation not in facts.controllers:
+        yield Reason(False, f"{permit.organisation} is not the controller of these.", None, "the controller asked")
+    else:
+        yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
+    if not facts.list_fresh:
+        told = "The list of national data opt-outs is missing or too old, so nobody's record is used."
+        yield Reason(False, told, None, "a list were loaded (`fhirgw opt-outs`)")
+    if not facts.numbered:
+        yield Reason(False, "The person has no NHS number, so their opt-out is not known.", None, "they had one")
+    elif facts.opted_out:
+        yield Reason(False, "The person has opted out of uses beyond their own care.", None, "they opted in (nhs.uk)")
+
+
+def _emergency(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+    if facts.granted_until is not None and facts.now < facts.granted_until:
+        yield Reason(True, f"Break-glass: a grant is in force until {day(facts.granted_until)}.")
+    else:
+        yield Reason(False, "No break-glass grant is in force.", None, "a practitioner with the role wrote a reason")
+
+
+def _safeguarding(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+    if permit.organisation in facts.controllers:
+        yield Reason(True, "The person has a safeguarding case.", f"Flag/{permit.case}")
+    else:
+        yield Reason(False, f"{permit.organisation} is not the controller of the case.", None, "the controller asked")
+
+
+BASES: dict[Purpose, Callable[[Permit, str, Facts], Iterator[Reason]]] = {
+    Purpose.DIRECT_CARE: _direct_care,
+    Purpose.PERSON: _person,
+    Purpose.PLANNING: _agreed,
+    Purpose.RESEARCH: _agreed,
+    Purpose.EMERGENCY: _emergency,
+    Purpose.SAFEGUARDING: _safeguarding,
+    Purpose.OPERATIONS: lambda permit, resource_type, facts: iter([Reason(True, "Whoever runs the gateway asks.")]),
+}
+"""What each purpose rests on. The rows are those of fhirgw.store.basis."""
