@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fhirgw.store.database import Readers, connect, readers
+from fhirgw.store.database import Readers, connect
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
+from tests.put import reading
 
 TEMPLATE = f"fhirgw_template_{os.getpid()}"
 NUMBERS = count(1)
@@ -79,7 +80,7 @@ async def engine(database: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Readers]:
     """What requests read through, on the test's own database."""
-    async with readers(database) as pool:
+    async with reading(database) as pool:
         yield pool
 
 

@@ -19,6 +19,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.selectable import SelectBase
 
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+
 Connection: TypeAlias = "asyncpg.Connection"
 Engine: TypeAlias = AsyncEngine
 Readers: TypeAlias = "asyncpg.Pool"
@@ -34,6 +37,9 @@ SESSION = {
     "idle_in_transaction_session_timeout": "10min",
 }
 """What every connection asks of its server, embedded or not."""
+
+WRITING = {"fhirgw.writing": "on"}
+"""What who writes says besides, to pass row-level security; who answers requests declares a permit (`declared`)."""
 
 SHAPES = 2000
 """Statements kept; callers who ask for ever new shapes cost time, not memory."""
@@ -62,7 +68,7 @@ def connect(url: str, *, size: int = 10) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         connect_args={
-            "server_settings": SESSION,
+            "server_settings": SESSION | WRITING,
             "statement_cache_size": STATEMENTS,
             "prepared_statement_cache_size": STATEMENTS,
         },
@@ -119,6 +125,23 @@ class _Reader(asyncpg.Connection):  # type: ignore[misc]
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 (asyncpg's signature)
         """Nothing to undo: `async with connection.transaction()` ends what it begins."""
+
+
+@asynccontextmanager
+async def declared(connection: Connection, permit: Permit, *, isolation: str = "READ COMMITTED") -> AsyncIterator[None]:
+    """A transaction that reads under a permit. Without one, row-level security shows nobody's data.
+
+    It is the second lock, and says no more than that somebody has asked for a permit: what the permit shows is the
+    business of the first (fhirgw.store.visibility). https://www.postgresql.org/docs/18/ddl-rowsecurity.html
+    """
+    purpose = Purpose(permit.purpose).value
+    begin = f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; SET LOCAL fhirgw.permit = '{purpose}'"
+    await connection.execute(f"{begin}; SET LOCAL fhirgw.writing = 'off'")
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ async def _compartment(
 
 def _own(permit: Permit, asked: Asked) -> Select[Any]:
     place = tuple_(bindparam("type", type_=Text, required=False), bindparam("id", type_=Text, required=False))
-    found = select(resource.c.type, resource.c.id, resource.c.body).where(
+    found = select(resource.c.type, resource.c.id, visibility.body(permit), resource.c.patient).where(
         resource.c.patient == bindparam("person", type_=Text, required=False),
         tuple_(resource.c.type, resource.c.id) > place,
         visible(permit, "r"),

@@ -10,7 +10,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store import visibility
 from fhirgw.store.database import Connection, statement
+from fhirgw.store.registration import ODS_CODE
 from fhirgw.store.schema import resource
 from fhirgw.store.visibility import visible
 
@@ -29,6 +31,24 @@ class Example:
     nhs_number: str
 
 
+PROVIDER = """
+SELECT organisation.id, organisation.body FROM fhirgw.relationship tie
+JOIN fhirgw.resource organisation ON organisation.type = 'Organization'
+  AND tie.party = 'Organization/' || organisation.id
+WHERE tie.kind = 'care-provider' AND tie.ends > statement_timestamp()
+  AND organisation.body::json #>> '{type,0,coding,0,code}' = 'homecare-provider'
+GROUP BY organisation.id, organisation.body ORDER BY count(DISTINCT tie.person) DESC, organisation.id LIMIT 50"""
+
+
+async def provider(connection: Connection) -> str | None:
+    """The ODS code of a homecare provider with many packages of care running; None where there is none."""
+    for found in await connection.fetch(PROVIDER):
+        for identifier in orjson.loads(found["body"]).get("identifier", ()):
+            if identifier.get("system") == ODS_CODE:
+                return str(identifier["value"])
+    return None
+
+
 async def example(connection: Connection, permit: Permit) -> Example | None:
     """One of those the permit shows; None where it shows nobody with an NHS number."""
     owner = resource.c.patient
@@ -39,14 +59,15 @@ async def example(connection: Connection, permit: Permit) -> Example | None:
         .order_by(func.count().desc(), owner)
         .limit(CANDIDATES)
     )
-    ids = [found["patient"] for found in await connection.fetch(most.sql, *most.arguments())]
+    shown = visibility.values(permit)
+    ids = [found["patient"] for found in await connection.fetch(most.sql, *most.arguments(shown))]
     named = bindparam("example_ids", ids, ARRAY(Text))
     bodies = statement(
-        select(resource.c.id, resource.c.body).where(
+        select(resource.c.id, visibility.body(permit, "Patient")).where(
             resource.c.type == "Patient", resource.c.id == any_(named), visible(permit, "r", "Patient")
         )
     )
-    found = await connection.fetch(bodies.sql, *bodies.arguments())
+    found = await connection.fetch(bodies.sql, *bodies.arguments(shown))
     held = {each["id"]: orjson.loads(each["body"]) for each in found}
     shared = {each["value"] for each in await connection.fetch(SHARED, NHS_NUMBER)}
     for id in ids:

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Text, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.sql.elements import True_
 
 from fhirgw.access.permit import Permit
-from fhirgw.store.database import Connection, Engine, direct, statement
+from fhirgw.access.purpose import Purpose
+from fhirgw.store import visibility
+from fhirgw.store.database import Connection, Engine, declared, direct, statement
 from fhirgw.store.schema import resource
 from fhirgw.store.visibility import visible
 
@@ -89,23 +90,27 @@ class Snapshot:
 
         0 too for a permit that does not show all of them: how many there are is then not its holder's to know.
         """
-        if not all(isinstance(visible(permit, "r", each), True_) for each in types):
+        if permit.purpose != Purpose.OPERATIONS:
             return 0
         names = [f"resource_{name.lower()}" for name in types]
         return int(await self._connection.fetchval(ESTIMATE, names))
 
     async def copy(self, permit: Permit, resource_type: str, selection: Selection, sink: Sink) -> None:
         """Everything of the type that the permit shows and the selection asks for, a JSON text a line."""
-        made = statement(select(resource.c.body).where(*_conditions(permit, resource_type, selection)))
-        await self._connection.copy_from_query(made.sql, *made.arguments(), output=sink, **NDJSON)
+        made = statement(
+            select(visibility.body(permit, resource_type)).where(*_conditions(permit, resource_type, selection))
+        )
+        await self._connection.copy_from_query(
+            made.sql, *made.arguments(visibility.values(permit)), output=sink, **NDJSON
+        )
 
 
 @asynccontextmanager
-async def snapshot(engine: Engine, lock: str = "") -> AsyncIterator[Snapshot]:
+async def snapshot(engine: Engine, permit: Permit, lock: str = "") -> AsyncIterator[Snapshot]:
     """One REPEATABLE READ, READ ONLY transaction. While it lasts it holds `lock`, so that others see it is alive."""
     async with direct(engine) as connection:
         time = await connection.fetchval(TIME, NAME)
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        async with declared(connection, permit, isolation="REPEATABLE READ"):
             await connection.execute(f"SET LOCAL application_name = '{NAME}'")
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", lock or str(uuid4()))
             yield Snapshot(connection, time)

@@ -15,26 +15,33 @@ from typing import Any
 import orjson
 
 from fhirgw.access.permit import Permit
+from fhirgw.access.scope import Scope
 from fhirgw.store.database import Connection, Engine, direct
 
 LOCK = "hashtextextended('fhirgw export ' || $1, 0)"
 
 FIND = """
-SELECT id, state, permit ->> 'organisation' AS organisation, types, created, finished, polled, rows, bytes, expected,
+SELECT id, state, permit::text, types, created, finished, polled, rows, bytes, expected,
        result::text
 FROM fhirgw.export_job WHERE id = $1"""
+
+REVOKED = """
+EXISTS (SELECT FROM fhirgw.registration r WHERE r.id = permit ->> 'registration' AND NOT r.active)"""
+"""The application that asked for the job has been stopped since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An export. `state` is running, done (`result`: its manifest), failed (an OperationOutcome) or cancelled.
+    """An export, and the permit it was asked for with.
+
+    `state` is running, done (`result`: its manifest), failed (an OperationOutcome) or cancelled.
 
     `expected` is about how many rows there will be, 0 if nobody knows; `polled`: somebody has asked how it goes.
     """
 
     id: str
     state: str
-    organisation: str
+    permit: Permit
     types: tuple[str, ...]
     created: datetime
     finished: datetime | None
@@ -60,7 +67,8 @@ async def claimed(engine: Engine, id: str) -> AsyncIterator[Connection]:
 async def accept(connection: Connection, id: str, permit: Permit, types: tuple[str, ...], request: str) -> None:
     """Writes the job down, before anything else of it is done."""
     await connection.execute(
-        "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ($1, $2::jsonb, $3, $4)",
+        "INSERT INTO fhirgw.export_job (id, permit, types, request, narrowed)"
+        " VALUES ($1, $2::jsonb, $3, $4, pg_snapshot_xmin(pg_current_snapshot())::text::bigint)",
         id,
         orjson.dumps(asdict(permit)).decode(),
         list(types),
@@ -74,13 +82,24 @@ async def find(connection: Connection, id: str) -> Job | None:
     if found is None:
         return None
     result = orjson.loads(found["result"]) if found["result"] else None
-    return Job(**(dict(found) | {"types": tuple(found["types"]), "result": result}))
+    permit = _permit(orjson.loads(found["permit"]))
+    return Job(**(dict(found) | {"permit": permit, "types": tuple(found["types"]), "result": result}))
+
+
+def _permit(stored: dict[str, Any]) -> Permit:
+    """The permit as `accept` wrote it down. It is judged anew, at the moment of each statement."""
+    scopes = tuple(
+        Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))
+        for each in stored["scopes"]
+    )
+    return Permit(**(stored | {"scopes": scopes, "parties": tuple(stored["parties"]), "moment": None}))
 
 
 async def report(connection: Connection, id: str, rows: int, size: int, expected: int) -> bool:
-    """Says how far the job is. False: it is not to go on, because somebody cancelled it."""
+    """Says how far the job is. False: it is not to go on, because it was cancelled or its application stopped."""
     status = await connection.execute(
-        "UPDATE fhirgw.export_job SET rows = $2, bytes = $3, expected = $4 WHERE id = $1 AND state = 'running'",
+        "UPDATE fhirgw.export_job SET rows = $2, bytes = $3, expected = $4"
+        f" WHERE id = $1 AND state = 'running' AND NOT {REVOKED}",
         id,
         rows,
         size,
@@ -99,6 +118,17 @@ async def end(connection: Connection, id: str, state: str, result: dict[str, Any
         orjson.dumps(result).decode() if result is not None else None,
     )
     return bool(status != "UPDATE 0")
+
+
+async def finished(connection: Connection) -> list[str]:
+    """The jobs that have files."""
+    return [row["id"] for row in await connection.fetch("SELECT id FROM fhirgw.export_job WHERE state = 'done'")]
+
+
+async def revoked(connection: Connection) -> list[str]:
+    """The jobs whose application has been stopped."""
+    query = f"SELECT id FROM fhirgw.export_job WHERE state <> 'cancelled' AND {REVOKED}"
+    return [row["id"] for row in await connection.fetch(query)]
 
 
 async def poll(connection: Connection, id: str) -> None:

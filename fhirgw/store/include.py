@@ -32,11 +32,12 @@ LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/.*)?", 
 
 
 class Found(NamedTuple):
-    """A resource on its way out; `body` is its JSON as stored."""
+    """A resource on its way out; `body` is its JSON as stored, `person` the id of the Patient whose record it is in."""
 
     type: str
     id: str
     body: str
+    person: str | None = None
 
 
 async def included(
@@ -72,7 +73,8 @@ async def fetch(connection: Connection, permit: Permit, wanted: Iterable[tuple[s
 async def _referring(connection: Connection, permit: Permit, include: Include, matches: Sequence[Found]) -> list[Found]:
     name = include.parameter.name
     targets = [tokens.plain_reference(name, f"{match.type}/{match.id}") for match in matches]
-    made = once(("revinclude", include.source, visibility.shape(permit)), lambda: _naming(permit, include.source))
+    shape = ("revinclude", include.source, name, visibility.shape(permit))
+    made = once(shape, lambda: _naming(permit, include.source, name))
     asked = visibility.values(permit) | {"targets": targets}
     return [Found(*row) for row in await connection.fetch(made.sql, *made.arguments(asked))]
 
@@ -86,14 +88,16 @@ def _named(permit: Permit, types: Sequence[str]) -> SelectBase:
     return union_all(*branches) if len(branches) > 1 else branches[0]
 
 
-def _naming(permit: Permit, source: str) -> SelectBase:
+def _naming(permit: Permit, source: str, name: str) -> SelectBase:
     targets = bindparam("targets", type_=TOKENS, required=False)
     found = _visible(permit, source).where(resource.c.tokens.overlap(targets))
+    if visibility.withheld(source, name):
+        found = found.where(visibility.whole(permit))
     return found.order_by(resource.c.id).limit(MOST + 1)
 
 
 def _visible(permit: Permit, resource_type: str) -> Select[Any]:
-    return select(resource.c.type, resource.c.id, resource.c.body).where(
+    return select(resource.c.type, resource.c.id, visibility.body(permit, resource_type), resource.c.patient).where(
         resource.c.type == literal(resource_type, Text, literal_execute=True), visible(permit, "r", resource_type)
     )
 

@@ -17,7 +17,11 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from fhirgw.access.consent import Delegation, Directive
+from fhirgw.access.label import SEALED
+from fhirgw.access.relationship import Tie
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store import rules
 from fhirgw.store.database import Connection
 
 DATES = tuple(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high"))
@@ -25,13 +29,15 @@ COLUMNS = ("kind", "key", "digest", "type", "id", "version", "updated", "patient
 GRACE = 1.0
 """Seconds a COPY has to fail by itself once its connection is gone."""
 CELL, LIST = "\x02", "\x03"
-STAGED = (*COLUMNS, *DATES, "body", "params", "strings", "systems", "identifiers")
+RULES = ("ties", "directives", "delegations")
+STAGED = (*COLUMNS, *DATES, "body", "labels", "redacted", "params", "strings", "systems", "identifiers", *RULES)
 
 
 class Incoming(NamedTuple):
     """A version to be written. `kind` is create or update; `dates` holds 8 instants, low and high by slot.
 
-    `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's).
+    `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's). `labels` and
+    `redacted` are what security labels come to; the rules are those that rest on the resource, about its `patient`.
     """
 
     kind: str
@@ -51,6 +57,11 @@ class Incoming(NamedTuple):
     strings: list[str]
     systems: list[str]
     identifiers: list[str]
+    labels: int = 0
+    redacted: str | None = None
+    ties: Sequence[Tie] = ()
+    directives: Sequence[Directive] = ()
+    delegations: Sequence[Delegation] = ()
 
 
 def _line(each: Incoming) -> str:
@@ -62,10 +73,15 @@ def _line(each: Incoming) -> str:
         *(each.kind, each.key, "\\x" + each.digest.hex(), each.type, each.id, str(each.version)),
         *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{str(each.tokens)[1:-1]}}}"),
         *["" if moment is None else _spelt(moment) for moment in each.dates],
-        *(each.body, LIST.join(each.params), LIST.join(each.strings)),
+        *(each.body, str(each.labels), each.redacted or "", LIST.join(each.params), LIST.join(each.strings)),
         *(LIST.join(each.systems), LIST.join(each.identifiers)),
+        *(rules.lines(each.ties), rules.lines(each.directives), rules.lines(each.delegations)),
     )
     return CELL.join(cells) + "\n"
+
+
+def _ruling(each: Incoming) -> bool:
+    return bool(each.ties or each.directives or each.delegations)
 
 
 @lru_cache(maxsize=1 << 15)
@@ -95,13 +111,22 @@ STAGE = f"""
 CREATE TEMP TABLE stage (
     kind text, key text, digest bytea, type text, id text, version int, updated timestamptz, patient text,
     origin text, controller text, tokens bigint[], {", ".join(f"{name} timestamptz" for name in DATES)},
-    body text, params text, strings text, systems text, identifiers text
+    body text, labels smallint, redacted text, params text, strings text, systems text, identifiers text,
+    ties text, directives text, delegations text
 ) WITH (toast_tuple_target = 8160) ON COMMIT DROP;
 ALTER TABLE stage ALTER COLUMN body SET STORAGE EXTERNAL
 """
 """Bodies are staged as they are: compressing what is read back a moment later costs as much as storing it."""
 
-_SAME = (*COLUMNS[5:], *DATES, "body")
+_SAME = (*COLUMNS[5:], *DATES, "body", "labels", "redacted")
+_KEPT = ("patient", "origin", "controller", "body", "labels", "redacted", "tokens")
+"""What history keeps of a version, besides its name, number and time."""
+
+_KEPT_FROM = """EXISTS (
+    SELECT FROM fhirgw.directive d WHERE d.person = removed.id AND removed.type = 'Patient' AND d.effect <> 'permit')"""
+_SEALED = f"labels | CASE WHEN {_KEPT_FROM} THEN {SEALED} ELSE 0 END"
+_BURIED = tuple(_SEALED if name == "labels" else name for name in _KEPT)
+"""A tombstone: that of a person whom something kept from somebody is sealed, because what said so goes with them."""
 
 
 def _lists(*names: str) -> str:
@@ -140,8 +165,8 @@ SELECT count(*) FROM created
 # The type stands in the statement, so that it is planned for one partition and not for all of them.
 MERGE = f"""
 WITH superseded AS (
-    INSERT INTO fhirgw.history (type, id, version, updated, patient, origin, controller, body)
-    SELECT r.type, r.id, r.version, r.updated, r.patient, r.origin, r.controller, r.body
+    INSERT INTO fhirgw.history (type, id, version, updated, {", ".join(_KEPT)})
+    SELECT r.type, r.id, r.version, r.updated, {", ".join(f"r.{name}" for name in _KEPT)}
     FROM fhirgw.resource r JOIN stage s USING (id) WHERE s.kind = 'update' AND r.type = '{{type}}'
 ), created AS (
     INSERT INTO fhirgw.resource (type, id, {", ".join(_SAME)})
@@ -166,16 +191,16 @@ SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM updated)
 
 # What a system took from another's Patient (a number) goes with the row that brought it; the Patient stays. And where a
 # Patient goes whom other systems know, their rows are marked (a digest no row has), to be taken anew at their next run.
-REMOVED = """
+REMOVED = f"""
 removed AS (
-    DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{type}' AND r.id = g.id AND r.origin = $1
-    RETURNING r.type, r.id, r.version, r.updated, r.patient, r.origin, r.controller, r.body
+    DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{{type}}' AND r.id = g.id AND r.origin = $1
+    RETURNING r.type, r.id, r.version, r.updated, {", ".join(f"r.{name}" for name in _KEPT)}
 ), kept AS (
-    INSERT INTO fhirgw.history (type, id, version, updated, deleted, patient, origin, controller, body)
-    SELECT type, id, version, updated, false, patient, origin, controller, body FROM removed
+    INSERT INTO fhirgw.history (type, id, version, updated, deleted, {", ".join(_KEPT)})
+    SELECT type, id, version, updated, false, {", ".join(_KEPT)} FROM removed
     UNION ALL
-    SELECT type, id, version + 1, $2::timestamptz, true, patient, origin, controller, body FROM removed
-), unsaid AS (
+    SELECT type, id, version + 1, $2::timestamptz, true, {", ".join(_BURIED)} FROM removed
+), {rules.ended("removed")}, unsaid AS (
     DELETE FROM fhirgw.search_string t USING removed r WHERE t.type = r.type AND t.id = r.id
 ), unknown AS (
     DELETE FROM fhirgw.identifier t USING removed r WHERE r.type = 'Patient' AND t.patient = r.id
@@ -235,6 +260,7 @@ async def merge(connection: Connection, system: str, mapping: str, incoming: Seq
     news = all(each.kind == "create" for each in incoming)
     query = CREATE if news else MERGE.format(type=incoming[0].type)
     written = await connection.fetchval(query, system, mapping)
+    await rules.write(connection, renewed=not news, any_made=any(map(_ruling, incoming)))
     await connection.execute("TRUNCATE stage")
     if written != len(incoming):
         raise Stale(incoming[0].type, len(incoming) - written)
@@ -296,6 +322,11 @@ async def last_versions(connection: Connection, resource_type: str, ids: Sequenc
     return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
 
 
+SETTLED = ", ".join(
+    f"fhirgw.{table}" for table in ("resource", "search_string", "identifier", "lineage", *rules.TABLES)
+)
+
+
 async def settle(connection: Connection) -> None:
     """After a bulk load: the planner learns what is there."""
-    await connection.execute("ANALYZE fhirgw.resource, fhirgw.search_string, fhirgw.identifier, fhirgw.lineage")
+    await connection.execute(f"ANALYZE {SETTLED}")

@@ -24,12 +24,16 @@ MOST_VERSIONS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A version of a resource: `body` is its JSON as stored, `deleted` true for the tombstone that ends it."""
+    """A version of a resource: `body` is its JSON as stored, `deleted` true for the tombstone that ends it.
+
+    `person` is the id of the Patient in whose record it is.
+    """
 
     body: str
     version: int
     updated: datetime
     deleted: bool = False
+    person: str | None = None
 
 
 def absent(resource_type: str) -> FhirError:
@@ -91,25 +95,28 @@ def _statement(interaction: str, permit: Permit, resource_type: str) -> Statemen
 
 
 def _current(permit: Permit, resource_type: str) -> Select[Any]:
-    return select(resource.c.body, resource.c.version, resource.c.updated, false().label("deleted")).where(
-        *_named(permit, resource_type, resource)
-    )
+    deleted = false().label("deleted")
+    return select(
+        visibility.body(permit, resource_type), resource.c.version, resource.c.updated, deleted, resource.c.patient
+    ).where(*_named(permit, resource_type, resource))
+
+
+def _was(permit: Permit, resource_type: str) -> Select[Any]:
+    shown = visibility.body(permit, resource_type, history)
+    columns = (shown, history.c.version, history.c.updated, history.c.deleted, history.c.patient)
+    return select(*columns).where(*_named(permit, resource_type, history))
 
 
 def _one_version(permit: Permit, resource_type: str) -> CompoundSelect[Any]:
     version = bindparam("version", type_=Integer, required=False)
-    was = select(history.c.body, history.c.version, history.c.updated, history.c.deleted)
     return union_all(
         _current(permit, resource_type).where(resource.c.version == version),
-        was.where(*_named(permit, resource_type, history), history.c.version == version),
+        _was(permit, resource_type).where(history.c.version == version),
     )
 
 
 def _versions(permit: Permit, resource_type: str) -> Select[Any]:
-    was = select(history.c.body, history.c.version, history.c.updated, history.c.deleted)
-    every = union_all(_current(permit, resource_type), was.where(*_named(permit, resource_type, history))).subquery(
-        "every"
-    )
+    every = union_all(_current(permit, resource_type), _was(permit, resource_type)).subquery("every")
     return (
         select(every)
         .where(every.c.version < bindparam("before", type_=Integer, required=False))

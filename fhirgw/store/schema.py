@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     text,
@@ -30,6 +31,15 @@ DATE_SLOTS = 4
 """How many date search parameters of a type have columns of their own (fhirgw.fhir.index fills them)."""
 
 metadata = MetaData(schema=SCHEMA)
+
+
+def _labelled(table: str) -> tuple[Any, ...]:
+    """What security labels come to: classes as bits, and what to serve instead where part of it is withheld."""
+    return (
+        Column("labels", SmallInteger, nullable=False, server_default=text("0")),
+        _text("redacted", nullable=True),
+        CheckConstraint(NO_CONTROL.format("redacted"), name=f"{table}_redacted_plain"),
+    )
 
 
 class Xid8(UserDefinedType[int]):
@@ -51,7 +61,7 @@ def _instant(name: str, **options: Any) -> Column[Any]:
     return Column(name, TIMESTAMP(timezone=True, precision=None), **({"nullable": False} | options))
 
 
-NO_CONTROL = r"body !~ '[\x01-\x1f]'"
+NO_CONTROL = r"{} !~ '[\x01-\x1f]'"
 """What lets COPY write NDJSON itself: a JSON text needs no control character, so nothing is ever quoted."""
 
 resource = Table(
@@ -67,7 +77,8 @@ resource = Table(
     Column("tokens", ARRAY(BigInteger), nullable=False),
     *(_instant(f"date{slot}_{end}", nullable=True) for slot in range(1, DATE_SLOTS + 1) for end in ("low", "high")),
     _text("body"),
-    CheckConstraint(NO_CONTROL, name="resource_body_plain"),
+    *_labelled("resource"),
+    CheckConstraint(NO_CONTROL.format("body"), name="resource_body_plain"),
     Index("resource_by_patient", "patient", postgresql_where=text("patient IS NOT NULL")),
     Index("resource_by_updated", "updated"),
     Index("resource_by_tokens", "tokens", postgresql_using="gin"),
@@ -98,7 +109,9 @@ history = Table(
     _text("origin"),
     _text("controller", nullable=True),
     _text("body"),
-    CheckConstraint(NO_CONTROL, name="history_body_plain"),
+    *_labelled("history"),
+    Column("tokens", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    CheckConstraint(NO_CONTROL.format("body"), name="history_body_plain"),
 )
 
 change = Table(
@@ -172,5 +185,173 @@ export_job = Table(
     Column("bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("expected", BigInteger, nullable=False, server_default=text("0")),
     Column("result", JSONB),
+    Column("narrowed", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("state IN ('running', 'done', 'failed', 'cancelled')", name="export_job_state"),
 )
+
+
+def _rule(name: str, *columns: Column[Any]) -> Table:
+    """A table of rules about persons: each holds from `starts` to just before `ends`, and rests on one resource."""
+    return Table(
+        name,
+        metadata,
+        _text("person"),
+        *columns,
+        _instant("starts", server_default=text("'-infinity'")),
+        _instant("ends", server_default=text("'infinity'")),
+        _text("type"),
+        _text("id"),
+        Index(f"{name}_by_resource", "id"),
+    )
+
+
+relationship = _rule("relationship", _text("party"), _text("kind"))
+Index("relationship_by_person", relationship.c.person, relationship.c.party)
+Index(
+    "relationship_by_party",
+    relationship.c.party,
+    relationship.c.kind,
+    postgresql_include=["person", "starts", "ends"],
+)
+
+directive = _rule(
+    "directive",
+    _text("effect"),
+    _text("party", nullable=True),
+    _text("purpose", nullable=True),
+    Column("kinds", ARRAY(Text(collation="C"))),
+    Column("classes", SmallInteger, nullable=False, server_default=text("0")),
+    Column("weight", SmallInteger, nullable=False),
+    _text("decided"),
+)
+directive.append_constraint(
+    CheckConstraint("effect IN ('permit', 'deny', 'restrict', 'seal')", name="directive_effect")
+)
+Index("directive_by_person", directive.c.person, directive.c.effect)
+Index("directive_against", directive.c.person, postgresql_where=text("effect <> 'permit'"))
+
+delegation = _rule("delegation", _text("delegate"), _text("kind"), Column("kinds", ARRAY(Text(collation="C"))))
+Index("delegation_by_person", delegation.c.person, delegation.c.delegate)
+
+narrowed = Table(
+    "narrowed",
+    metadata,
+    Column("sequence", BigInteger, Identity(always=True), primary_key=True),
+    _text("person"),
+    Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    _instant("recorded", server_default=text("clock_timestamp()")),
+)
+"""Persons of whom somebody may now see less: what has been exported of them is looked through again."""
+
+break_glass = Table(
+    "break_glass",
+    metadata,
+    _text("id", primary_key=True),
+    _text("person"),
+    _text("practitioner"),
+    _text("organisation"),
+    _text("registration"),
+    Column("reason", Text, nullable=False),
+    _instant("granted", server_default=text("clock_timestamp()")),
+    _instant("expires"),
+    _instant("alerted", nullable=True),
+    _instant("reviewed", nullable=True),
+    _text("finding", nullable=True),
+    Column("reviewer", Text),
+    CheckConstraint("char_length(reason) >= 10", name="break_glass_reason"),
+    CheckConstraint("expires <= granted + interval '30 minutes'", name="break_glass_minutes"),
+    CheckConstraint("finding IN ('appropriate', 'inappropriate')", name="break_glass_finding"),
+    CheckConstraint("num_nulls(reviewed, finding, reviewer) IN (0, 3)", name="break_glass_review"),
+    Index("break_glass_by_practitioner", "practitioner", "expires"),
+    Index("break_glass_to_review", "granted", postgresql_where=text("reviewed IS NULL")),
+)
+"""Who saw one person's record in an emergency, and why; a finding says whether they should have."""
+
+opt_out = Table("opt_out", metadata, _text("nhs_number", primary_key=True))
+"""The NHS numbers of those who have opted out of uses beyond their own care."""
+
+opt_out_list = Table(
+    "opt_out_list",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    _instant("produced"),
+    _instant("loaded", server_default=text("clock_timestamp()")),
+    Column("rows", BigInteger, nullable=False),
+    CheckConstraint("one", name="opt_out_list_one"),
+)
+"""Which list that is: when it was produced, and how many are on it."""
+
+registration = Table(
+    "registration",
+    metadata,
+    _text("id", primary_key=True),
+    _text("name"),
+    _text("organisation"),
+    _text("sector", server_default=text("'nhs'")),
+    Column("purposes", ARRAY(Text), nullable=False),
+    _text("scopes"),
+    Column("jwks", JSONB),
+    _text("jwks_url", nullable=True),
+    Column("roles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("clearance", SmallInteger, nullable=False, server_default=text("0")),
+    _text("patient", nullable=True),
+    _text("practitioner", nullable=True),
+    _text("delegate", nullable=True),
+    _text("agreement", nullable=True),
+    _instant("agreement_until", nullable=True),
+    Column("rate", Integer, nullable=False, server_default=text("400")),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _instant("created", server_default=text("clock_timestamp()")),
+    _instant("changed", server_default=text("clock_timestamp()")),
+    CheckConstraint("sector IN ('nhs', 'care-provider', 'voluntary', 'council')", name="registration_sector"),
+    CheckConstraint("jwks IS NULL OR jwks_url IS NULL", name="registration_one_key_set"),
+    CheckConstraint("cardinality(purposes) > 0", name="registration_purposes"),
+    CheckConstraint("rate > 0", name="registration_rate"),
+)
+"""The applications that may ask for tokens: `id` is OAuth's client_id; one without keys gets its tokens elsewhere."""
+
+issued_token = Table(
+    "issued_token",
+    metadata,
+    _text("jti", primary_key=True),
+    _text("registration"),
+    _instant("expires"),
+    _instant("revoked", nullable=True),
+    Index("issued_token_by_registration", "registration"),
+    Index("issued_token_by_expires", "expires"),
+)
+
+used_assertion = Table(
+    "used_assertion",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    _instant("expires"),
+    Index("used_assertion_by_expires", "expires"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    _instant("recorded"),
+    Column("persons", ARRAY(Text), nullable=False),
+    _text("registration"),
+    _text("organisation"),
+    _text("purpose"),
+    _text("outcome"),
+    _text("body"),
+    Column("digest", LargeBinary, nullable=False),
+    Index("audit_by_person", "persons", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index("audit_by_recorded", "recorded", postgresql_using="brin"),
+)
+"""Who looked at what: each `body` is an AuditEvent, the other columns are read from it (fhirgw.access.audit_event)."""
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    CheckConstraint("one", name="audit_head_one"),
+)
+"""The newest of the audit, kept apart: without it a tail that was cut off would leave a sound chain."""

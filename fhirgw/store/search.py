@@ -18,7 +18,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.criterion import Dates
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.query import Query
-from fhirgw.store import paging
+from fhirgw.store import paging, visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.database import Connection, once
 from fhirgw.store.include import Found, included
@@ -54,17 +54,17 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     rows = await _rows(connection, matching, query, cursor)
     more = len(rows) > query.count
     rows = rows[: query.count]
-    matches = [Found(query.type, row[0], row[1]) for row in rows]
+    matches = [Found(query.type, *row[:3]) for row in rows]
     along, notes = await included(connection, permit, query, matches)
     total = await _total(connection, matching, query, cursor, None if more else len(rows))
     if not more:
         return Page(matches, along, total, None, notes)
-    following = Cursor((*rows[-1][2:], rows[-1][0]), total)
+    following = Cursor((*rows[-1][3:], rows[-1][0]), total)
     return Page(matches, along, total, paging.write(query, following), notes)
 
 
 async def _rows(connection: Connection, matching: Matching, query: Query, cursor: Cursor | None) -> list[Any]:
-    """Up to one more than a page: (id, body, sort keys without the id)."""
+    """Up to one more than a page: (id, body, person, sort keys without the id)."""
     order = paging.keys(query.sort)
     slot = query.sort[0].parameter.slot if query.sort else None
     all_dated = any(isinstance(each, Dates) and each.parameter.slot == slot for each in query.criteria)
@@ -81,7 +81,8 @@ async def _rows(connection: Connection, matching: Matching, query: Query, cursor
 
 
 def _page(matching: Matching, order: Sequence[Key], stretch: Stretch) -> Select[Any]:
-    page = matching.select(resource.c.id, resource.c.body, *(key.spelt for key in order[:-1]))
+    shown = visibility.body(matching.permit, matching.type)
+    page = matching.select(resource.c.id, shown, resource.c.patient, *(key.spelt for key in order[:-1]))
     return stretch.build(page).limit(_most())
 
 

@@ -1,44 +1,151 @@
 """Which rows a Permit may see: the one SQL condition inside every query that reads resources.
 
 Search, include, chain, count, read, history, `$everything` and export all put it before their LIMIT, so a total, a
-page size or a time says nothing about what is hidden. Default deny: no scope, no row.
+page size or a time says nothing about what is hidden. Default deny: no scope, no basis, no row.
+
+It is one conjunction: what the scopes cover; what the classes of the row allow; on what basis this purpose sees this
+person at all (fhirgw.store.basis); and that no directive says otherwise. The last is a NOT EXISTS at the top of the
+conjunction, so that PostgreSQL makes an anti-join of it: by index for one row, by hash for an export of all.
 
 Values travel as bind parameters named `permit_*`, so that permits of one shape share one statement: see `values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Text, and_, bindparam, false, literal, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    SmallInteger,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
+from fhirgw.access.label import EVERY, OPEN, RESTRICTED, SEALED, UNSEARCHABLE
 from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
-from fhirgw.store.schema import resource
+from fhirgw.store import basis, directives
+from fhirgw.store.basis import NOBODYS
+from fhirgw.store.criterion import terms
+from fhirgw.store.schema import history, resource
 
 
 def visible(
-    permit: Permit, verb: str = "r", resource_type: str | None = None, table: FromClause = resource
+    permit: Permit,
+    verb: str = "r",
+    resource_type: str | None = None,
+    table: FromClause = resource,
 ) -> ColumnElement[bool]:
-    """The condition on `table` (columns type and patient) for rows the permit may read (`r`) or search (`s`).
+    """The condition on `table` (resource, history) for rows the permit may read (`r`) or search (`s`).
 
     With a resource_type the caller's query is known to be about that type alone, and the condition is the simpler.
     """
-    allowed = [scope for scope in permit.scopes if verb in scope.verbs and _concerns(scope, resource_type)]
-    if any(scope.context == "system" and scope.type in ("*", resource_type) for scope in allowed):
-        return true()
-    return or_(false(), *(_granted(permit, scope, resource_type, table) for scope in dict.fromkeys(allowed)))
+    return and_(true(), *_conditions(permit, verb, resource_type, table))
+
+
+def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
+    """What a row is served as: its body, or where something of it is withheld from the permit, the redacted one."""
+    whole: ColumnElement[str] = table.c.body
+    if _sees_whereabouts(permit) or resource_type not in (None, "Patient"):
+        return whole
+    return func.coalesce(table.c.redacted, whole).label("body")
+
+
+def whole(permit: Permit, table: FromClause = resource) -> ColumnElement[bool]:
+    """The condition for rows of which nothing is withheld: what is asked by something withheld finds these alone."""
+    return true() if _sees_whereabouts(permit) else table.c.redacted.is_(None)
+
+
+def withheld(resource_type: str, parameter: str) -> bool:
+    """Whether a search parameter looks into what may be withheld: ask `whole` too where it is used."""
+    return resource_type == "Patient" and parameter in UNSEARCHABLE
 
 
 def shape(permit: Permit) -> Hashable:
     """What `visible` depends on besides `values`: two permits of one shape give the same SQL."""
-    return permit.scopes
+    return permit.purpose, permit.scopes, permit.clearance, bool(permit.delegate), permit.controls
 
 
 def values(permit: Permit) -> dict[str, Any]:
     """The bind parameters of `visible`, by name."""
-    return {"permit_patient": permit.patient}
+    return {
+        "permit_patient": permit.patient,
+        "permit_organisation": permit.organisation,
+        "permit_parties": list(permit.parties),
+        "permit_delegate": permit.delegate,
+        "permit_purpose": permit.purpose,
+        "permit_practitioner": permit.practitioner,
+        "permit_grant": permit.grant,
+        "permit_case": permit.case,
+        "permit_moment": permit.moment,
+    }
+
+
+def _conditions(
+    permit: Permit, verb: str, resource_type: str | None, table: FromClause
+) -> Iterator[ColumnElement[bool]]:
+    yield _covered(permit, verb, resource_type, table)
+    if permit.purpose == Purpose.OPERATIONS:
+        return
+    if hidden := EVERY & ~permit.clearance & ~OPEN.get(permit.purpose, 0):
+        yield _none(table, hidden)
+    if table is history:
+        yield from _past(permit, hidden)
+    if resource_type in NOBODYS:
+        return
+    yield basis.founded(permit, resource_type, table)
+    yield from directives.allowed(permit, resource_type, table)
+
+
+def _none(table: FromClause, classes: int) -> ColumnElement[bool]:
+    """That a row is of none of the classes. Spelt as the values left over, of which the planner knows how common."""
+    left = [each for each in range(EVERY + 1) if not each & classes]
+    found: ColumnElement[bool] = table.c.labels == any_(literal(left, ARRAY(SmallInteger), literal_execute=True))
+    return found
+
+
+def _past(permit: Permit, hidden: int) -> Iterator[ColumnElement[bool]]:
+    """What is withheld of a resource now is withheld of each of its versions, and of a person's after they are gone.
+
+    Who was deleted while something kept them from somebody left a sealed tombstone (fhirgw.store.load): what said so is
+    gone with them.
+    """
+    for table in (resource, history):
+        later = table.alias("later")
+        more = [~_none(later, hidden)] if hidden else []
+        if not _sees_whereabouts(permit):
+            more.append(and_(later.c.redacted.is_not(None), history.c.redacted.is_(None)))
+        if more:
+            same = and_(later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
+            yield ~exists().where(same, or_(*more)).correlate(history)
+    if hidden & SEALED:
+        tombstone = history.alias("tombstone")
+        of_person = and_(tombstone.c.type == literal("Patient", Text), tombstone.c.id == history.c.patient)
+        yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(history)
+
+
+def _sees_whereabouts(permit: Permit) -> bool:
+    """An address is not kept from whoever lives there."""
+    themselves = permit.purpose == Purpose.PERSON and permit.delegate is None
+    return themselves or permit.purpose == Purpose.OPERATIONS or bool(permit.clearance & RESTRICTED)
+
+
+def _covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
+    """What the scopes show, each by itself."""
+    allowed = [scope for scope in permit.scopes if verb in scope.verbs and _concerns(scope, resource_type)]
+    return or_(false(), *(_granted(permit, scope, resource_type, table) for scope in dict.fromkeys(allowed)))
 
 
 def _concerns(scope: Scope, resource_type: str | None) -> bool:
@@ -46,15 +153,20 @@ def _concerns(scope: Scope, resource_type: str | None) -> bool:
 
 
 def _granted(permit: Permit, scope: Scope, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
-    """The rows one scope shows.
-
-    A user scope shows nothing yet: what a practitioner may see rests on relationships (their cases, their team).
-    """
+    """The rows one scope shows: a type, in whose record, and what its constraint matches."""
     conditions: list[ColumnElement[bool]] = []
     if resource_type is None and scope.type != "*":
         conditions.append(table.c.type == literal(scope.type, Text))
     if scope.context == "patient":
         conditions.append(table.c.patient == bindparam("permit_patient", permit.patient, Text))
-    elif scope.context == "user":
-        conditions.append(false())
+    if scope.constraint:
+        conditions.extend(_constrained(permit, scope, table))
     return and_(true(), *conditions)
+
+
+def _constrained(permit: Permit, scope: Scope, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """A granular scope's query, as a search would understand it; its values are part of the statement."""
+    if any(withheld(scope.type, name) for name, _ in scope.constraint):
+        yield whole(permit, table)
+    for term in terms(scope.type, scope.criteria()):
+        yield term.build(table, [literal(value, kind) for value, kind in term.values])

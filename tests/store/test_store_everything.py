@@ -9,10 +9,10 @@ import pytest
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
-from fhirgw.store.database import Readers, readers
+from fhirgw.store.database import Readers
 from fhirgw.store.everything import Asked, everything
 from tests.conftest import NewDatabase
-from tests.put import copy
+from tests.put import put_all, reading
 
 EVERYTHING = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
 EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
@@ -49,9 +49,8 @@ def keys(*resources: dict[str, Any]) -> list[tuple[str, str]]:
 async def stored(new_database: NewDatabase) -> AsyncIterator[Readers]:
     late = ("o4", "council", "t1")
     stamped = [(each, LATE if each["id"] in late else EARLY) for each in (*RECORD, *SHARED, *OTHERS)]
-    async with new_database() as url, readers(url) as pool:
-        async with pool.acquire() as connection:
-            await copy(connection, stamped)
+    async with new_database() as url, reading(url) as pool:
+        await put_all(url, stamped)
         yield pool
 
 
@@ -85,11 +84,11 @@ async def test_what_changed_since(stored: Readers) -> None:
 
 
 async def test_only_what_may_be_seen(stored: Readers) -> None:
-    permit = Permit("Z99", "own-access", (Scope.parse("patient/*.rs"), Scope.parse("system/Practitioner.r")), "p1")
+    permit = Permit("Z99", "person", (Scope.parse("patient/*.rs"), Scope.parse("system/Practitioner.r")), "p1")
     (page,) = await collected(stored, {}, permit)
     assert page == keys(*RECORD)  # the role is hidden, and so nothing leads to the worker
     with pytest.raises(FhirError, match="There is no such Patient"):
-        await collected(stored, {}, Permit("Z99", "own-access", (Scope.parse("patient/*.rs"),), "p2"))
+        await collected(stored, {}, Permit("Z99", "person", (Scope.parse("patient/*.rs"),), "p2"))
 
 
 async def test_nobody_is_not_found(stored: Readers) -> None:

@@ -16,6 +16,7 @@ from fhirgw.store import migrate
 from fhirgw.store.database import connect
 from fhirgw.store.schema import SCHEMA, metadata
 from tests.conftest import TEMPLATE, named
+from tests.put import connected
 
 
 @pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
@@ -56,7 +57,7 @@ async def test_it_says_the_version_and_changes_nothing_the_second_time(engine: A
 
 async def test_many_at_once_make_them_once(server_url: str) -> None:
     name = f"{TEMPLATE}_many"
-    admin = await asyncpg.connect(server_url)
+    admin = await connected(server_url)
     await admin.execute(f"CREATE DATABASE {name}")
     engine = connect(named(server_url, name))
     try:
@@ -89,7 +90,7 @@ async def test_a_body_with_a_control_character_is_refused(database: str) -> None
         "INSERT INTO fhirgw.resource (type, id, version, updated, origin, tokens, body)"
         " VALUES ('Patient', $1, 1, now(), 'test', '{}', $2)"
     )
-    connection = await asyncpg.connect(database)
+    connection = await connected(database)
     try:
         await connection.execute(insert, "plain", '{"a":"\u00e9 \\n \u2028"}')
         for code in range(1, 32):
@@ -101,7 +102,7 @@ async def test_a_body_with_a_control_character_is_refused(database: str) -> None
 
 async def test_a_migration_does_not_wait_long_for_a_lock(database: str) -> None:
     """`SET LOCAL` in env.py: without it, one long report would stop the gateway behind a waiting migration."""
-    connection = await asyncpg.connect(database)
+    connection = await connected(database)
     engine = connect(database)
     try:
         async with engine.begin() as migrating:

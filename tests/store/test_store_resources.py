@@ -38,7 +38,8 @@ async def test_a_body_is_served_as_it_was_stored(database: str, pool: Readers) -
 async def test_every_version_stays(database: str, pool: Readers) -> None:
     await put(database, FIRST)
     await supersede(database, FIRST, SECOND, 2, LATER)
-    one, two = Stored(body(FIRST, 1, STAMP), 1, STAMP), Stored(body(SECOND, 2, LATER), 2, LATER)
+    one = Stored(body(FIRST, 1, STAMP), 1, STAMP, person="p1")
+    two = Stored(body(SECOND, 2, LATER), 2, LATER, person="p1")
     async with pool.acquire() as connection:
         assert await read(connection, EVERYTHING, "Patient", "p1") == two
         assert await vread(connection, EVERYTHING, "Patient", "p1", 1) == one
@@ -70,7 +71,7 @@ async def test_what_may_not_be_seen_answers_as_what_never_was(database: str, poo
         await put(database, FIRST)
     if state == "deleted":
         await supersede(database, FIRST, None, 2, LATER)
-    other = Permit("Z99", "own-access", (Scope.parse("patient/*.rs"),), patient="p2")
+    other = Permit("Z99", "person", (Scope.parse("patient/*.rs"),), patient="p2")
     async with pool.acquire() as connection:
         for interaction in (read(connection, other, "Patient", "p1"), vread(connection, other, "Patient", "p1", 1)):
             with pytest.raises(FhirError) as refused:

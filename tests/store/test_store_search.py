@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,11 +11,11 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
-from fhirgw.store.database import Readers, readers
+from fhirgw.store.database import Readers
 from fhirgw.store.include import Found
 from fhirgw.store.search import Page, search
 from tests.conftest import NewDatabase
-from tests.put import copy
+from tests.put import connected, copy, put_all, reading
 from tests.store.search_world import CODES, DATES, FAMILIES, GIVEN, LOCAL, NHS, World, world
 
 EVERYTHING = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
@@ -31,9 +30,8 @@ def known() -> World:
 @pytest.fixture(scope="module")
 async def searched(new_database: NewDatabase) -> AsyncIterator[Readers]:
     """The world, in a database."""
-    async with new_database() as url, readers(url) as pool:
-        async with pool.acquire() as connection:
-            await copy(connection, world(seed=1))
+    async with new_database() as url, reading(url) as pool:
+        await put_all(url, world(seed=1))
         yield pool
 
 
@@ -202,8 +200,8 @@ async def test_more_that_refer_here_than_are_sent_are_said_to_exist(
 
 async def test_pages_hold_every_match_once_while_others_write(new_database: NewDatabase) -> None:
     """What was there at the start is on one page and no other, though rows arrive before and after every page."""
-    async with new_database() as url, readers(url) as pool:
-        writer = await asyncpg.connect(url)
+    async with new_database() as url, reading(url) as pool:
+        writer = await connected(url)
         before = [({"resourceType": "Patient", "id": f"m{n:03}"}, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(100)]
         await copy(writer, before)
         for sort in ("_id", "-_id", "_lastUpdated", "-_lastUpdated"):
@@ -242,7 +240,7 @@ async def test_a_cursor_belongs_to_its_search(searched: Readers, change: str) ->
 
 
 async def test_a_patient_scope_finds_that_patient_alone(searched: Readers, known: World) -> None:
-    permit = Permit("Z99", "own-access", (Scope.parse("patient/*.rs"),), patient="p1")
+    permit = Permit("Z99", "person", (Scope.parse("patient/*.rs"),), patient="p1")
     everybody = await page(searched, "Observation", [])
     mine = await page(searched, "Observation", [], permit)
     assert ids(mine.matches) == known.find("Observation", [("patient", "p1")])

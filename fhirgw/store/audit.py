@@ -1,0 +1,178 @@
+"""The audit: one chain of AuditEvents, written by many processes, added to and never changed.
+
+Requests share commits: while one is written, those that come meanwhile wait to be the next, as PostgreSQL's own group
+commit would have it, but in one statement. `record` comes back when the row is on disk, and no answer leaves before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from fhirgw.access.audit_event import Access, event
+from fhirgw.access.audit_facets import facets
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store.database import Connection, readers
+
+APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
+LONGEST = 1000
+"""Accesses that wait to be written; who comes then waits to wait."""
+MOST = 500
+"""Rows of one commit."""
+MOST_BYTES = 4_000_000
+"""Of one commit, but for the last row of it."""
+SECONDS = 10.0
+"""What one commit may take before it has failed."""
+
+log = structlog.get_logger("fhirgw.audit")
+
+
+class Unrecorded(FhirError):
+    """The audit could not be written, so there is no answer: a 503."""
+
+    def __init__(self) -> None:
+        super().__init__(Issue("transient", "The audit cannot be written, so nothing can be answered: ask again"))
+
+
+class Row(NamedTuple):
+    """An AuditEvent and what it is searched by, as `audit_append` takes it."""
+
+    recorded: datetime
+    persons: str
+    registration: str
+    organisation: str
+    purpose: str
+    outcome: str
+    body: str
+
+
+@dataclass(slots=True)
+class _Waiting:
+    row: Row
+    written: asyncio.Future[None]
+
+
+class Auditor:
+    """Writes the accesses of one process, over a connection of its own: `async with Auditor(url) as auditor`.
+
+    One task writes; it owns the connection, and opens another when that one is gone. Leaving the block writes what
+    still waits. Errors reach everybody whose row was in the commit: none is dropped, none is told to be there that is
+    not. One who stops waiting is recorded all the same.
+    """
+
+    def __init__(self, url: str, *, longest: int = LONGEST) -> None:
+        self._pool = readers(url, size=1, seconds=SECONDS)
+        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(longest)
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Auditor:
+        await self._pool.__aenter__()
+        self._task = asyncio.create_task(self._run(), name="audit")
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._closed = True
+        try:
+            await self._queue.put(None)
+            if self._task is not None:
+                await self._task
+        finally:
+            await self._pool.__aexit__(*raised)
+
+    async def record(self, access: Access) -> None:
+        """Comes back when the access is recorded durably. Raises Unrecorded."""
+        if self._closed or self._task is None or self._task.done():
+            raise Unrecorded
+        waiting = _Waiting(_written_out(access), asyncio.get_running_loop().create_future())
+        await self._queue.put(waiting)
+        if self._task.done():  # ended while this one was waiting for room
+            raise Unrecorded
+        await waiting.written
+
+    async def _run(self) -> None:
+        """Writes until it is told to end; whatever ends it, nobody is left waiting."""
+        batch: list[_Waiting] = []
+        try:
+            while batch := await self._next():
+                await self._written(batch)
+        finally:
+            self._closed = True
+            while not self._queue.empty():
+                left = self._queue.get_nowait()
+                batch += [left] if left else []
+            _settle(batch, failed=True)
+
+    async def _next(self) -> list[_Waiting]:
+        """All that wait, up to a commit's size; none at the end."""
+        batch: list[_Waiting] = []
+        size = 0
+        each = await self._queue.get()
+        while each is not None:
+            batch.append(each)
+            size += len(each.row.body)
+            if self._queue.empty() or len(batch) == MOST or size > MOST_BYTES:
+                return batch
+            each = self._queue.get_nowait()
+        if batch:
+            self._queue.put_nowait(None)  # there is room: it was taken from there
+        return batch
+
+    async def _written(self, batch: list[_Waiting]) -> None:
+        """Writes a batch in one commit; where PostgreSQL refuses a value, each alone: one does not fail the others."""
+        try:
+            async with self._pool.acquire(timeout=SECONDS) as connection:
+                await append(connection, [each.row for each in batch])
+        except Exception as error:
+            if len(batch) > 1 and isinstance(error, asyncpg.DataError):
+                for each in batch:
+                    await self._written([each])
+                return
+            log.error("audit not written", rows=len(batch), error=type(error).__name__)
+            _settle(batch, failed=True)
+        else:
+            _settle(batch, failed=False)
+
+
+def row(access: Access) -> Row:
+    """The row of an access, under an id of its own."""
+    made = event(access, str(uuid.uuid4()))
+    found = facets(made)
+    return Row(found.recorded, " ".join(found.persons), *found[2:], encode(made).decode())
+
+
+async def append(connection: Connection, rows: Sequence[Row]) -> int:
+    """Adds rows to the chain, durable when the transaction has ended; returns the sequence of the last."""
+    last: int = await connection.fetchval(APPEND, *(list(column) for column in zip(*rows, strict=True)))
+    return last
+
+
+async def record_now(connection: Connection, access: Access) -> None:
+    """Records one access in the transaction of the connection, or in one of its own.
+
+    For commands. No other process can record until the transaction ends: let it be the last thing in it.
+    """
+    await append(connection, [row(access)])
+
+
+def _written_out(access: Access) -> Row:
+    """The row, before anybody else's is at stake. Raises Unrecorded for what JSON cannot say, as a lone surrogate."""
+    try:
+        return row(access)
+    except (TypeError, ValueError) as error:
+        log.error("audit not written", rows=1, error=type(error).__name__)
+        raise Unrecorded from None
+
+
+def _settle(batch: Sequence[_Waiting], *, failed: bool) -> None:
+    for each in batch:
+        if not each.written.done():  # its request may have been cancelled
+            each.written.set_exception(Unrecorded()) if failed else each.written.set_result(None)

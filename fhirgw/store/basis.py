@@ -1,0 +1,180 @@
+"""On what basis a purpose sees a person's record at all: a condition for each purpose, and nothing without one.
+
+The table of the security rules, row by row: direct care rests on a legitimate relationship, the person's own access on
+being the person or acting for them, planning and research on an agreement and the national data opt-out, an emergency
+on its grant, safeguarding on its case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Text, and_, any_, bindparam, exists, func, literal, or_, true
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+
+from fhirgw.access.label import SAFEGUARDING
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.access.relationship import KINDS, opens
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource
+
+NOBODYS = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
+"""Reference data: it is about nobody, and whoever's scopes cover it may see it."""
+
+COUNCIL = "council"
+"""The tie of a person to their council: what an application of the council rests on, and no practitioner."""
+
+IDS = ARRAY(Text)
+Condition = ColumnElement[bool]
+
+
+def moment() -> ColumnElement[Any]:
+    """When to judge at."""
+    asked = bindparam("permit_moment", type_=TIMESTAMP(timezone=True), required=False)
+    return func.coalesce(asked, func.statement_timestamp())
+
+
+def current(table: FromClause) -> Condition:
+    """A rule that holds now: from its start to just before its end."""
+    return and_(table.c.starts <= moment(), table.c.ends > moment())
+
+
+def parties() -> ColumnElement[Any]:
+    """Whoever asks, as records name them."""
+    return bindparam("permit_parties", type_=IDS, required=False)
+
+
+def text(name: str) -> ColumnElement[str]:
+    """A parameter of the permit."""
+    return bindparam(f"permit_{name}", type_=Text, required=False)
+
+
+def kind_of(resource_type: str | None, table: FromClause) -> ColumnElement[str]:
+    """A row's type: known when the statement is built, or its column where the query is of all types."""
+    column: ColumnElement[str] = table.c.type
+    return column if resource_type is None else literal(resource_type, Text, literal_execute=True)
+
+
+def founded(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    """The condition for rows that the permit's purpose has a basis for."""
+    found = BASES[Purpose(permit.purpose)](permit, resource_type, table)
+    if resource_type is None:
+        return or_(table.c.type.in_(NOBODYS), found)
+    return found
+
+
+def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, ...] = ()) -> Condition:
+    """The kinds of tie that open a type: known when the statement is built, or one by one where it is of all types."""
+    if resource_type is not None:
+        named = [each for each in opens(resource_type) if each not in without]
+        return relationship.c.kind == any_(literal(named, IDS))
+    every = [
+        relationship.c.kind == kind
+        if types is None
+        else and_(relationship.c.kind == kind, table.c.type == any_(literal(list(types), IDS)))
+        for kind, types in KINDS.items()
+        if kind not in without
+    ]
+    return or_(*every)
+
+
+def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    """By a tie; an application of the controller speaks for the council as a whole, a practitioner needs a case.
+
+    Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
+    so that what asks for the others is a function, for few or no rows.
+    """
+    in_person = any(scope.context == "user" for scope in permit.scopes)
+    if permit.controls and not in_person:
+        own = table.c.controller == text("organisation")
+        return or_(own, _tied(table) if resource_type is None else _each_tied(resource_type, table))
+    return _tied(table, resource_type, (COUNCIL,) if in_person else ())
+
+
+def _each_tied(resource_type: str, table: FromClause) -> Condition:
+    kinds = literal(list(opens(resource_type)), IDS)
+    found: Condition = func.fhirgw.tied(table.c.patient, parties(), kinds, moment())
+    return found
+
+
+def _tied(table: FromClause, resource_type: str | None = None, without: tuple[str, ...] = ()) -> Condition:
+    joined = exists().where(
+        relationship.c.person == table.c.patient,
+        relationship.c.party == any_(parties()),
+        kinds_for(resource_type, table, without),
+        current(relationship),
+    )
+    return joined.correlate(table)
+
+
+def _person(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    own = table.c.patient == text("patient")
+    if permit.delegate is None:
+        return own
+    kinds = delegation.c.kinds
+    covered = kind_of(resource_type, table)
+    return and_(
+        own,
+        exists()
+        .where(
+            delegation.c.person == table.c.patient,
+            delegation.c.delegate == text("delegate"),
+            or_(kinds.is_(None), covered == any_(kinds)),
+            current(delegation),
+        )
+        .correlate(table),
+    )
+
+
+def _agreed(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    """Of the controller's people, those with an NHS number who have not opted out: the list knows nobody without."""
+    numbered = and_(identifier.c.patient == table.c.patient, identifier.c.system == literal(NHS_NUMBER, Text))
+    return and_(
+        table.c.controller == text("organisation"),
+        exists().where(numbered).correlate(table),
+        ~exists().where(numbered, opt_out.c.nhs_number == identifier.c.value).correlate(table),
+    )
+
+
+def _emergency(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    return and_(
+        table.c.patient == text("patient"),
+        exists()
+        .where(
+            break_glass.c.id == text("grant"),
+            break_glass.c.person == table.c.patient,
+            break_glass.c.practitioner == text("practitioner"),
+            break_glass.c.organisation == text("organisation"),
+            break_glass.c.expires > moment(),
+        )
+        .correlate(table),
+    )
+
+
+def _safeguarding(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
+    """The record of the person whom the case is about."""
+    case = resource.alias("safeguarding_case")
+    return (
+        exists()
+        .where(
+            case.c.type == literal("Flag", Text, literal_execute=True),
+            case.c.id == text("case"),
+            case.c.patient == table.c.patient,
+            case.c.labels.op("&")(SAFEGUARDING) != 0,
+            case.c.controller == text("organisation"),
+        )
+        .correlate(table)
+    )
+
+
+BASES: dict[Purpose, Callable[[Permit, str | None, FromClause], Condition]] = {
+    Purpose.DIRECT_CARE: _direct_care,
+    Purpose.PERSON: _person,
+    Purpose.PLANNING: _agreed,
+    Purpose.RESEARCH: _agreed,
+    Purpose.EMERGENCY: _emergency,
+    Purpose.SAFEGUARDING: _safeguarding,
+    Purpose.OPERATIONS: lambda permit, resource_type, table: true(),
+}

@@ -1,0 +1,180 @@
+"""May this caller see this of that person, by which rule, and what would change it: for the controller's auditors.
+
+What is seen is what the one predicate says (fhirgw.store.visibility), row for row; the reasons come from the tables
+that it asks (fhirgw.access.reason). Nothing of the records' contents is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Text, func, literal, select
+
+from fhirgw.access.consent import Delegation, Directive
+from fhirgw.access.facts import Acting, Facts, Held, Reason, Row, Ruled
+from fhirgw.access.label import SAFEGUARDING
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.access.reason import reasons
+from fhirgw.access.relationship import Tie
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store import opt_out, visibility
+from fhirgw.store.database import Connection, statement
+from fhirgw.store.schema import resource
+from fhirgw.store.visibility import visible
+
+FAULT = "No reason was found: the decision holds, the explanation is at fault. Please report it."
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """For one type: how many resources the person's record holds, how many of them are seen, and why."""
+
+    type: str
+    held: int
+    seen: int
+    reasons: tuple[Reason, ...]
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What would change what stands in the way, if anything does."""
+        found = (reason.remedy for reason in self.reasons if not reason.allows and self.seen < self.held)
+        return tuple(dict.fromkeys(each for each in found if each))
+
+
+async def explain(
+    connection: Connection, overseer: Permit, asker: Permit, person: str, types: Sequence[str], days: float
+) -> list[Explained]:
+    """What the asker sees of a person's record, for the types given, else all there are in it.
+
+    `overseer` sees all of it; `days` is how old a list of opt-outs may be. On a connection that declared a permit.
+    """
+    rows = await _rows(connection, overseer, asker, person, types)
+    controllers = await _controllers(connection, overseer, person)
+    facts = await _facts(connection, asker, person, days)
+    found = []
+    for kind, groups in sorted(rows.items()):
+        its = replace(facts, controllers=controllers.get(kind, frozenset()))
+        found.append(_explained(kind, groups, asker, its))
+    return found
+
+
+async def case_of(connection: Connection, overseer: Permit, person: str) -> str | None:
+    """The Flag that is a person's safeguarding case, if they have one."""
+    flags = select(resource.c.id).where(
+        resource.c.type == literal("Flag", Text, literal_execute=True),
+        resource.c.patient == person,
+        resource.c.labels.op("&")(SAFEGUARDING) != 0,
+        visible(overseer, "r", "Flag"),
+    )
+    found = await _fetch(connection, overseer, flags.order_by(resource.c.id).limit(1))
+    return found[0][0] if found else None
+
+
+def _explained(kind: str, rows: tuple[Row, ...], asker: Permit, facts: Facts) -> Explained:
+    """The decision with its reasons; a list of opt-outs that is too old decides before the predicate is asked."""
+    held = sum(row.held for row in rows)
+    needs_list = asker.purpose in (Purpose.PLANNING, Purpose.RESEARCH) and not facts.list_fresh
+    seen = 0 if needs_list else sum(row.seen for row in rows)
+    why = reasons(asker, kind, rows, facts)
+    if held and seen < held and all(each.allows for each in why):
+        why = [Reason(False, FAULT), *why]
+    return Explained(kind, held, seen, tuple(why))
+
+
+async def _rows(
+    connection: Connection, overseer: Permit, asker: Permit, person: str, types: Sequence[str]
+) -> dict[str, tuple[Row, ...]]:
+    """Of each type, how many resources of the person's have which labels, and how many of them are seen."""
+    held = await _counts(connection, overseer, _of(person, visible(overseer)))
+    found: dict[str, tuple[Row, ...]] = dict.fromkeys(types, ())
+    for kind in types or sorted({kind for kind, _ in held}):
+        of_type = resource.c.type == literal(kind, Text, literal_execute=True)
+        seen = await _counts(connection, asker, _of(person, of_type, visible(asker, "r", kind)))
+        labelled = sorted((labels, count) for (each, labels), count in held.items() if each == kind)
+        found[kind] = tuple(Row(labels, count, seen.get((kind, labels), 0)) for labels, count in labelled)
+    return found
+
+
+def _of(person: str, *conditions: ColumnElement[bool]) -> Select[Any]:
+    counted = select(resource.c.type, resource.c.labels, func.count())
+    return counted.where(resource.c.patient == person, *conditions).group_by(resource.c.type, resource.c.labels)
+
+
+async def _counts(connection: Connection, permit: Permit, query: Select[Any]) -> dict[tuple[str, int], int]:
+    return {(kind, labels): count for kind, labels, count in await _fetch(connection, permit, query)}
+
+
+async def _controllers(connection: Connection, overseer: Permit, person: str) -> dict[str, frozenset[str]]:
+    query = select(resource.c.type, func.array_agg(resource.c.controller.distinct())).where(
+        resource.c.patient == person, visible(overseer)
+    )
+    rows = await _fetch(connection, overseer, query.group_by(resource.c.type))
+    return {kind: frozenset(each for each in found if each) for kind, found in rows}
+
+
+async def _fetch(connection: Connection, permit: Permit, query: Select[Any]) -> list[Any]:
+    made = statement(query)
+    found: list[Any] = await connection.fetch(made.sql, *made.arguments(visibility.values(permit)))
+    return found
+
+
+BOUNDS = (
+    "CASE WHEN starts > '1000-01-01' THEN starts END AS starts, CASE WHEN ends < '9000-01-01' THEN ends END AS ends"
+)
+"""Nobody wants to be told of the beginning or the end of time."""
+
+RESTS_ON = "type || '/' || id AS rests_on"
+NOW = "coalesce($3, statement_timestamp())"
+
+TIES = f"""
+SELECT DISTINCT ON (kind, party) party, kind, {BOUNDS}, {RESTS_ON} FROM fhirgw.relationship r
+WHERE person = $1 AND party = ANY ($2)
+ORDER BY kind, party, (r.starts <= {NOW} AND r.ends > {NOW}) DESC, r.ends DESC, r.starts DESC, r.id
+"""
+"""Of each kind the one that holds, or else the latest: somebody may have had many packages of care."""
+
+RULES = f"""
+SELECT effect, party, purpose, kinds, classes, {BOUNDS}, weight, decided, {RESTS_ON}
+FROM fhirgw.directive r WHERE person = $1 ORDER BY r.weight DESC, r.id
+"""
+
+DELEGATIONS = f"""
+SELECT delegate, kind, kinds, {BOUNDS}, {RESTS_ON} FROM fhirgw.delegation r
+WHERE person = $1 AND delegate = $2 ORDER BY r.ends DESC, r.id
+"""
+
+SINGLE = """
+SELECT coalesce($4, statement_timestamp()) AS now,
+    EXISTS (SELECT FROM fhirgw.identifier WHERE patient = $1 AND system = $2) AS numbered,
+    EXISTS (SELECT FROM fhirgw.identifier i JOIN fhirgw.opt_out o ON o.nhs_number = i.value
+            WHERE i.patient = $1 AND i.system = $2) AS opted_out,
+    (SELECT expires FROM fhirgw.break_glass WHERE id = $3 AND person = $1) AS granted_until
+"""
+
+
+async def _facts(connection: Connection, asker: Permit, person: str, days: float) -> Facts:
+    moment: datetime | None = asker.moment
+    ties = await connection.fetch(TIES, person, list(asker.parties), moment)
+    rules = await connection.fetch(RULES, person)
+    acting = await connection.fetch(DELEGATIONS, person, asker.delegate)
+    single = await connection.fetchrow(SINGLE, person, NHS_NUMBER, asker.grant, moment)
+    return Facts(
+        person=person,
+        now=single["now"],
+        ties=tuple(Held(Tie(person=person, **_without(row)), row["rests_on"]) for row in ties),
+        rules=tuple(Ruled(Directive(person=person, **_without(row)), row["rests_on"]) for row in rules),
+        delegations=tuple(Acting(Delegation(person=person, **_without(row)), row["rests_on"]) for row in acting),
+        numbered=single["numbered"],
+        opted_out=single["opted_out"],
+        list_fresh=await opt_out.fresh(connection, days),
+        granted_until=single["granted_until"],
+    )
+
+
+def _without(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in dict(row).items() if name != "rests_on"}
+    return found | ({"kinds": tuple(found["kinds"])} if found.get("kinds") is not None else {})

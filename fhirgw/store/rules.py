@@ -1,0 +1,93 @@
+"""Relationships, directives and delegations as rows, each written and ended with the resource it rests on.
+
+They are staged beside their resources, as text: fields apart by one control character, rules by another; no value holds
+one. So what decides who sees a record changes in the transaction that changes the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from fhirgw.store.database import Connection
+
+RULE, FIELD, ITEM = "\x03", "\x04", "\x05"
+TABLES = ("relationship", "directive", "delegation")
+ANY = "\x06"
+"""Stands for a field that says nothing: an empty one would be lost between two others."""
+
+
+def lines(rules: Sequence[tuple[Any, ...]]) -> str:
+    """Rules as one cell of the staging table, without the person: that is the resource's."""
+    return RULE.join(FIELD.join(map(_spelt, rule[1:])) for rule in rules) if rules else ""
+
+
+def _spelt(value: Any) -> str:
+    if value is None:
+        return ANY
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return ITEM.join(value) if isinstance(value, tuple) else str(value)
+
+
+def _field(at: int, kind: str = "text") -> str:
+    part = rf"nullif(f[{at}], E'\x06')"
+    return rf"string_to_array({part}, E'\x05')" if kind == "text[]" else f"{part}::{kind}"
+
+
+def _period(at: int) -> str:
+    starts, ends = (_field(at + offset, "timestamptz") for offset in (0, 1))
+    return f"coalesce({starts}, '-infinity'), coalesce({ends}, 'infinity')"
+
+
+def _made(column: str) -> str:
+    return (
+        rf"FROM stage s, unnest(string_to_array(s.{column}, E'\x03')) AS line,"
+        r" LATERAL (SELECT string_to_array(line, E'\x04')) AS split (f) WHERE s.patient IS NOT NULL"
+    )
+
+
+MADE = f"""
+WITH tied AS (
+    INSERT INTO fhirgw.relationship (person, party, kind, starts, ends, type, id)
+    SELECT s.patient, f[1], f[2], {_period(3)}, s.type, s.id {_made("ties")}
+), acting AS (
+    INSERT INTO fhirgw.delegation (person, delegate, kind, kinds, starts, ends, type, id)
+    SELECT s.patient, f[1], f[2], {_field(3, "text[]")}, {_period(4)}, s.type, s.id {_made("delegations")}
+), told AS (
+    INSERT INTO fhirgw.narrowed (person) SELECT DISTINCT patient FROM stage
+    WHERE directives <> '' AND patient IS NOT NULL
+)
+INSERT INTO fhirgw.directive
+    (person, effect, party, purpose, kinds, classes, starts, ends, weight, decided, type, id)
+SELECT s.patient, f[1], {_field(2)}, {_field(3)}, {_field(4, "text[]")}, f[5]::smallint, {_period(6)},
+    f[8]::smallint, f[9], s.type, s.id {_made("directives")}
+"""
+
+
+def ended(gone: str) -> str:
+    """The steps of a statement that end what rests on the resources a step of it removed.
+
+    Who loses a relationship or a consent may be seen by fewer: what was exported of them is looked through again.
+    """
+    steps = [
+        f"no_{table} AS (DELETE FROM fhirgw.{table} t USING {gone} r WHERE t.id = r.id AND t.type = r.type"
+        " RETURNING t.person)"
+        for table in TABLES
+    ]
+    lost = " UNION ".join(f"SELECT person FROM no_{table}" for table in TABLES)
+    return ", ".join([*steps, f"told AS (INSERT INTO fhirgw.narrowed (person) {lost})"])
+
+
+RENEWED = f"""
+WITH changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed")} SELECT 1
+"""
+
+
+async def write(connection: Connection, *, renewed: bool, any_made: bool) -> None:
+    """The rules that rest on what is staged, instead of those that did."""
+    if renewed:
+        await connection.execute(RENEWED)
+    if any_made:
+        await connection.execute(MADE)
