@@ -1,0 +1,136 @@
+"""The second lock: row-level security shows nobody's data to a connection that has not declared a permit, whatever it
+asks. https://www.postgresql.org/docs/18/ddl-rowsecurity.html"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from fhirgw.store.database import SESSION, declared
+from tests.access_policy.oracle import Caller, World
+from tests.access_policy.people import COUNCIL, NOW, record
+from tests.access_policy.stored import fill, permit
+from tests.conftest import NewDatabase
+from tests.put import connected, supersede
+
+PERMIT = permit(Caller(COUNCIL, "direct-care"), NOW)
+TABLES = ("resource", "history", "search_string", "identifier")
+PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fhirgw.resource'::regclass ORDER BY 1"
+FORCED = "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = $1::text::regclass"
+WRITES = (
+    "INSERT INTO fhirgw.search_string (type, id, param, value) VALUES ('Patient', 'x', 'name', 'x')",
+    "INSERT INTO fhirgw.identifier (system, value, patient, origin, sure) VALUES ('x', 'x', 'x', 'x', 'stated')",
+    "INSERT INTO fhirgw.resource (type, id, version, updated, origin, tokens, body)"
+    " VALUES ('Patient', 'x', 1, now(), 'x', '{}', '{}')",
+    "INSERT INTO fhirgw.resource_patient (type, id, version, updated, origin, tokens, body)"
+    " VALUES ('Patient', 'x', 1, now(), 'x', '{}', '{}')",
+    "INSERT INTO fhirgw.history (type, id, version, updated, origin, body)"
+    " VALUES ('Patient', 'x', 1, now(), 'x', '{}')",
+)
+
+
+@pytest.fixture(scope="module")
+async def stored(new_database: NewDatabase) -> AsyncIterator[str]:
+    """A database with something in each of the tables."""
+    async with new_database() as url:
+        world = World()
+        world.add(COUNCIL, *record("ann"))
+        await fill(url, world)
+        plan = world.resources["CarePlan", "ann-plan"]
+        await supersede(url, plan, {**plan, "status": "completed"}, 2, NOW)
+        yield url
+
+
+@pytest.fixture
+async def plain(stored: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as a pool of the gateway opens it, which has declared nothing."""
+    connection = await asyncpg.connect(stored, server_settings=SESSION)
+    yield connection
+    await connection.close()
+
+
+async def counts(connection: asyncpg.Connection, names: list[str]) -> dict[str, int]:
+    # A comment of its own for each time: a statement that was prepared keeps the answer it was planned with.
+    counts.times = getattr(counts, "times", 0) + 1  # type: ignore[attr-defined]
+    asked = f"SELECT count(*) FROM {{}} /* {counts.times} */"  # type: ignore[attr-defined]
+    return {name: await connection.fetchval(asked.format(name)) for name in names}
+
+
+async def guarded(connection: asyncpg.Connection) -> list[str]:
+    return [*(f"fhirgw.{each}" for each in TABLES), *(row[0] for row in await connection.fetch(PARTS))]
+
+
+async def test_without_a_permit_there_is_not_one_row(plain: asyncpg.Connection, stored: str) -> None:
+    names = await guarded(plain)
+    assert len(names) > 25
+    assert set((await counts(plain, names)).values()) == {0}
+    async with declared(plain, PERMIT):
+        permitted = await counts(plain, names)
+    assert all(permitted[f"fhirgw.{each}"] > 0 for each in TABLES)
+    # A partition has no policy of its own, so asked by its own name it shows nothing even then: but there are rows.
+    parts = [name for name in names if "resource_" in name]
+    assert {permitted[name] for name in parts} == {0}
+    filled = {name for name in parts if await plain.fetchval("SELECT pg_relation_size($1::text::regclass)", name)}
+    assert {name.rpartition("_")[2] for name in filled} == {each["resourceType"].lower() for each in record("ann")}
+    assert set((await counts(plain, names)).values()) == {0}  # the transaction is over, and so is what it declared
+
+
+async def test_a_search_or_a_join_goes_round_nothing(plain: asyncpg.Connection) -> None:
+    for asked in (
+        "SELECT exists (SELECT FROM fhirgw.resource WHERE id = 'ann')",
+        "SELECT exists (SELECT FROM fhirgw.relationship t JOIN fhirgw.resource r ON r.patient = t.person)",
+        "SELECT coalesce((SELECT body FROM fhirgw.history LIMIT 1), '') <> ''",
+    ):
+        assert await plain.fetchval(asked) is False
+        async with declared(plain, PERMIT):
+            assert await plain.fetchval(f"{asked} /* declared */") is True
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"fhirgw.permit": "test"}, {"fhirgw.permit": "test", "fhirgw.writing": "off"}]
+)
+async def test_nobody_writes_but_who_says_so(stored: str, settings: dict[str, str]) -> None:
+    connection = await asyncpg.connect(stored, server_settings=settings)
+    try:
+        for write in WRITES:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(write)
+        for table in TABLES:
+            assert await connection.execute(f"DELETE FROM fhirgw.{table}") == "DELETE 0"
+        assert await connection.execute("UPDATE fhirgw.resource SET body = '{}'") == "UPDATE 0"
+    finally:
+        await connection.close()
+    writer = await connected(stored)
+    try:
+        undone = writer.transaction()
+        await undone.start()
+        for write in WRITES[:2]:
+            await writer.execute(write)
+        assert await writer.execute("DELETE FROM fhirgw.history") == "DELETE 1"
+        await undone.rollback()
+    finally:
+        await writer.close()
+
+
+async def test_a_permit_that_was_declared_does_not_write(plain: asyncpg.Connection) -> None:
+    for write in WRITES:
+        with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)):
+            async with declared(plain, PERMIT):
+                await plain.execute(write)
+
+
+async def test_the_lock_holds_for_the_owner_of_the_tables(plain: asyncpg.Connection) -> None:
+    for name in await guarded(plain):
+        assert await plain.fetchval(FORCED, name) is True, name
+    everybody = await plain.fetch("SELECT count(*) FROM pg_policies WHERE schemaname = 'fhirgw' GROUP BY tablename")
+    assert [row[0] for row in everybody] == [4] * len(TABLES)
+
+
+async def test_the_account_is_no_superuser_and_goes_round_no_policy(plain: asyncpg.Connection) -> None:
+    asked = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    assert await plain.fetchval(asked) is False
+    assert await plain.fetchval("SELECT count(*) FROM pg_roles WHERE rolsuper") >= 1
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await plain.execute("SET ROLE postgres")
