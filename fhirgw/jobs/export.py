@@ -73,7 +73,7 @@ async def export(
     is cancelled, the folder is as it was.
     """
     with publication(folder) as made:
-        async with snapshot(engine, lock) as taken:
+        async with snapshot(engine, permit, lock) as taken:
             types = covered(permit, selection.types or tuple(await taken.types()), bool(selection.types))
             files = await _copied(taken, permit, selection, types, made.drafts, progress)
         exported = Exported(taken.time, request, files)

@@ -19,10 +19,12 @@ from uuid import uuid4
 import structlog
 
 from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.jobs.export import Exported, covered, export
 from fhirgw.jobs.files import Unwritable
-from fhirgw.store import export_job
+from fhirgw.jobs.withdrawal import withdraw
+from fhirgw.store import export_job, withdrawal
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
@@ -39,6 +41,12 @@ PULSE = 1.0
 ID = re.compile("[0-9a-f]{32}")
 """A job's name, as `kick_off` makes it."""
 
+LOOKED = 10.0
+"""Seconds between two looks at what finished exports may no longer hold."""
+
+COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
+"""Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
+
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 log = structlog.get_logger("fhirgw.jobs")
 
@@ -54,17 +62,21 @@ class ExportJobs:
 
     async def __aenter__(self) -> Self:
         await self._tidy()
+        self._keeper = asyncio.create_task(self._keep(), name="exports kept")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._running.values():
+        for task in (self._keeper, *self._running.values()):
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(self._keeper, *self._running.values(), return_exceptions=True)
 
     async def kick_off(self, permit: Permit, selection: Selection, request: str) -> str:
         """Starts an export and names it. Raises FhirError: throttled, or forbidden for a type that was asked for."""
+        if permit.purpose not in COPIED:
+            told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
+            raise FhirError(Issue("forbidden", told))
         covered(permit, selection.types, named=True)
         if len(self._running) >= AT_ONCE:
             raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
@@ -113,7 +125,7 @@ class ExportJobs:
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
         job = await export_job.find(connection, id) if ID.fullmatch(id) else None
-        if job is None or job.state == "cancelled" or job.organisation != permit.organisation:
+        if job is None or job.state == "cancelled" or not _whose(job.permit, permit):
             raise absent()
         types = [each["type"] for each in job.result["output"]] if job.state == "done" else job.types
         if not all(permit.covering("r", each) for each in types):
@@ -149,6 +161,8 @@ class ExportJobs:
                 if not await export_job.report(connection, id, *so_far):
                     return
             state, result = _ended(exporting)
+            if state == "done" and (job := await export_job.find(connection, id)):
+                result = await withdraw(connection, job, result, place)
             await export_job.end(connection, id, state, result)
         except asyncio.CancelledError:
             with suppress(Exception):  # whoever asks next finds the job abandoned
@@ -157,6 +171,30 @@ class ExportJobs:
         finally:
             exporting.cancel()
             await asyncio.gather(exporting, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        """Takes out of finished exports what may no longer be in them, again and again."""
+        while True:
+            await asyncio.sleep(LOOKED)
+            try:
+                await self.look()
+            except Exception as error:
+                log.error("exports not looked at", error=type(error).__name__, away=away(error))
+
+    async def look(self) -> None:
+        """Takes out of finished exports what their permits no longer show, and away those of stopped applications."""
+        async with direct(self._engine) as connection:
+            for id in await export_job.revoked(connection):
+                await export_job.end(connection, id, "cancelled")
+                await export_job.forget(connection, id)
+                await self._remove(id)
+            await withdrawal.forget(connection, KEPT * 2)
+            finished = await export_job.finished(connection)
+        for id in finished:
+            async with export_job.claimed(self._engine, id) as connection:
+                job = await export_job.find(connection, id)
+                if job is not None and job.state == "done" and (self._folder / id).is_dir():
+                    await withdraw(connection, job, job.result, self._folder / id)
 
     async def _tidy(self) -> None:
         """Says of jobs whose process died that they failed, and forgets old ones."""
@@ -179,6 +217,14 @@ class ExportJobs:
 def absent() -> FhirError:
     """The answer for an export that does not exist, and for one that is somebody else's."""
     return FhirError(Issue("not-found", "There is no such export"))
+
+
+def _whose(asked: Permit, permit: Permit) -> bool:
+    """Whether one permit is of whoever had the other: the same application, for the same purpose and person."""
+    return all(
+        getattr(asked, each) == getattr(permit, each)
+        for each in ("organisation", "registration", "purpose", "patient", "practitioner", "delegate")
+    )
 
 
 def _ended(exporting: asyncio.Task[Exported]) -> tuple[str, dict[str, Any]]:

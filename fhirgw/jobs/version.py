@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 
+from fhirgw.access.consent import delegations, directives
+from fhirgw.access.label import labels, redacted
+from fhirgw.access.relationship import ties
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import Resource
@@ -34,6 +37,11 @@ def incoming(
         strings=[value for _, value in found.strings if value],
         systems=[system for system, _ in held],
         identifiers=[value for _, value in held],
+        labels=labels(resource),
+        redacted=encode(without).decode() if (without := redacted(resource)) else None,
+        ties=ties(resource),
+        directives=directives(resource),
+        delegations=delegations(resource),
     )
 
 

@@ -1,9 +1,10 @@
 """Exports that run for their callers: whose they are, and what becomes of them when somebody dies or stops."""
 
 import asyncio
+import json
+from dataclasses import asdict
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from fhirgw.access.permit import Permit
@@ -13,7 +14,7 @@ from fhirgw.jobs.export_jobs import AT_ONCE, ExportJobs
 from fhirgw.store.database import Engine, connect
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
-from tests.put import put
+from tests.put import connected, put
 
 ALL = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
 PATIENT = {"resourceType": "Patient", "id": "p1"}
@@ -91,10 +92,10 @@ async def test_stopping_the_gateway_ends_its_exports(engine: Engine, tmp_path: P
 async def test_the_job_of_a_process_that_died_is_found(engine: Engine, database: str, tmp_path: Path) -> None:
     """A job says it is running, and nobody holds its lock: what a `kill -9` leaves."""
     insert = "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ($1, $2, '{}', '')"
-    dead, living = await asyncpg.connect(database), await asyncpg.connect(database)
+    dead, living = await connected(database), await connected(database)
     for id, connection in ((DEAD, dead), (LIVING, living)):
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('fhirgw export ' || $1, 0))", id)
-        await connection.execute(insert, id, '{"organisation": "Z99"}')
+        await connection.execute(insert, id, json.dumps(asdict(ALL)))
     (tmp_path / DEAD / ".unfinished").mkdir(parents=True)
     async with ExportJobs(engine, tmp_path) as jobs:
         assert (await jobs.status(ALL, DEAD)).state == "running"

@@ -20,6 +20,7 @@ from fhirgw.store.database import Engine, connect
 from fhirgw.store.runs import AlreadyRunning
 from fhirgw.systems.csv import CsvSystem
 from fhirgw.systems.system import ExtractError
+from tests.put import connected
 
 SYSTEM = """\
 system: {name}
@@ -127,7 +128,7 @@ class World:
         return [json.loads(line) for line in self.errors.read_text().splitlines()]
 
     async def ask(self, query: str, *arguments: Any) -> list[Any]:
-        connection = await asyncpg.connect(self.url)
+        connection = await connected(self.url)
         try:
             return [tuple(row) for row in await connection.fetch(query, *arguments)]
         finally:
@@ -472,7 +473,7 @@ async def test_a_database_that_goes_away_leaves_nothing_half_written(world: Worl
 
 async def test_one_system_is_synced_by_one_process_at_a_time(world: World) -> None:
     world.write()
-    connection = await asyncpg.connect(world.url)
+    connection = await connected(world.url)
     await connection.execute("SELECT pg_advisory_lock(hashtextextended('fhirgw sync toy', 0))")
     async with CsvSystem("toy", world.folder) as system:
         with pytest.raises(AlreadyRunning):
