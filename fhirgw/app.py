@@ -15,17 +15,20 @@ from starlette.exceptions import HTTPException
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.api import bulk, fhir, health, landing
+from fhirgw.api import break_glass, bulk, explain, fhir, health, landing, smart, who_looked
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
+from fhirgw.api.gate import Gate
+from fhirgw.api.smart import Smart, assembled
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.settings import Settings
-from fhirgw.store.database import Readers, connect, readers
+from fhirgw.store.audit import Auditor
+from fhirgw.store.database import Connection, Engine, Readers, connect, declared, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.server import database
 
-EXPORTING = 5
-"""Connections for exports that run in this process: one for each, and some to note how far they are."""
+EXPORTING = 10
+"""Connections that write: for exports that run in this process and how far they are, for tokens and grants."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -33,15 +36,28 @@ def create_app(settings: Settings) -> FastAPI:
     configure_log(settings)
     app = FastAPI(title="fhirgw", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(settings))
     # The commonest first: each route that is tried before the right one costs four microseconds.
-    app.router.routes[:] = [*fhir.routes(), *bulk.routes(), *health.routes(), *landing.routes()]
+    app.router.routes[:] = [
+        *(*fhir.routes(), *smart.routes(), *bulk.routes()),
+        *(*who_looked.routes(), *break_glass.routes(), *explain.routes()),
+        *(*health.routes(), *landing.routes()),
+    ]
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, not_routed)
     return app
 
 
-def system_wide(settings: Settings) -> Permit:
-    """The permit every caller has while there are no tokens: all of one organisation's records, to read."""
-    return Permit(settings.controller, "direct-care", (Scope.parse("system/*.rs"),))
+def operations(settings: Settings) -> Permit:
+    """The permit of whoever runs the gateway, on its own machine: all of the controller's records, to read.
+
+    For the command line and the composition root alone: no token has it.
+    """
+    return Permit(settings.controller, "operations", (Scope.parse("system/*.rs"),), registration="operator")
+
+
+def directory(settings: Settings) -> Permit:
+    """The gateway's own permit to look up who organisations and practitioners are."""
+    scopes = tuple(Scope.parse(f"system/{each}.rs") for each in ("Organization", "Practitioner", "PractitionerRole"))
+    return Permit(settings.controller, "operations", scopes, registration="gateway")
 
 
 def configure_log(settings: Settings) -> None:
@@ -77,18 +93,41 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
             await check(engine)
+            app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(ExportJobs(engine, settings.data / "exports"))
-            app.state.context = _context(settings, reading, searching)
+            app.state.controller = settings.controller
+            app.state.directory = directory(settings)
+            app.state.smart = _smart(settings, engine, reading)
+            app.state.overseer, app.state.opt_out_days = operations(settings), settings.opt_out_days
+            gate = Gate(app.state.smart.gatekeeper, app.state.smart.connect, settings.opt_out_days, settings.controller)
+            app.state.context = _context(settings, reading, searching, gate)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
     return lifespan
 
 
-def _context(settings: Settings, reading: Readers, searching: Readers) -> Context:
-    permit = system_wide(settings)
+def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Context(reading, searching, lambda request: permit, settings.base_url, _version(), started)
+    return Context(reading, searching, gate, settings.base_url, _version(), started)
+
+
+def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
+    """Tokens and who has them. Who a caller is, is read under a permit for reference data alone."""
+    permit = directory(settings)
+
+    @asynccontextmanager
+    async def reference() -> AsyncIterator[Connection]:
+        async with reading.acquire() as connection, declared(connection, permit):
+            yield connection
+
+    return assembled(
+        settings.key_folder,
+        settings.issuers,
+        lambda: direct(engine),
+        reference,
+        loopback=settings.loopback_jwks,
+    )
 
 
 def _version() -> str:

@@ -23,12 +23,26 @@ class Settings(BaseSettings):
         None,
         description="The FHIR base that callers use, as https://gateway.example/fhir; unset: as each request names it",
     )
-    controller: str = Field("Z99", description="The ODS code of the organisation whose records these are")
+    controller: str = Field("Z9C01", description="The ODS code of the organisation whose records these are")
     connections: int = Field(
         10, ge=1, le=500, description="Connections a serving process may hold: so many to read, and so many to search"
     )
     statement_seconds: float = Field(30, gt=0, description="Seconds a request's SQL statement may take")
     log: Literal["json", "plain"] = Field("json", description="Log lines for machines or for people")
+
+    keys: Path | None = Field(
+        None, description="The folder of the keys that sign access tokens; unset: keys/gateway in the data folder"
+    )
+    issuers: Path | None = Field(
+        None, description="A YAML or JSON file that lists whose access tokens are taken besides the gateway's own"
+    )
+    loopback_jwks: bool = Field(
+        False, description="Fetch applications' keys over http from this machine too: for trying things out"
+    )
+
+    opt_out_days: float = Field(
+        7, gt=0, description="Days that a list of national data opt-outs counts for: then planning and research stop"
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -41,3 +55,8 @@ class Settings(BaseSettings):
     def postgres(self) -> Path:
         """The folder of the embedded PostgreSQL."""
         return self.data / "postgres"
+
+    @property
+    def key_folder(self) -> Path:
+        """The folder of the gateway's own keys."""
+        return self.keys or self.data / "keys" / "gateway"

@@ -1,26 +1,46 @@
-"""A gateway that serves over real HTTP while a test runs."""
+"""A gateway that serves over real HTTP while a test runs, and applications that have access tokens for it."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
 from fhirgw.app import create_app
+from fhirgw.cli.apps import ensured, got
 from fhirgw.settings import Settings
+from fhirgw.store.database import connect, direct
+from fhirgw.store.registration import Registration
+from fhirgw.store.server import database
+
+ICS = Registration("ics", "Z99", "system/*.rs", rate=1_000_000)
+"""What tests ask with unless they say otherwise: the council's own system, for direct care."""
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """`http` is a client with the server's root as its base."""
+    """`http` is a client with the server's root as its base, that sends an access token of ICS with every request."""
 
     app: FastAPI
     http: httpx.Client
     root: str
+    settings: Settings
+
+    def client(self, registered: Registration, purpose: str | None = None, scope: str = "") -> httpx.Client:
+        """A client of another application, which is registered first."""
+        token = _alone(_token(self.settings, registered, scope or registered.scopes, purpose))
+        return httpx.Client(base_url=self.root, timeout=30, headers={"authorization": f"Bearer {token}"})
+
+    def stranger(self) -> httpx.Client:
+        """A client without a token."""
+        return httpx.Client(base_url=self.root, timeout=30)
 
     @property
     def base(self) -> str:
@@ -41,8 +61,27 @@ def serving(settings: Settings) -> Iterator[Gateway]:
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         root = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=root, timeout=30) as http:
-            yield Gateway(app, http, root)
+        authorization = {"authorization": f"Bearer {_alone(_token(settings, ICS, ICS.scopes, None))}"}
+        with httpx.Client(base_url=root, timeout=30, headers=authorization) as http:
+            yield Gateway(app, http, root, settings)
     finally:
         server.should_exit = True
         thread.join()
+
+
+async def _token(settings: Settings, registered: Registration, scope: str, purpose: str | None) -> str:
+    async with database(settings.database_url, settings.postgres) as url:
+        engine = connect(url)
+        try:
+            async with direct(engine) as connection:
+                await ensured(connection, settings, registered)
+                answered = await got(connection, settings, registered.id, scope, purpose)
+        finally:
+            await engine.dispose()
+    return str(answered["access_token"])
+
+
+def _alone(work: Coroutine[Any, Any, str]) -> str:
+    """The result of a coroutine, in a thread: the test may run in an event loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

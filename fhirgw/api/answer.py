@@ -6,6 +6,7 @@ the query. https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.api.audit import entry, recorded
+from fhirgw.api.context import context
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import away, overrun
@@ -25,30 +28,48 @@ FHIR_JSON = "application/fhir+json; charset=utf-8"
 FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
 MEDIA = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*")
 """What an Accept may name; NDJSON is for the files of an export."""
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+"""What can be the id of a resource. https://hl7.org/fhir/R4/datatypes.html#id"""
+
 RETRY_AFTER = "5"
 """Seconds after which to ask again when the database is away."""
+
+HEADERS = "fhirgw.headers"
+"""Where in a request's scope the gate leaves headers for its answer."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger("fhirgw.api")
 
 
-def interactions(path: str, *, head: bool = True, **methods: Handler) -> Route:
+def interactions(path: str, *, head: bool = True, open: bool = False, **methods: Handler) -> Route:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
 
+    Nobody gets further without a permit, unless the route is `open`: 401. And no answer leaves before it is audited.
     HEAD follows GET, unless `head` is false: for a GET that starts something.
     """
     if head and "GET" in methods:
         methods = {**methods, "HEAD": methods["GET"]}
     allowed = ", ".join(sorted([*methods, "OPTIONS"]))
 
-    async def endpoint(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
+        if not open:
+            request.state.permit = entry(request).permit = await context(request).gate(request)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
         handler = methods.get(request.method)
         if handler is None:
             issue = Issue("not-supported", f"{request.method} is not supported here; these are: {allowed}")
             return refused(FhirError(issue, status=405), {"Allow": allowed})
-        return await _answered(handler, request, route.path_format)
+        check_format(request)
+        return await handler(request)
+
+    async def endpoint(request: Request) -> Response:
+        response = await _answered(handle, request, route.path_format)
+        response.headers.update(request.scope.get(HEADERS, {}))
+        try:
+            return await recorded(request, route.path_format, response)
+        except FhirError as error:
+            return refused(error, {"retry-after": RETRY_AFTER})
 
     route = Route(path, endpoint)
     route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
@@ -87,7 +108,21 @@ def check_format(request: Request) -> None:
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
-    """What Starlette answers by itself (no such path, an unreadable request), as an OperationOutcome."""
+    """What Starlette answers by itself (no such path, an unreadable request), as an OperationOutcome.
+
+    Below the FHIR base that is nobody's to know who has no token.
+    """
+    if request.url.path.startswith("/fhir"):
+        return await _answered(lambda request: _lost(request, error), request, "/fhir")
+    return _no_route(error)
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    await context(request).gate(request)
+    return _no_route(error)
+
+
+def _no_route(error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 404:
         return refused(FhirError(Issue("not-found", "There is nothing at this address; the FHIR base is /fhir")))
@@ -103,10 +138,9 @@ async def _answered(handler: Handler, request: Request, template: str) -> Respon
     What nobody expected is logged by its kind and place alone: a message, an address or a body may name a person.
     """
     try:
-        check_format(request)
         return await handler(request)
     except FhirError as error:
-        return refused(error)
+        return refused(error, getattr(error, "headers", None))
     except Exception as error:
         if away(error):
             return _database_away(error, template)

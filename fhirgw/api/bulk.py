@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from fhirgw.access.permit import Permit
 from fhirgw.api.answer import answer, interactions, refused
-from fhirgw.api.context import base, context
+from fhirgw.api.audit import entry
+from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
@@ -57,7 +58,7 @@ async def patients(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """GET of the polling address: 202 while it runs (and the first time, always), then the manifest."""
-    job = await exports(request).status(context(request).permit(request), request.path_params["job"])
+    job = await exports(request).status(permitted(request), request.path_params["job"])
     if job.state == "running" or not job.polled:
         return Response(status_code=202, headers=_progress(job))
     if job.state == "failed":
@@ -69,14 +70,15 @@ async def status(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """DELETE of the polling address."""
-    await exports(request).cancel(context(request).permit(request), request.path_params["job"])
+    await exports(request).cancel(permitted(request), request.path_params["job"])
     return Response(status_code=202)
 
 
 async def file(request: Request) -> Response:
     """GET of one file, whole or a Range of it; its entity tag is its SHA-256."""
     asked = request.path_params
-    path, sha256 = await exports(request).file(context(request).permit(request), asked["job"], asked["name"])
+    path, sha256 = await exports(request).file(permitted(request), asked["job"], asked["name"])
+    entry(request).everybody((path.stem,))
     return FileResponse(path, headers={"etag": f'"{sha256}"'}, media_type=NDJSON)
 
 
@@ -93,9 +95,10 @@ def routes() -> list[Route]:
 async def _kick_off(request: Request, of_patients: bool) -> Response:
     asked = selection(request, of_patients)
     try:
-        job = await exports(request).kick_off(context(request).permit(request), asked, _address(request))
+        job = await exports(request).kick_off(permitted(request), asked, _address(request))
     except FhirError as error:
         return refused(error, {"retry-after": str(PATIENCE)} if error.status == 429 else None)
+    entry(request).everybody(asked.types)
     return Response(status_code=202, headers={"content-location": f"{base(request)}/$export-status/{job}"})
 
 

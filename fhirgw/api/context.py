@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store.database import Connection, Readers
+from fhirgw.store.database import Connection, Readers, declared
 
 WAIT = 10.0
 """Seconds a request queues for a connection before it is told to come back: more waiting would answer nobody."""
@@ -24,7 +24,7 @@ HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Made by the composition root when the app starts. `permit` turns a request into what its caller may do.
+    """Made by the composition root when the app starts. `gate` turns a request into what its caller may do.
 
     `searchers` are readers that plan every statement anew (see fhirgw.store.database). `base_url` None: links are made
     of the address the caller used. `started` is a FHIR instant.
@@ -32,18 +32,21 @@ class Context:
 
     readers: Readers
     searchers: Readers
-    permit: Callable[[Request], Permit]
+    gate: Callable[[Request], Awaitable[Permit]]
     base_url: str | None
     version: str
     started: str
 
-    def reader(self) -> AbstractAsyncContextManager[Connection]:
-        """`async with here.reader() as connection`: to read by id. Raises TimeoutError after WAIT seconds."""
-        return _borrowed(self.readers)
+    def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        """`async with here.reader(permit) as connection`: a transaction to read by id.
 
-    def searcher(self) -> AbstractAsyncContextManager[Connection]:
+        Raises TimeoutError after WAIT seconds.
+        """
+        return _reading(self.readers, permit)
+
+    def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """The same, to search."""
-        return _borrowed(self.searchers)
+        return _reading(self.searchers, permit)
 
 
 def context(request: Request) -> Context:
@@ -62,6 +65,17 @@ def base(request: Request) -> str:
     if not HOST.fullmatch(host):
         raise FhirError(Issue("invalid", "The Host header is no host and port: send the gateway's own address"))
     return f"{request.scope['scheme']}://{host}/fhir"
+
+
+def permitted(request: Request) -> Permit:
+    """What the caller may do: `interactions` asked the gate before it called the handler."""
+    return cast(Permit, request.state.permit)
+
+
+@asynccontextmanager
+async def _reading(pool: Readers, permit: Permit) -> AsyncIterator[Connection]:
+    async with _borrowed(pool) as connection, declared(connection, permit):
+        yield connection
 
 
 def _borrowed(pool: Readers) -> AbstractAsyncContextManager[Connection]:

@@ -17,8 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.api import bundle
-from fhirgw.api.answer import answer, interactions, versioned
-from fhirgw.api.context import base, context
+from fhirgw.api.answer import ID, answer, interactions, versioned
+from fhirgw.api.audit import entry
+from fhirgw.api.break_glass import notes
+from fhirgw.api.context import base, context, permitted
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import capability
 from fhirgw.fhir.dates import span
@@ -26,8 +28,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.query import MOST_PAIRS, Query
 from fhirgw.store import everything, resources, search
+from fhirgw.store.matching import few
 
-ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 LONGEST_FORM = 64 * 1024
 """Bytes of a search sent by POST."""
@@ -47,8 +49,10 @@ async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
     resource_type, id = _instance(request)
     here = context(request)
-    async with here.reader() as connection:
-        found = await resources.read(connection, here.permit(request), resource_type, id)
+    permit = permitted(request)
+    async with here.reader(permit) as connection:
+        found = await resources.read(connection, permit, resource_type, id)
+    entry(request).saw(resource_type, id, found.person)
     return versioned(request, found.body, found.version, found.updated)
 
 
@@ -59,8 +63,10 @@ async def vread(request: Request) -> Response:
     if not VERSION.fullmatch(version):
         raise resources.absent(resource_type)
     here = context(request)
-    async with here.reader() as connection:
-        found = await resources.vread(connection, here.permit(request), resource_type, id, int(version))
+    permit = permitted(request)
+    async with here.reader(permit) as connection:
+        found = await resources.vread(connection, permit, resource_type, id, int(version))
+    entry(request).saw(resource_type, id, found.person)
     return versioned(request, found.body, found.version, found.updated)
 
 
@@ -68,10 +74,12 @@ async def history(request: Request) -> Response:
     """GET [base]/[type]/[id]/_history"""
     resource_type, id = _instance(request)
     here = context(request)
-    async with here.reader() as connection:
-        versions = await resources.past(connection, here.permit(request), resource_type, id)
+    permit = permitted(request)
+    async with here.reader(permit) as connection:
+        versions = await resources.past(connection, permit, resource_type, id)
     if not versions:
         raise resources.absent(resource_type)
+    entry(request).saw(resource_type, id, versions[0].person)
     return answer(bundle.history(base(request), resource_type, id, versions))
 
 
@@ -84,8 +92,9 @@ async def search_form(request: Request) -> Response:
     """POST [base]/[type]/_search: the parameters of the address and of the form together"""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise FhirError(Issue("not-supported", f"A search by POST is sent as {FORM}"), status=415)
-    form = (await _body(request)).decode("utf-8", "replace")
-    return await _searched(request, _pairs(request.scope["query_string"].decode("latin-1")) + _pairs(form))
+    form = _pairs((await _body(request)).decode("utf-8", "replace"))
+    entry(request).asked(name for name, _ in form)
+    return await _searched(request, _pairs(request.scope["query_string"].decode("latin-1")) + form)
 
 
 async def everything_of(request: Request) -> Response:
@@ -94,17 +103,19 @@ async def everything_of(request: Request) -> Response:
     pairs = _pairs(request.scope["query_string"].decode("latin-1"))
     asked = _everything(id, pairs)
     here = context(request)
-    async with here.searcher() as connection:
-        page, cursor = await everything.everything(connection, here.permit(request), asked)
+    permit = permitted(request)
+    async with here.searcher(permit) as connection:
+        page, cursor = await everything.everything(connection, permit, asked)
+    entry(request).saw_all((each.type, each.id, each.person) for each in page)
     address = f"{base(request)}/Patient/{id}/$everything"
     links = _links(address, [pair for pair in pairs if pair[0] != "_cursor"], asked.cursor, cursor)
-    return answer(bundle.searchset(base(request), [(*found, "match") for found in page], None, links))
+    return answer(bundle.searchset(base(request), [(*each[:3], "match") for each in page], None, links))
 
 
 class _Name(Convertor[str]):
     """A type or an id in an address: never an operation or a control, so that what is asked most can come first."""
 
-    regex = r"(?!metadata(?:/|$))[^/$_][^/]*"
+    regex = r"(?!metadata(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
 
     def convert(self, value: str) -> str:
         return value
@@ -125,7 +136,7 @@ def routes() -> list[Route]:
         interactions("/fhir/{type:name}/{id:name}/_history/{vid}", GET=vread),
         interactions("/fhir/{type:name}/{id:name}/_history", GET=history),
         interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of),
-        interactions("/fhir/metadata", GET=metadata),
+        interactions("/fhir/metadata", open=True, GET=metadata),
     ]
 
 
@@ -139,14 +150,18 @@ async def _searched(request: Request, pairs: Pairs) -> Response:
     address = base(request)
     query = Query.parse(resource_type, pairs, _lenient(request), address)
     here = context(request)
-    async with here.searcher() as connection:
-        page = await search.search(connection, here.permit(request), query)
+    permit = permitted(request)
+    async with (here.reader if few(query) else here.searcher)(permit) as connection:
+        page = await search.search(connection, permit, query)
+    found = [*page.matches, *page.included]
+    entry(request).saw_all((each.type, each.id, each.person) for each in found)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]
     links = _links(f"{address}/{resource_type}", honoured, query.cursor, page.next)
     if query.summary == "count":
         return answer(bundle.counted(page.total, links))
-    entries = [(*found, "match") for found in page.matches] + [(*found, "include") for found in page.included]
-    return answer(bundle.searchset(address, entries, page.total, links, (*query.warnings, *page.notes)))
+    entries = [(*each[:3], "match") for each in page.matches] + [(*each[:3], "include") for each in page.included]
+    told = (*query.warnings, *page.notes, *notes(permit))
+    return answer(bundle.searchset(address, entries, page.total, links, told))
 
 
 def _links(address: str, pairs: Pairs, here: str | None, following: str | None) -> list[tuple[str, str]]:

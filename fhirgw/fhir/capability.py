@@ -14,14 +14,19 @@ from fhirgw.fhir.parameters import HELD, supported
 from fhirgw.fhir.profile import UK_CORE, profile
 
 INTERACTIONS = ("read", "vread", "history-instance", "search-type")
+OURS = "https://fhirgw.uk/fhir/OperationDefinition/"
 BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 SYSTEM_OPERATIONS = (("export", f"{BULK}export"),)
 TYPE_OPERATIONS = {
     "Patient": (
         ("everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything"),
         ("export", f"{BULK}patient-export"),
+        ("who-looked", f"{OURS}Patient-who-looked"),
+        ("break-glass", f"{OURS}Patient-break-glass"),
+        ("explain", f"{OURS}Patient-explain"),
     ),
 }
+SMART = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
 
 
 def capability(version: str, base: str, date: str) -> Resource:
@@ -39,11 +44,18 @@ def capability(version: str, base: str, date: str) -> Resource:
         "rest": [
             {
                 "mode": "server",
+                "security": _security(base),
                 "resource": [_resource(each) for each in sorted(HELD)],
                 "operation": _operations(SYSTEM_OPERATIONS),
             }
         ],
     }
+
+
+def _security(base: str) -> dict[str, Any]:
+    """Everything but this statement wants an access token. (SMART's oauth-uris would want an authorize address too.)"""
+    told = f"Access tokens for signed assertions: see {base}/.well-known/smart-configuration"
+    return {"service": [{"coding": [SMART]}], "description": told}
 
 
 def _resource(resource_type: str) -> dict[str, Any]:

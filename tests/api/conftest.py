@@ -57,5 +57,5 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
 @pytest.fixture(scope="module")
 def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, log="json")) as gateway:
+    with serving(Settings(database_url=module_database, data=data, log="json", controller="Z99")) as gateway:
         yield gateway

@@ -38,7 +38,7 @@ def test_a_process_with_its_database_is_live_and_ready(gateway: Gateway) -> None
 async def own() -> AsyncIterator[tuple[Settings, str]]:
     """A data folder with an embedded PostgreSQL of its own, not migrated yet."""
     with temporary() as data:
-        settings = Settings(data=data)
+        settings = Settings(data=data, controller="Z99")
         async with server(settings.postgres) as url:
             yield settings, url
 

@@ -100,11 +100,11 @@ def test_no_request_makes_a_500(
 def failing(gateway: Gateway) -> Iterator[Gateway]:
     """The same gateway, in which something nobody foresaw goes wrong, with a person's data in its message."""
 
-    def fail(request: Request) -> Permit:
+    async def fail(request: Request) -> Permit:
         raise ValueError(f"{CANARY} {request.url}")
 
     known = gateway.app.state.context
-    gateway.app.state.context = replace(known, permit=fail)
+    gateway.app.state.context = replace(known, gate=fail)
     yield gateway
     gateway.app.state.context = known
 

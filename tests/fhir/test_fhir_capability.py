@@ -18,7 +18,15 @@ def test_it_is_a_capability_statement_of_the_types_held() -> None:
     assert (STATEMENT["software"]["version"], STATEMENT["implementation"]["url"]) == ("1.2.3", "https://gw.uk/fhir")
     assert RESOURCES["Patient"]["supportedProfile"] == [f"{UK_CORE}Patient"]
     assert "supportedProfile" not in RESOURCES["Goal"]
-    assert [each["name"] for each in RESOURCES["Patient"]["operation"]] == ["everything", "export"]
+    assert [each["name"] for each in RESOURCES["Patient"]["operation"]] == [
+        *("everything", "export", "who-looked", "break-glass", "explain")
+    ]
+
+
+def test_it_says_where_tokens_come_from() -> None:
+    security = STATEMENT["rest"][0]["security"]
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert "https://gw.uk/fhir/.well-known/smart-configuration" in security["description"]
 
 
 def test_a_parameter_of_two_types_names_the_definition_they_share() -> None:

@@ -1,0 +1,306 @@
+"""Who asks: from the bearer token of a request to the Permit that every path that reads is given.
+
+The token says who; the database says, in one statement and at every request, whether that still holds and what they
+are known by. Whatever is not known permits nothing; what cannot be asked is a 503.
+https://www.rfc-editor.org/rfc/rfc6750#section-3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NoReturn
+
+from starlette.requests import Request
+
+from fhirgw.access import jose
+from fhirgw.access.label import EVERY, SEALED
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.access.scope import Scope, granted
+from fhirgw.access.token import Bearer, readable
+from fhirgw.api.jwks import Unfetched
+from fhirgw.api.limits import Limits, Quota
+from fhirgw.api.verifier import Verifier
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store.database import Connection
+from fhirgw.store.registration import ODS_CODE, RATE, Asker, Caller, Registration, caller, opened_glass
+
+HEADERS = "fhirgw.headers"
+"""Where in a request's scope the headers are that its answer is to have."""
+
+ROLES = "fhirgw.roles"
+"""Where in a request's scope the caller's roles are."""
+
+BREAK_GLASS = "x-break-glass"
+CASE = "x-safeguarding-case"
+SECTOR = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|{}"
+"""The party that a consent to sharing with a whole sector names."""
+
+Connect = Callable[[], AbstractAsyncContextManager[Connection]]
+
+
+class Refusal(FhirError):
+    """A refusal with the headers that belong to it."""
+
+    def __init__(self, issue: Issue, headers: dict[str, str], status: int | None = None) -> None:
+        super().__init__(issue, status=status)
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class Gatekeeper:
+    """`await gatekeeper.permit(request)`. `connect` gives connections that may read reference data and identifiers.
+
+    `rates` are those of the registrations that have asked: who asks too often costs the database nothing.
+    """
+
+    verifier: Verifier
+    connect: Connect
+    limits: Limits
+    rates: dict[str, int] = field(default_factory=dict)
+
+    async def permit(self, request: Request) -> Permit:
+        """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503)."""
+        bearer = await self.bearer(request)
+        key = bearer.registration or bearer.issuer
+        if rate := self.rates.get(key):
+            self._count(request, bearer, rate)
+        async with self.connect() as connection:
+            known = await caller(connection, _asker(bearer))
+            _check_valid(bearer, known)
+            self.rates[key] = known.registration.rate if known.registration else RATE
+            if not rate:
+                self._count(request, bearer, self.rates[key])
+            roles = _roles(bearer, known)
+            request.scope[ROLES] = roles
+            if grant := request.headers.get(BREAK_GLASS):
+                return await _emergency(connection, grant, bearer, known, roles)
+        return _permit(bearer, known, _case(request, roles))
+
+    async def bearer(self, request: Request) -> Bearer:
+        """What the request's token says, if it is one. Raises Refusal (401)."""
+        text = _token(request)
+        try:
+            return await self.verifier.bearer(text)
+        except jose.Untrusted as error:
+            unauthorised(f"The access token is not valid: {error}", "invalid_token")
+        except Unfetched as error:
+            raise FhirError(Issue("transient", f"The token cannot be verified now: {error}")) from None
+
+    def _count(self, request: Request, bearer: Bearer, rate: int) -> None:
+        """An application of our own has its rate for itself; people of another issuer have theirs each."""
+        person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation
+        quota = self.limits.take(str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}", rate)
+        request.scope[HEADERS] = headers = quota.headers()
+        if quota.wait:
+            raise throttled(quota, headers)
+
+
+def throttled(quota: Quota, headers: dict[str, str]) -> Refusal:
+    """The refusal of a request too many."""
+    told = f"More than {quota.rate} requests a minute: ask again in {headers['retry-after']} seconds"
+    return Refusal(Issue("throttled", told), headers)
+
+
+def unauthorised(diagnostics: str, error: str | None = None) -> NoReturn:
+    """Raises the 401. https://www.rfc-editor.org/rfc/rfc6750#section-3.1: without a token no error is named."""
+    challenge = 'Bearer realm="fhirgw"'
+    if error:
+        challenge += f', error="{error}", error_description="{diagnostics}"'
+    raise Refusal(Issue("login", diagnostics), {"www-authenticate": challenge})
+
+
+def _token(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    if not given:
+        unauthorised("An access token is needed: send Authorization: Bearer, and get one at the token endpoint")
+    scheme, _, text = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not text.strip():
+        unauthorised("One Authorization header is needed, of the scheme Bearer", "invalid_request")
+    return text.strip()
+
+
+def _asker(bearer: Bearer) -> Asker:
+    return Asker(
+        bearer.registration, bearer.jti, bearer.organisation, bearer.practitioner, bearer.sds_user, bearer.nhs_number
+    )
+
+
+def _check_valid(bearer: Bearer, known: Caller) -> None:
+    """Raises the 401 for a token that no longer holds, whatever it says itself."""
+    registration = known.registration
+    if bearer.registration is not None and (registration is None or not registration.active):
+        unauthorised("The application is not registered, or no longer active", "invalid_token")
+    if not known.valid:
+        unauthorised("The access token was revoked", "invalid_token")
+    if not bearer.own or registration is None:
+        return
+    if (bearer.patient, bearer.practitioner) != (registration.patient, registration.practitioner):
+        unauthorised("The application is registered for another than it was: get another token", "invalid_token")
+
+
+def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
+    registration = known.registration
+    purpose = Purpose.SAFEGUARDING if case else _purpose(bearer, known)
+    delegate = registration.delegate if registration and bearer.own else bearer.delegate
+    return Permit(
+        organisation=_organisation(bearer, known),
+        purpose=purpose,
+        scopes=_scopes(bearer, known),
+        patient=_patient(bearer, known),
+        practitioner=_practitioner(bearer, known),
+        parties=_parties(bearer, known, delegate),
+        clearance=_clearance(bearer, known),
+        delegate=delegate,
+        case=case,
+        agreement=_agreement(purpose, known),
+        registration=_name(bearer, known),
+    )
+
+
+async def _emergency(
+    connection: Connection, grant: str, bearer: Bearer, known: Caller, roles: frozenset[str]
+) -> Permit:
+    """The permit of a practitioner who has broken the glass: one person's record, by the grant that says so.
+
+    In an emergency every class is open but what is sealed.
+    """
+    scopes = tuple(each for each in _scopes(bearer, known) if each.context == "user")
+    practitioner = _practitioner(bearer, known)
+    if "break-glass" not in roles or practitioner is None or not scopes:
+        raise _forbidden("Break-glass needs the role, and a user scope of the practitioner who asks")
+    found = await opened_glass(connection, grant, known.practitioners)
+    if found is None:
+        raise _forbidden("There is no such grant in force for this practitioner: ask for one, with the reason")
+    patient, practitioner = found
+    return Permit(
+        organisation=_organisation(bearer, known),
+        purpose=Purpose.EMERGENCY,
+        scopes=scopes,
+        patient=patient,
+        practitioner=practitioner,
+        parties=_parties(bearer, known, None),
+        clearance=EVERY & ~SEALED,
+        grant=grant,
+        registration=_name(bearer, known),
+    )
+
+
+def _case(request: Request, roles: frozenset[str]) -> str | None:
+    case = request.headers.get(CASE)
+    if case and "safeguarding" not in roles:
+        raise _forbidden("To name a safeguarding case needs the role")
+    return case or None
+
+
+def _name(bearer: Bearer, known: Caller) -> str:
+    return known.registration.id if known.registration else bearer.issuer
+
+
+def _roles(bearer: Bearer, known: Caller) -> frozenset[str]:
+    """An application's roles are its registration's; a person's are what their issuer says of them."""
+    own = known.registration.roles if known.registration and bearer.own else ()
+    return frozenset((*own, *bearer.roles))
+
+
+def _organisation(bearer: Bearer, known: Caller) -> str:
+    return bearer.organisation or (known.registration.organisation if known.registration else "")
+
+
+def _purpose(bearer: Bearer, known: Caller) -> Purpose:
+    """The token's purpose, if the registration still has it; the first of several that both have."""
+    allowed = known.registration.purposes if known.registration else bearer.purposes or ()
+    for each in bearer.purposes or allowed:
+        if each in allowed:
+            return Purpose(each)
+    raise _forbidden("The application may no longer ask for the purpose of this token")
+
+
+def _scopes(bearer: Bearer, known: Caller) -> tuple[Scope, ...]:
+    """What the token has, within what is registered now."""
+    if known.registration is None:
+        return bearer.scopes
+    return _within(bearer.scopes, known.registration.scopes)
+
+
+@lru_cache(maxsize=1000)
+def _within(scopes: tuple[Scope, ...], registered: str) -> tuple[Scope, ...]:
+    return granted(scopes, readable(registered))
+
+
+def _patient(bearer: Bearer, known: Caller) -> str | None:
+    """The patient of the token. A person told by an NHS number is the one Patient who has it, or nobody."""
+    if bearer.nhs_number is None:
+        return bearer.patient
+    if len(known.patients) != 1:
+        raise _forbidden("No record can be told to be that of the person of this token")
+    return known.patients[0]
+
+
+def _practitioner(bearer: Bearer, known: Caller) -> str | None:
+    """The practitioner of the token. One who is not known permits nothing, rather than what nobody would see."""
+    if bearer.practitioner is None and bearer.sds_user is None:
+        return None
+    if not known.practitioners:
+        raise _forbidden("The practitioner of this token is not known here, or no longer active")
+    return known.practitioners[0]
+
+
+def _parties(bearer: Bearer, known: Caller, delegate: str | None) -> tuple[str, ...]:
+    """By what records and consents name whoever asks. A delegate asks as family, not as the application's council."""
+    if delegate:
+        return delegate, SECTOR.format("family")
+    sector = known.registration.sector if known.registration and bearer.own else bearer.sector
+    organisation = _organisation(bearer, known)
+    return tuple(dict.fromkeys((f"{ODS_CODE}|{organisation}", *known.parties, SECTOR.format(sector))))
+
+
+def _clearance(bearer: Bearer, known: Caller) -> int:
+    if bearer.clearance is not None:
+        return bearer.clearance
+    return known.registration.clearance if known.registration else 0
+
+
+def _agreement(purpose: Purpose, known: Caller) -> str | None:
+    if known.registration is None or not known.registration.agreement:
+        return None
+    if not known.agreed and purpose in (Purpose.PLANNING, Purpose.RESEARCH):
+        raise _forbidden("The agreement that this purpose rests on has ended")
+    return known.registration.agreement
+
+
+def _forbidden(diagnostics: str) -> FhirError:
+    return FhirError(Issue("forbidden", diagnostics))
+
+
+async def as_registered(
+    connection: Connection,
+    found: Registration,
+    purpose: str | None = None,
+    *,
+    patient: str | None = None,
+    practitioner: str | None = None,
+) -> Permit:
+    """The permit an application has with all that it is registered for, for whoever runs the gateway to look through.
+
+    With a patient or practitioner it is as another issuer's token for them would have it. Raises FhirError (403) for a
+    purpose it is not registered for, Refusal (401) for one that is stopped.
+    """
+    bearer = Bearer(
+        issuer="",
+        registration=found.id,
+        scopes=readable(found.scopes),
+        expires=0,
+        purposes=(purpose,) if purpose else None,
+        patient=patient or found.patient,
+        practitioner=practitioner or found.practitioner,
+        sector=found.sector,
+        delegate=found.delegate,
+        own=not (patient or practitioner),
+    )
+    known = await caller(connection, _asker(bearer))
+    _check_valid(bearer, known)
+    return _permit(bearer, known, None)

@@ -1,0 +1,109 @@
+"""`Patient/$explain`: may this caller see this of a person, by which rule, and what would change it.
+
+For auditors of the organisation that runs the gateway, those whose token names `system/AuditEvent.r`: a wildcard is no
+role. For everybody else there is no such Patient, as what explains a refusal tells what was refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fhirgw.access.facts import Reason
+from fhirgw.access.permit import Permit
+from fhirgw.api.answer import ID, answer, interactions
+from fhirgw.api.asker import Question, asked_by
+from fhirgw.api.audit import entry
+from fhirgw.api.context import context, permitted
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.parameters import HELD
+from fhirgw.store.explain import Explained, explain
+from fhirgw.store.resources import absent
+
+PARAMETERS = ("app", "organisation", "practitioner", "purpose", "sector", "type")
+Part = dict[str, Any]
+
+
+async def explain_to(request: Request) -> Response:
+    """GET [base]/Patient/[id]/$explain?app=… or ?organisation=…, with purpose, practitioner, sector, type"""
+    person = _person(request, permitted(request))
+    question, types = _asked(request, person)
+    overseer: Permit = request.app.state.overseer
+    async with context(request).searcher(overseer) as connection:
+        try:
+            asker = await asked_by(connection, overseer, question)
+        except FhirError as refusal:
+            if refusal.issues[0].code not in ("forbidden", "login"):
+                raise
+            return answer(encode(_parameters([_text("refused", str(refusal))])))
+        found = await explain(connection, overseer, asker, person, types, request.app.state.opt_out_days)
+    if not any(each.held for each in found) and not types:
+        raise absent("Patient")
+    entry(request).saw("Patient", person, person)
+    return answer(encode(_parameters([_text("purpose", asker.purpose), *map(_told, found)])))
+
+
+def routes() -> list[Route]:
+    """To be put before those of types and instances."""
+    return [interactions("/fhir/Patient/{id:name}/$explain", GET=explain_to)]
+
+
+def _person(request: Request, permit: Permit) -> str:
+    """Whose record it is about. Raises FhirError(not-found) for whoever is no auditor."""
+    exactly = any(each.context == "system" and each.type == "AuditEvent" for each in permit.covering("r", "AuditEvent"))
+    person: str = request.path_params["id"]
+    if not exactly or permit.organisation != request.app.state.controller or not ID.fullmatch(person):
+        raise absent("Patient")
+    return person
+
+
+def _asked(request: Request, person: str) -> tuple[Question, tuple[str, ...]]:
+    """The question. Raises FhirError(invalid) naming the parameter that is wrong."""
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in PARAMETERS and name not in given and value:
+            given[name] = value
+        elif name != "_format":
+            raise FhirError(Issue("invalid", f"$explain takes, once each and not blank: {', '.join(PARAMETERS)}"))
+    types = tuple(given["type"].split(",")) if "type" in given else ()
+    if not set(types) <= set(HELD):
+        raise FhirError(Issue("invalid", "type is malformed: it takes types held here, with commas"))
+    question = Question(
+        person,
+        given.get("app"),
+        given.get("organisation"),
+        given.get("practitioner"),
+        given.get("purpose"),
+        given.get("sector", "nhs"),
+    )
+    return question, types
+
+
+def _told(found: Explained) -> Part:
+    parts: list[Part] = [
+        {"name": "type", "valueCode": found.type},
+        {"name": "held", "valueUnsignedInt": found.held},
+        {"name": "seen", "valueUnsignedInt": found.seen},
+        *map(_reason, found.reasons),
+        *(_text("wouldChange", each) for each in found.remedies),
+    ]
+    return {"name": "explanation", "part": parts}
+
+
+def _reason(reason: Reason) -> Part:
+    parts: list[Part] = [{"name": "allows", "valueBoolean": reason.allows}, _text("text", reason.text)]
+    if reason.rests_on:
+        parts.append({"name": "restsOn", "valueReference": {"reference": reason.rests_on}})
+    return {"name": "reason", "part": parts}
+
+
+def _text(name: str, value: str) -> Part:
+    return {"name": name, "valueString": value}
+
+
+def _parameters(parameters: list[Part]) -> Part:
+    return {"resourceType": "Parameters", "parameter": parameters}

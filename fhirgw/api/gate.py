@@ -1,0 +1,36 @@
+"""The gate every request passes: its caller's permit, and what else must hold before anything is read with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.api.authenticate import HEADERS, Connect, Gatekeeper
+from fhirgw.api.break_glass import banner
+from fhirgw.store.opt_out import check_fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`await gate(request)`. `opt_out_days`: how old the list of national data opt-outs may be.
+
+    `controller`: whose records these are; the queries of others need not ask whether they are theirs.
+    """
+
+    gatekeeper: Gatekeeper
+    connect: Connect
+    opt_out_days: float
+    controller: str
+
+    async def __call__(self, request: Request) -> Permit:
+        """The caller's permit. Raises FhirError: 401, 403, 429, and 503 where whom to leave out cannot be told."""
+        permit = await self.gatekeeper.permit(request)
+        if permit.purpose in (Purpose.PLANNING, Purpose.RESEARCH):
+            async with self.connect() as connection:
+                await check_fresh(connection, self.opt_out_days)
+        if permit.purpose == Purpose.EMERGENCY:
+            request.scope[HEADERS] = request.scope.get(HEADERS, {}) | banner(permit)
+        return permit if permit.organisation == self.controller else replace(permit, controls=False)

@@ -1,0 +1,227 @@
+"""SMART over HTTP: where the endpoints are, tokens for assertions, what a token is, and taking one back.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html, https://www.rfc-editor.org/rfc/rfc7662 (introspection),
+https://www.rfc-editor.org/rfc/rfc7009 (revocation)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fhirgw.access import assertion, jose
+from fhirgw.access.assertion import OAuthError
+from fhirgw.access.token import Bearer
+from fhirgw.api.answer import interactions
+from fhirgw.api.audit import entry
+from fhirgw.api.authenticate import Connect, Gatekeeper, unauthorised
+from fhirgw.api.context import base
+from fhirgw.api.exchange import GRANT, Exchange
+from fhirgw.api.issuers import Issuers
+from fhirgw.api.jwks import KeySets, Unfetched
+from fhirgw.api.keys import Keyring
+from fhirgw.api.limits import Limits
+from fhirgw.api.verifier import Verifier
+from fhirgw.store import registration as registrations
+from fhirgw.store.registration import Registration
+
+FORM = "application/x-www-form-urlencoded"
+LONGEST = 65_536
+MOST_FIELDS = 20
+NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
+SCOPES = ("system/*.rs", "system/*.read", "patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read")
+
+Form = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Smart:
+    """What answers here. `connect` gives connections that may write."""
+
+    gatekeeper: Gatekeeper
+    exchange: Exchange
+    connect: Connect
+
+
+def assembled(
+    keys: Path, issuers: Path | None, connect: Connect, reference: Connect, *, loopback: bool = False
+) -> Smart:
+    """All of it, from settings. `reference` gives connections that read reference data. Raises FhirError."""
+    key_sets, keyring = KeySets(loopback), Keyring(keys)
+    verifier = Verifier(keyring, Issuers.read(issuers, key_sets))
+    return Smart(Gatekeeper(verifier, reference, Limits()), Exchange(keyring, key_sets), connect)
+
+
+def smart(request: Request) -> Smart:
+    """That of the app that got the request."""
+    return cast(Smart, request.app.state.smart)
+
+
+def token_endpoint(request: Request) -> str:
+    """The address that an assertion is for."""
+    return f"{base(request)}/oauth/token"
+
+
+async def configuration(request: Request) -> Response:
+    """GET [base]/.well-known/smart-configuration"""
+    address = base(request)
+    signing = {"private_key_jwt": list(assertion.ALGORITHMS)}
+    return JSONResponse(
+        {
+            "token_endpoint": f"{address}/oauth/token",
+            "token_endpoint_auth_methods_supported": [*signing],
+            "token_endpoint_auth_signing_alg_values_supported": signing["private_key_jwt"],
+            "grant_types_supported": [GRANT],
+            "scopes_supported": list(SCOPES),
+            "introspection_endpoint": f"{address}/oauth/introspect",
+            "introspection_endpoint_auth_methods_supported": [*signing],
+            "revocation_endpoint": f"{address}/oauth/revoke",
+            "revocation_endpoint_auth_methods_supported": [*signing],
+            "code_challenge_methods_supported": ["S256"],
+            "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
+        },
+        headers={"cache-control": "public, max-age=300"},
+    )
+
+
+async def token(request: Request) -> Response:
+    """POST [base]/oauth/token"""
+    here = smart(request)
+    form = await _form(request)
+    if "authorization" in request.headers:
+        raise OAuthError("invalid_request", "An application is known by its client_assertion: send no Authorization")
+
+    def tell(found: Registration) -> None:
+        entry(request).registration = found.id
+
+    async with here.connect() as connection:
+        answered = await here.exchange.token(connection, form, token_endpoint(request), tell)
+    return JSONResponse(answered, headers=NO_STORE)
+
+
+async def introspect(request: Request) -> Response:
+    """POST [base]/oauth/introspect: what a token of one's own is; another's, and what is none, is not active."""
+    here = smart(request)
+    form = await _form(request)
+    asking, roles = await _asking(request, form)
+    try:
+        found = await here.gatekeeper.verifier.bearer(form.get("token", ""))
+    except (jose.Untrusted, Unfetched):
+        found = None
+    active = found is not None and await _active(here, found)
+    if found is None or not active or not (found.registration == asking or "introspect" in roles):
+        return JSONResponse({"active": False}, headers=NO_STORE)
+    return JSONResponse(_introspected(found), headers=NO_STORE)
+
+
+async def revoke(request: Request) -> Response:
+    """POST [base]/oauth/revoke: a token of one's own is none from now on; whatever else was sent is none already."""
+    here = smart(request)
+    form = await _form(request)
+    asking, _ = await _asserted(request, form)
+    if not form.get("token"):
+        raise OAuthError("invalid_request", "token: say which")
+    try:
+        found = await here.gatekeeper.verifier.bearer(form["token"])
+    except (jose.Untrusted, Unfetched):
+        return Response(status_code=200, headers=NO_STORE)
+    if found.jti is not None and found.registration == asking:
+        async with here.connect() as connection:
+            await registrations.revoke(connection, found.jti, asking)
+    return Response(status_code=200, headers=NO_STORE)
+
+
+def routes() -> list[Route]:
+    """The endpoints."""
+    return [
+        Route("/fhir/.well-known/smart-configuration", configuration, methods=["GET", "HEAD"]),
+        interactions("/fhir/oauth/token", open=True, POST=_oauth(token)),
+        interactions("/fhir/oauth/introspect", open=True, POST=_oauth(introspect)),
+        interactions("/fhir/oauth/revoke", open=True, POST=_oauth(revoke)),
+    ]
+
+
+def _oauth(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The handler, its refusals told as OAuth tells them."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except OAuthError as error:
+            told = {"error": error.error, "error_description": error.description}
+            headers = NO_STORE | error.headers
+            if error.status == 401:
+                headers["www-authenticate"] = 'Bearer realm="fhirgw"'
+            return JSONResponse(told, error.status, headers)
+
+    return answered
+
+
+async def _asking(request: Request, form: Form) -> tuple[str, frozenset[str]]:
+    """The registration that asks, and its roles: by its access token, or by an assertion."""
+    if "client_assertion" in form:
+        return await _asserted(request, form)
+    here = smart(request)
+    bearer = await here.gatekeeper.bearer(request)
+    if bearer.jti is None or bearer.registration is None or not await _active(here, bearer):
+        unauthorised("The access token is not one of this gateway's, or was revoked", "invalid_token")
+    async with here.connect() as connection:
+        found = await registrations.find(connection, bearer.registration)
+    entry(request).registration = bearer.registration
+    return bearer.registration, frozenset(found.roles if found else ())
+
+
+async def _asserted(request: Request, form: Form) -> tuple[str, frozenset[str]]:
+    """The registration whose assertion the form holds, used up by this."""
+    here = smart(request)
+    async with here.connect() as connection:
+        found, given = await here.exchange.authenticated(connection, form, token_endpoint(request))
+        entry(request).registration = found.id
+        await here.exchange.used(connection, given)
+    return found.id, frozenset(found.roles)
+
+
+async def _active(here: Smart, bearer: Bearer) -> bool:
+    if bearer.jti is None or bearer.registration is None:
+        return False
+    async with here.connect() as connection:
+        return await registrations.alive(connection, bearer.jti, bearer.registration)
+
+
+def _introspected(found: Bearer) -> dict[str, Any]:
+    known = {"patient": found.patient, "purpose": found.purposes and found.purposes[0]}
+    return {
+        "active": True,
+        "scope": " ".join(map(str, found.scopes)),
+        "client_id": found.registration,
+        "sub": found.registration,
+        "iss": found.issuer,
+        "exp": int(found.expires),
+        "token_type": "bearer",
+        **{name: value for name, value in known.items() if value},
+    }
+
+
+async def _form(request: Request) -> Form:
+    """The fields of the body, each once. Raises OAuthError(invalid_request)."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise OAuthError("invalid_request", f"Send the parameters as {FORM}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST:
+            raise OAuthError("invalid_request", f"The request has more than {LONGEST} bytes")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise OAuthError("invalid_request", "The request is not a form, or has too many fields") from None
+    if len({name for name, _ in pairs}) != len(pairs) or any("\0" in each for pair in pairs for each in pair):
+        raise OAuthError("invalid_request", "A parameter is sent twice, or holds a NUL")
+    return dict(pairs)
