@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 import typer
 
-from fhirgw.cli import data, demo, mappings, serving
+from fhirgw.cli import access, apps, audit, data, demo, mappings, serving
 from fhirgw.cli.running import CODES
 
 app = typer.Typer(
@@ -26,9 +26,16 @@ for command in (
     serving.serve,
     mappings.check,
     mappings.map_file,
+    apps.token,
+    access.explain,
 ):
     name = command.__name__.partition("_")[0]
     app.command(name)(command)
+
+app.add_typer(apps.app, name="app")
+app.add_typer(audit.app, name="audit")
+app.add_typer(access.app, name="break-glass")
+app.command("opt-outs")(access.opt_outs)
 
 
 @app.command()

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from fhirgw.api.kick_off import check_types
-from fhirgw.app import system_wide
+from fhirgw.app import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
+from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import opened, run, settings
 from fhirgw.jobs.export import Exported
 from fhirgw.jobs.summary import SyncSummary
@@ -88,6 +89,9 @@ def export(
     patients: Annotated[list[str], typer.Option("--patient", help="Only the record of this Patient's id.")] = [],  # noqa: B006
     people: Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")] = False,
     since: Annotated[datetime | None, typer.Option(help="Only what changed after this moment, in UTC.")] = None,
+    application: Annotated[
+        str | None, typer.Option("--app", help="Only what this registered application may see; all of it if left out.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write resources as NDJSON, a file for each type, and a manifest."""
@@ -99,7 +103,8 @@ def export(
 
     async def work() -> Exported:
         async with opened(given) as (_, engine):
-            return await steps.exported(console, engine, system_wide(given), selection, to)
+            permit = await permit_of(engine, given, application) if application else operations(given)
+            return await steps.exported(console, engine, permit, selection, to)
 
     done = run(work())
     steps.show_export(console, done, to)

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from fhirgw.app import system_wide
+from fhirgw.app import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json, People, Seed
+from fhirgw.cli.demo_apps import applications, somebody
 from fhirgw.cli.running import opened, run, settings
 from fhirgw.cli.serving import Port, address, bound, served
 from fhirgw.council.layouts import LAYOUTS
@@ -20,12 +21,12 @@ from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.jobs.export import Exported
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.settings import Settings
-from fhirgw.store.database import Engine, direct
-from fhirgw.store.examples import example
+from fhirgw.store.database import Engine
 from fhirgw.store.export import Selection
 from fhirgw.store.migrate import migrate
 from fhirgw.systems.system import ExtractError
 
+TOKEN = 'fhirgw token --app demo-ics --scope "system/*.rs"'
 SYSTEM = "meadow"
 """The system of record that is taken in; the other is there as CSV, to be tried."""
 
@@ -67,8 +68,10 @@ async def _make(console: Console, given: Settings, url: str, engine: Engine, peo
     told_in = steps.errors_file(given, SYSTEM)
     # A smaller council than the last one is meant, and no broken extract.
     taken = await steps.synced(console, engine, definition, reader, told_in, force=anew)
+    with console.stage("register applications", "applications") as stage:
+        stage.update(len(await applications(engine, given, definition.declared.controller)))
     folder = given.data / "export"
-    written = await steps.exported(console, engine, system_wide(given), Selection(), folder)
+    written = await steps.exported(console, engine, operations(given), Selection(), folder)
     steps.show_sync(console, taken, told_in)
     steps.show_export(console, written, folder)
     console.document(_summary(console, people, seed, rows, taken, written))
@@ -123,9 +126,8 @@ def _summary(
 
 
 async def _addresses(engine: Engine, given: Settings, root: str) -> list[tuple[str, str]]:
-    """What to open first."""
-    async with direct(engine) as connection:
-        found = await example(connection, system_wide(given))
+    """What to open first, and what to ask with a token."""
+    found = await somebody(engine, given)
     base = f"{root}/fhir"
     lines = [("start here", f"{root}/"), ("what it can do", f"{base}/metadata")]
     if found:
@@ -140,4 +142,5 @@ def _print(console: Console, lines: list[tuple[str, str]]) -> None:
     console.line()
     for what, where in lines:
         console.line(f"{what:<24} {where}")
+    console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{TOKEN}")
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")

@@ -35,6 +35,7 @@ CODES = """Exit codes:
   5    it would delete much: look, then say --force
   6    a file cannot be written, or a port is taken
   7    another process is doing the same: wait for it
+  8    the audit is not as it was written: somebody has changed it
   130  stopped by Ctrl-C; 143 by SIGTERM (a server that served: 0)"""
 
 BY_ISSUE = {"transient": 4, "conflict": 7}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
+from fhirgw.access.audit_event import Access, Seen
 from fhirgw.access.permit import Permit
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import CommandError, interruptible, opened
@@ -19,7 +22,8 @@ from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import Definitions, Judge, SystemDefinition, load
 from fhirgw.settings import Settings
 from fhirgw.shipped import path
-from fhirgw.store.database import Engine
+from fhirgw.store.audit import record_now
+from fhirgw.store.database import Engine, direct
 from fhirgw.store.export import Selection
 from fhirgw.systems.csv import CsvSystem
 from fhirgw.systems.database import DatabaseSystem
@@ -117,7 +121,9 @@ async def synced(
 
 
 async def exported(console: Console, engine: Engine, permit: Permit, selection: Selection, folder: Path) -> Exported:
-    """What the permit shows of the selection, as NDJSON in the folder."""
+    """What the permit shows of the selection, as NDJSON in the folder; the audit has it before anything is copied."""
+    async with direct(engine) as connection, connection.transaction():
+        await record_now(connection, _copied(permit, selection))
     with console.stage("export", "resources") as stage:
 
         def tell(rows: int, size: int, expected: int) -> None:
@@ -127,6 +133,22 @@ async def exported(console: Console, engine: Engine, permit: Permit, selection: 
         written = sum(file.lines for file in done.files.values())
         stage.update(written, written)
     return done
+
+
+def _copied(permit: Permit, selection: Selection) -> Access:
+    """An export by whoever runs the gateway: of everybody, or of the people it names."""
+    named = [Seen("Patient", each, each) for each in selection.patients or ()]
+    return Access(
+        "operation",
+        "fhirgw export",
+        datetime.now(UTC),
+        str(uuid4()),
+        operation="export",
+        everybody=not named,
+        types=selection.types,
+        seen=named,
+        permit=permit,
+    )
 
 
 def errors_file(given: Settings, system: str) -> Path:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import asyncpg
 import httpx
 import orjson
 import pytest
@@ -23,6 +22,7 @@ from fhirgw.council.generate import generate
 from fhirgw.council.layouts import LAYOUTS
 from fhirgw.systems.made_up import to_csv
 from tests.cli.conftest import ROOT, finished, started
+from tests.put import connected
 
 DEMO = ("demo", "--people", "10", "--seed", "5")
 
@@ -77,13 +77,10 @@ def test_it_serves_until_it_is_stopped(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         code = process.wait(30)
         process.communicate()
-    assert [answer.status_code for answer in answers] == [200] * 4
-    page, capabilities, person, everything = answers
+    assert [answer.status_code for answer in answers] == [200, 200, 401, 401]  # a person is for who has a token
+    page, capabilities, *_ = answers
     assert page.headers["content-type"].startswith("text/html")
     assert capabilities.json()["resourceType"] == "CapabilityStatement"
-    (found,) = [each for each in person.json()["entry"] if each["search"]["mode"] == "match"]
-    assert found["resource"]["id"] == addresses[3].split("/")[-2]
-    assert len(everything.json()["entry"]) > 10
     assert code == 0
     assert not (folder / "postgres" / "cluster" / "postmaster.pid").exists()
 
@@ -139,7 +136,7 @@ async def test_a_database_that_goes_away_half_way_and_comes_back(database: str, 
     to_csv(tmp_path / "meadow", LAYOUTS["meadow"], generate(200), lambda table, rows: None)
     arguments = ("sync", "meadow", "--from", f"csv:{tmp_path / 'meadow'}", "--json")
     environment = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path / "data")}
-    connection = await asyncpg.connect(database)
+    connection = await connected(database)
     with started(*arguments, **environment) as process:
         while await connection.fetchval("SELECT count(*) FROM fhirgw.watermark") < 6:
             assert process.poll() is None

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-import asyncpg
+from tests.put import connected
 
 STAMP = re.compile(r'"lastUpdated":"[^"]*"')
 TABLES = {
@@ -24,7 +24,7 @@ State = dict[str, Counter[tuple[Any, ...]]]
 
 async def state(url: str) -> State:
     """Every row of every table, counted: one that is there twice differs from one that is there once."""
-    connection = await asyncpg.connect(url)
+    connection = await connected(url)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return {

@@ -16,6 +16,7 @@ from tests.journeys import kept
 from tests.journeys.canaries import canaries, told
 from tests.journeys.command import PATIENCE, Finished, Place, Started, alive, embedded, postmaster
 from tests.journeys.conftest import Demo, Loaded, errors, extract
+from tests.put import connected
 
 PAUSE = 0.005
 NEWEST = "SELECT coalesce(max(id), 0) FROM fhirgw.sync_run"
@@ -79,7 +80,7 @@ async def test_a_database_that_is_killed_is_told_and_the_next_run_finishes(
 
 async def _under_way(sync: Started, url: str, before: int, tables: int) -> None:
     """Returns once a run later than `before` has finished so many tables."""
-    connection = await asyncpg.connect(url)
+    connection = await connected(url)
 
     async def so_far() -> bool:
         assert sync.process.poll() is None, "it ended too soon"
@@ -92,7 +93,7 @@ async def _under_way(sync: Started, url: str, before: int, tables: int) -> None:
 
 
 async def _asked(url: str, query: str) -> int:
-    connection = await asyncpg.connect(url)
+    connection = await connected(url)
     try:
         return int(await connection.fetchval(query))
     finally:
@@ -102,7 +103,7 @@ async def _asked(url: str, query: str) -> int:
 async def _reached(place: Place) -> bool:
     """Whether the embedded PostgreSQL lets somebody in."""
     try:
-        connection = await asyncpg.connect(embedded(place.data))
+        connection = await connected(embedded(place.data))
     except (OSError, IndexError, asyncpg.PostgresError):
         return False
     await connection.close()

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-import asyncpg
 import pytest
 
 from fhirgw.council.council import Council
@@ -16,13 +15,13 @@ from tests.journeys import exported
 from tests.journeys.canaries import canaries, told
 from tests.journeys.command import Finished, postmaster
 from tests.journeys.conftest import COMMAND, PEOPLE, SEED, Demo
+from tests.put import connected
 
 Meant = dict[str, Expected]
 ONE_EACH = {
     "person": "Patient",
     "relationship": "RelatedPerson",
     "plan": "CarePlan",
-    "consent": "Consent",
     "technology_device": "Device",
     "worker": "Practitioner",
     "worker_role": "PractitionerRole",
@@ -42,7 +41,7 @@ def faults(demo: Demo) -> list[dict[str, str]]:
 async def held(demo: Demo) -> dict[str, int]:
     """What PostgreSQL counts, by type, and by table of the case-management database."""
     with running(demo.data / "postgres") as url:
-        connection = await asyncpg.connect(url)
+        connection = await connected(url)
         try:
             types = await connection.fetch("SELECT type, count(*) FROM fhirgw.resource GROUP BY type")
             tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'meadow'")
@@ -61,7 +60,7 @@ def again(demo: Demo) -> Finished:
 def test_it_says_one_json_document_and_nothing_else(demo: Demo) -> None:
     assert (demo.said.err, demo.summary["people"], demo.summary["seed"]) == ("", PEOPLE, SEED)
     stages = demo.summary["stages"]
-    assert [stage["name"] for stage in stages[-2:]] == ["sync meadow", "export"]
+    assert [stage["name"] for stage in stages[-2:]] == ["register applications", "export"]
     assert all(stage["seconds"] >= 0 and stage["rate"] >= 0 for stage in stages)
 
 

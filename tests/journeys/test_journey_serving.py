@@ -17,21 +17,31 @@ from fhirgw.council.council import Council
 from tests.conftest import temporary
 from tests.journeys import by_hand, exported
 from tests.journeys.canaries import canaries, told
-from tests.journeys.command import Started, alive, postmaster
+from tests.journeys.command import Place, Started, alive, postmaster
 from tests.journeys.conftest import COMMAND, Demo
 
 ADDRESS = re.compile(r"^(.+?) {2,}(\S+)$", re.MULTILINE)
 NDJSON = {"prefer": "respond-async", "accept": "application/fhir+json"}
+CLEARED = "cleared"
+CLEARANCE = [
+    *("--organisation", "Z9C01", "--clear", "restricted", "--clear", "safeguarding", "--clear", "sealed"),
+    *("--clear", "third-party"),
+]
 Resource = dict[str, Any]
 
 
 class Serving(NamedTuple):
-    """A running `fhirgw demo`: the addresses it printed, by what they are, and a client at its FHIR base."""
+    """A running `fhirgw demo`: the addresses it printed, by what they are, and a client at its FHIR base.
+
+    The client has the tokens of an application that is cleared for all there is but what people dissent from, which is
+    what `shown` has too: what the command line exports of it.
+    """
 
     started: Started
     addresses: dict[str, str]
     http: httpx.Client
     orphan: int
+    shown: dict[str, list[Resource]]
 
     def get(self, path: str, **parameters: str) -> Resource:
         answer = self.http.get(path, params=parameters or None)
@@ -65,25 +75,49 @@ def serving(demo: Demo) -> Iterator[Serving]:
         second.until(lambda: "Serving until" in second.out.read_text())
         addresses = dict(ADDRESS.findall(second.out.read_text()))
         base = addresses["what it can do"].removesuffix("/metadata")
-        with httpx.Client(base_url=base, timeout=60) as http:
-            yield Serving(second, addresses, http, orphan)
+        demo.place.done("app", "add", CLEARED, "--generate", "--scope", "system/*.rs", "--rate", 1_000_000, *CLEARANCE)
+        with temporary() as folder:
+            demo.place.done("export", "--app", CLEARED, "--to", folder / "out")
+            shown = exported.files(folder / "out")
+        with httpx.Client(base_url=base, timeout=60, auth=Token(demo.place, CLEARED)) as http:
+            yield Serving(second, addresses, http, orphan, shown)
+
+
+class Token(httpx.Auth):
+    """An access token as the command line prints it, and another one when it has expired."""
+
+    def __init__(self, place: Place, name: str) -> None:
+        self.place, self.name, self.token = place, name, ""
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        request.headers["authorization"] = f"Bearer {self.token or self._new()}"
+        answer = yield request
+        if answer.status_code == 401:
+            request.headers["authorization"] = f"Bearer {self._new()}"
+            yield request
+
+    def _new(self) -> str:
+        self.token = self.place.done("token", "--app", self.name, "--scope", "system/*.rs").out.strip()
+        return self.token
 
 
 def test_every_printed_address_opens(serving: Serving) -> None:
     *pages, (_, manifest) = [(what, where) for what, where in serving.addresses.items() if "/" in where]
-    assert [httpx.get(where).status_code for what, where in pages if where.startswith("http")] == [200] * 4
+    assert [serving.http.get(where).status_code for what, where in pages if where.startswith("http")] == [200] * 4
     assert Path(manifest).is_file()
     links = re.findall(r'href="([^"]+)"', httpx.get(serving.addresses["start here"]).text)
-    assert {
-        httpx.get(serving.addresses["start here"].rstrip("/") + html.unescape(each)).status_code for each in links
-    } == {200}
+    root = serving.addresses["start here"].rstrip("/")
+    assert {serving.http.get(root + html.unescape(each)).status_code for each in links} == {200}
+    without = {each: httpx.get(root + html.unescape(each)).status_code for each in links}
+    assert {each for each, status in without.items() if status == 200} == {"/fhir/metadata", "/health/ready"}
+    assert set(without.values()) == {200, 401}
 
 
 def test_it_says_what_it_can_do(serving: Serving, demo: Demo) -> None:
     statement = serving.get("metadata")
     assert (statement["resourceType"], statement["fhirVersion"]) == ("CapabilityStatement", "4.0.1")
     declared = {each["type"]: {one["name"] for one in each["searchParam"]} for each in statement["rest"][0]["resource"]}
-    assert demo.export.keys() <= declared.keys()
+    assert serving.shown.keys() <= declared.keys()
     assert {kind: set(asked) - declared[kind] for kind, asked in by_hand.SEARCHES.items()} == {
         kind: set() for kind in by_hand.SEARCHES
     }
@@ -91,7 +125,7 @@ def test_it_says_what_it_can_do(serving: Serving, demo: Demo) -> None:
 
 def test_every_type_is_searched_by_patient_identifier_date_and_code_where_r4_can(serving: Serving, demo: Demo) -> None:
     """The table of searches leaves nothing out: where R4 has such a parameter and we hold such data, it is asked."""
-    assert by_hand.SEARCHES.keys() == demo.export.keys()
+    assert by_hand.SEARCHES.keys() == serving.shown.keys()
     shared = set(by_hand.REFERENCE_DATA)
     kinds = {kind: {how for how, _ in asked.values()} for kind, asked in by_hand.SEARCHES.items()}
     assert {kind for kind in kinds if "identifier" not in by_hand.SEARCHES[kind]} == set()
@@ -102,8 +136,9 @@ def test_every_type_is_searched_by_patient_identifier_date_and_code_where_r4_can
 
 def test_a_read_gives_the_exported_bytes(serving: Serving, demo: Demo) -> None:
     for path in sorted((demo.data / "export").glob("*.ndjson")):
-        line = random.Random(path.stem).choice(path.read_bytes().splitlines())
-        id = exported.read(line + b"\n")[0]["id"]
+        seen = {each["id"] for each in serving.shown.get(path.stem, ())}
+        lines = [(line, exported.read(line + b"\n")[0]["id"]) for line in path.read_bytes().splitlines()]
+        line, id = random.Random(path.stem).choice([each for each in lines if each[1] in seen])
         answer = serving.http.get(f"{path.stem}/{id}")
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (200, line, 'W/"1"')
         version = serving.http.get(f"{path.stem}/{id}/_history/1")
@@ -120,7 +155,7 @@ def test_what_is_not_there_is_told_so(serving: Serving) -> None:
 
 @pytest.mark.parametrize("kind", by_hand.SEARCHES)
 def test_a_search_finds_what_looking_at_every_resource_finds(serving: Serving, demo: Demo, kind: str) -> None:
-    resources = demo.export[kind]
+    resources = serving.shown[kind]
     asked = [each for name in by_hand.SEARCHES[kind] for each in by_hand.searches(resources, kind, name)]
     answers = {search: _ids(serving.all_pages(kind, search, count=1000)) for search in asked}
     assert answers == {search: by_hand.found(resources, [search]) for search in asked}
@@ -130,7 +165,7 @@ def test_a_search_finds_what_looking_at_every_resource_finds(serving: Serving, d
 @pytest.mark.parametrize("kind", by_hand.ABOUT)
 def test_a_search_of_one_persons_resources_by_another_parameter(serving: Serving, demo: Demo, kind: str) -> None:
     """Both conditions hold of each match, and every resource that both hold of is matched."""
-    resources = demo.export[kind]
+    resources = serving.shown[kind]
     (patient, *_) = by_hand.searches(resources, kind, "patient")
     ids = by_hand.found(resources, [patient])
     mine = [each for each in resources if each["id"] in ids]
@@ -149,12 +184,12 @@ def test_the_pages_of_a_search_hold_every_match_once(serving: Serving, demo: Dem
     pages = serving.all_pages("Observation", *[("_sort", order)] if order else [], count=97)
     assert [len(page) for page in pages[:-1]] == [97] * (len(pages) - 1)
     ids = [each["id"] for page in pages for each in page]
-    assert len(pages) == -(-len(demo.export["Observation"]) // 97)
-    assert sorted(ids) == sorted(each["id"] for each in demo.export["Observation"])
+    assert len(pages) == -(-len(serving.shown["Observation"]) // 97)
+    assert sorted(ids) == sorted(each["id"] for each in serving.shown["Observation"])
 
 
 def test_the_total_is_the_number_of_matches(serving: Serving, demo: Demo) -> None:
-    women = by_hand.found(demo.export["Patient"], [("gender", "female")])
+    women = by_hand.found(serving.shown["Patient"], [("gender", "female")])
     assert serving.get("Patient", gender="female", _total="accurate", _count="1")["total"] == len(women)
     assert serving.get("Patient", gender="female", _summary="count")["total"] == len(women)
 
@@ -164,11 +199,11 @@ def test_everything_of_a_rich_record_is_what_leads_to_and_from_it(serving: Servi
     records = Counter(
         name
         for kind, path in by_hand.ABOUT.items()
-        for each in demo.export[kind]
+        for each in serving.shown[kind]
         for name in exported.at(each, f"{path}.reference")
     )
     patient = records.most_common(1)[0][0].removeprefix("Patient/")
-    expected = by_hand.record(demo.export, patient)
+    expected = by_hand.record(serving.shown, patient)
     assert len({name.partition("/")[0] for name in expected}) > 12
     pages = serving.all_pages(f"Patient/{patient}/$everything", count=count)
     answered = [f"{each['resourceType']}/{each['id']}" for page in pages for each in page]
@@ -190,12 +225,12 @@ def test_an_export_over_http_is_the_command_lines(
         assert body.count(b"\n") == each["count"]
         over_http[each["type"]] = Counter(body.splitlines())
     with temporary() as folder:
-        demo.place.done("export", "--to", folder / "out", *options)
+        demo.place.done("export", "--app", CLEARED, "--to", folder / "out", *options)
         by_command = {each.stem: Counter(each.read_bytes().splitlines()) for each in folder.glob("out/*.ndjson")}
     assert over_http == by_command
-    held = {"Patient", *by_hand.ABOUT} if options else demo.export.keys()
+    held = {"Patient", *by_hand.ABOUT} if options else serving.shown.keys()
     assert {kind: lines.total() for kind, lines in by_command.items()} == {
-        kind: len(demo.export[kind]) for kind in held
+        kind: len(serving.shown[kind]) for kind in held
     }
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import pytest
 
 from fhirgw.council.council import Council
@@ -15,6 +14,7 @@ from tests.conftest import NewDatabase, temporary
 from tests.journeys import exported, kept, sides
 from tests.journeys.command import Place
 from tests.journeys.conftest import Demo, Loaded, extract
+from tests.put import connected
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
 PERSON = {system: f"https://fhirgw.uk/Id/{system}/person" for system in ("meadow", "harbour")}
@@ -171,7 +171,7 @@ def _to_people(node: object) -> list[dict[str, Any]]:
 
 async def test_a_resource_about_a_person_is_placed_with_them(both: Both, loaded: Loaded) -> None:
     """The patient it is filed under is the one it names, and its id begins as theirs does."""
-    connection = await asyncpg.connect(loaded.place.url)
+    connection = await connected(loaded.place.url)
     try:
         apart = await connection.fetch("""
             SELECT r.type, count(*) FROM fhirgw.resource r

@@ -1,0 +1,43 @@
+"""The applications of the demonstration, each with its key in the data folder: who sees what, to be tried."""
+
+from __future__ import annotations
+
+from fhirgw.app import operations
+from fhirgw.cli.apps import ensured
+from fhirgw.cli.permits import permit_of
+from fhirgw.settings import Settings
+from fhirgw.store.database import Engine, declared, direct
+from fhirgw.store.examples import Example, example, provider
+from fhirgw.store.registration import Registration
+
+ICS, BULK, PROVIDER, PERSON = "demo-ics", "demo-bulk", "demo-provider", "demo-person"
+PLENTY = 1_000_000
+"""Requests a minute: whoever tries things out is not to be held up."""
+
+
+async def applications(engine: Engine, given: Settings, controller: str) -> list[Registration]:
+    """Registers them; twice is once."""
+    shared = Registration(ICS, controller, "system/*.rs", name="Shared care record", rate=PLENTY)
+    bulk = Registration(BULK, controller, "system/*.rs", name="Nightly bulk copy", rate=PLENTY)
+    made = [await _kept(engine, given, each) for each in (shared, bulk)]
+    async with direct(engine) as connection, declared(connection, operations(given)):
+        delivering = await provider(connection)
+    if delivering:
+        carers = Registration(PROVIDER, delivering, "system/*.rs", sector="care-provider", rate=PLENTY)
+        made.append(await _kept(engine, given, carers))
+    if found := await somebody(engine, given):
+        person = Registration(PERSON, controller, "patient/*.rs", purposes=("person",), patient=found.patient)
+        made.append(await _kept(engine, given, person))
+    return made
+
+
+async def somebody(engine: Engine, given: Settings) -> Example | None:
+    """A person whom the shared care record may see, with much on record."""
+    permit = await permit_of(engine, given, ICS)
+    async with direct(engine) as connection, declared(connection, permit):
+        return await example(connection, permit)
+
+
+async def _kept(engine: Engine, given: Settings, wanted: Registration) -> Registration:
+    async with direct(engine) as connection:
+        return await ensured(connection, given, wanted)

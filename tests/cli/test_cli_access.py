@@ -1,0 +1,179 @@
+"""Explaining a decision, reviewing break-glass, loading opt-outs: what each command says, and what none tells."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.scope import scopes
+from fhirgw.store.break_glass import grant
+from fhirgw.store.registration import Registration, add
+from tests.cli.conftest import Command, Ended
+from tests.conftest import NewDatabase
+from tests.put import connected, put
+
+NHS = "https://fhir.nhs.uk/Id/nhs-number"
+ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
+NUMBER, OTHER, THIRD = "9000000009", "9434765919", "9990000018"
+WHY = "found on the floor, cannot speak"
+PERSON: dict[str, Any] = {
+    "resourceType": "Patient",
+    "id": "p1",
+    "identifier": [{"system": NHS, "value": NUMBER}],
+    "generalPractitioner": [{"identifier": {"system": ODS, "value": "A81001"}}],
+}
+
+
+@pytest.fixture
+async def url(new_database: NewDatabase) -> AsyncIterator[str]:
+    async with new_database() as url:
+        await put(url, PERSON, {"resourceType": "Patient", "id": "p2"})
+        connection = await connected(url)
+        insert = "INSERT INTO fhirgw.identifier (system, value, patient, origin, sure) VALUES ($1, $2, $3, $4, $4)"
+        await connection.execute(insert, NHS, NUMBER, "p1", "test")
+        await add(connection, Registration("surgery", "A81001", "system/Patient.rs"))
+        await connection.close()
+        yield url
+
+
+@pytest.fixture
+async def given(url: str) -> str:
+    """A grant that waits for a review."""
+    permit = Permit("RAB", "direct-care", scopes("user/*.rs"), practitioner="w1", registration="trust-app")
+    connection = await asyncpg.connect(url)
+    made = await grant(connection, permit, "p1", WHY, lambda made: None)
+    await connection.close()
+    return made.id
+
+
+@pytest.fixture
+def run(command: Command, url: str) -> Command:
+    return lambda *arguments: command(*arguments, FHIRGW_DATABASE_URL=url, FHIRGW_CONTROLLER="Z99")
+
+
+def rows(json: Ended) -> Any:
+    assert json.code == 0, json.err
+    return orjson.loads(json.out)
+
+
+def test_explain_tells_what_an_application_or_an_organisation_sees(run: Command) -> None:
+    told = run("explain", "--who", "surgery", "--person", "p1")
+    assert told.code == 0, told.err
+    assert told.out.splitlines() == [
+        "Patient: sees all of 1",
+        f"  + {ODS}|A81001 is the person's GP practice. [Patient/p1]",
+    ]
+    told = run("explain", "--who", "RAB", "--person", "p1")
+    assert told.out.splitlines()[:2] == [
+        "Patient: sees none of 1",
+        "  - Nothing in the record ties whoever asks to the person.",
+    ]
+    assert "  It would be visible if: the record named them" in told.out
+
+
+def test_explain_for_machines(run: Command) -> None:
+    (found,) = rows(run("explain", "--who", "surgery", "--person", "p1", "--json"))["types"]
+    assert (found["type"], found["held"], found["seen"], found["would_change"]) == ("Patient", 1, 1, [])
+    assert found["reasons"][0]["rests_on"] == "Patient/p1"
+    refused = rows(run("explain", "--who", "surgery", "--person", "p1", "--purpose", "research", "--json"))
+    assert list(refused) == ["refused"]
+
+
+def test_an_nhs_number_is_read_and_no_argument(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("explain", "--who", "surgery", "--person", NUMBER)
+    assert (shown.code, shown.out) == (2, "")
+    assert "Everybody on this machine sees arguments" in shown.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("900 000 0009\n"))
+    assert "Patient: sees all of 1" in run("explain", "--who", "surgery", "--person", "-").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{OTHER}\n"))
+    unknown = run("explain", "--who", "surgery", "--person", "-")
+    assert unknown.code == 3
+    assert "No Patients have this NHS number" in unknown.err
+    assert OTHER not in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--who", "surgery", "--person", "a name"), "--person is the id of a Patient"),
+        (("--who", "nobody here", "--person", "p1"), "neither a registered application"),
+        (("--who", "surgery", "--person", "p1", "--type", "Patients"), "No resources of the type 'Patients'"),
+    ],
+)
+def test_a_question_that_is_none_ends_with_2(run: Command, arguments: tuple[str, ...], message: str) -> None:
+    ended = run("explain", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+
+
+def test_a_person_who_is_not_there_is_told_so(run: Command) -> None:
+    told = run("explain", "--who", "surgery", "--person", "nobody")
+    assert (told.code, told.out) == (0, "The record of this person is empty, or there is no such person.\n")
+
+
+def test_a_review_finds_something(run: Command, given: str) -> None:
+    (waiting,) = rows(run("break-glass", "list", "--json"))
+    assert (waiting["id"], waiting["person"], waiting["reason"]) == (given, "p1", WHY)
+    assert WHY in run("break-glass", "list").out
+    wrong = run("break-glass", "review", given, "--finding", "fine", "--by", "A. Guardian")
+    assert (wrong.code, wrong.out) == (2, "")
+    done = run("break-glass", "review", given, "--finding", "inappropriate", "--by", "A. Guardian")
+    assert (done.code, done.out) == (0, "Found inappropriate by A. Guardian.\n")
+    assert run("break-glass", "list").out == "Nothing waits for a review.\n"
+    assert [each["finding"] for each in rows(run("break-glass", "list", "--all", "--json"))] == ["inappropriate"]
+    again = run("break-glass", "review", given, "--finding", "appropriate", "--by", "B. Guardian")
+    assert (again.code, again.out) == (7, "")
+    assert run("break-glass", "review", "nothing", "--finding", "appropriate", "--by", "B").code == 3
+
+
+def test_what_these_show_is_audited(run: Command, given: str) -> None:
+    run("explain", "--who", "surgery", "--person", "p1")
+    run("break-glass", "list")
+    run("break-glass", "review", given, "--finding", "appropriate", "--by", "A. Guardian")
+    found = rows(run("audit", "list", "--json"))
+    operations = [each["subtype"][-1]["code"] for each in found]
+    assert operations == ["break-glass-review", "break-glass-list", "explain"]
+    assert rows(run("audit", "verify", "--json"))["sound"]
+
+
+def listed(folder: Path, *numbers: str) -> str:
+    file = folder / "opt-outs.dat"
+    file.write_text("".join(f"{number}\n" for number in numbers))
+    return str(file)
+
+
+def test_a_list_of_opt_outs_is_loaded(run: Command, tmp_path: Path) -> None:
+    told = run("opt-outs", listed(tmp_path, NUMBER, OTHER), "--produced", "2026-01-01")
+    assert (told.code, told.out) == (0, "2 have opted out: 2 more than before, 0 no longer.\n")
+    done = rows(run("opt-outs", listed(tmp_path, OTHER, THIRD), "--produced", "2026-01-02", "--json"))
+    assert done == {"rows": 2, "added": 1, "removed": 1, "produced": "2026-01-02T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "options", "code", "message"),
+    [
+        ((NUMBER, "Canarybird"), (), 3, "Line 2 is no NHS number"),
+        ((), (), 3, "The list is empty"),
+        ((NUMBER,), ("--produced", "2199-01-01"), 3, "made in the future"),
+        ((NUMBER,), ("--produced", "2025-12-31"), 5, "look, then say --force"),
+        ((NUMBER,), ("--produced", "2025-12-31", "--force"), 7, "A newer list is in force"),
+    ],
+)
+def test_what_is_no_list_changes_nothing(
+    run: Command, tmp_path: Path, numbers: tuple[str, ...], options: tuple[str, ...], code: int, message: str
+) -> None:
+    assert run("opt-outs", listed(tmp_path, NUMBER, OTHER, THIRD), "--produced", "2026-01-01").code == 0
+    refused = run("opt-outs", listed(tmp_path, *numbers), *options)
+    assert (refused.code, refused.out) == (code, "")
+    assert message in refused.err
+    assert "Canarybird" not in refused.err
+    same = rows(run("opt-outs", listed(tmp_path, NUMBER, OTHER, THIRD), "--produced", "2026-01-01", "--json"))
+    assert (same["added"], same["removed"]) == (0, 0)
+    assert run("opt-outs", str(tmp_path / "nothing")).code == 3
