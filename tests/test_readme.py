@@ -37,7 +37,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def test_the_commands_are_the_commands() -> None:
-    told = {re.findall(r"`fhirgw (\w+)`", row[0])[0] for row in table("command")}
+    told = {re.findall(r"`fhirgw ([\w-]+)`", row[0])[0] for row in table("command")}
     assert told == set(get_command(app).commands)  # type: ignore[attr-defined]
 
 

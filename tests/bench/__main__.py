@@ -1,4 +1,4 @@
-"""`python -m tests.bench [all | mapping | sync | export | demo]`: prints the figures and writes build/bench.json."""
+"""`python -m tests.bench [all | mapping | sync | export | access | demo]`: prints figures, writes build/bench.json."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import demo, export, mapping, sync
+from tests.bench import access, demo, export, mapping, sync
 from tests.bench.figures import Figure, machine
 
 BENCHES: dict[str, Callable[[], list[Figure]]] = {
     "mapping": mapping.run,
     "sync": sync.run,
     "export": export.run,
+    "access": access.run,
     "demo": demo.run,
 }
 
