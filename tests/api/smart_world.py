@@ -91,7 +91,11 @@ class World:
 
 async def shown(request: Request) -> Response:
     permit = permitted(request)
-    told = asdict(permit) | {"scopes": [str(each) for each in permit.scopes], "roles": sorted(request.scope[ROLES])}
+    told = asdict(permit) | {
+        "controls": None,
+        "scopes": [str(each) for each in permit.scopes],
+        "roles": sorted(request.scope[ROLES]),
+    }
     return JSONResponse(told)
 
 
