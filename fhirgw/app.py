@@ -13,8 +13,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from fhirgw.access.permit import Permit
-from fhirgw.access.scope import Scope
+from fhirgw.access.permit import directory, operations
 from fhirgw.api import break_glass, bulk, explain, fhir, health, landing, smart, who_looked
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
@@ -44,20 +43,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, not_routed)
     return app
-
-
-def operations(settings: Settings) -> Permit:
-    """The permit of whoever runs the gateway, on its own machine: all of the controller's records, to read.
-
-    For the command line and the composition root alone: no token has it.
-    """
-    return Permit(settings.controller, "operations", (Scope.parse("system/*.rs"),), registration="operator")
-
-
-def directory(settings: Settings) -> Permit:
-    """The gateway's own permit to look up who organisations and practitioners are."""
-    scopes = tuple(Scope.parse(f"system/{each}.rs") for each in ("Organization", "Practitioner", "PractitionerRole"))
-    return Permit(settings.controller, "operations", scopes, registration="gateway")
 
 
 def configure_log(settings: Settings) -> None:
@@ -96,9 +81,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(ExportJobs(engine, settings.data / "exports"))
             app.state.controller = settings.controller
-            app.state.directory = directory(settings)
+            app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
-            app.state.overseer, app.state.opt_out_days = operations(settings), settings.opt_out_days
+            app.state.overseer, app.state.opt_out_days = operations(settings.controller), settings.opt_out_days
             gate = Gate(app.state.smart.gatekeeper, app.state.smart.connect, settings.opt_out_days, settings.controller)
             app.state.context = _context(settings, reading, searching, gate)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
@@ -114,7 +99,7 @@ def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gat
 
 def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
     """Tokens and who has them. Who a caller is, is read under a permit for reference data alone."""
-    permit = directory(settings)
+    permit = directory(settings.controller)
 
     @asynccontextmanager
     async def reference() -> AsyncIterator[Connection]:

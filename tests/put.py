@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from fhirgw.access.consent import delegations, directives
-from fhirgw.access.label import labels, redacted
+from fhirgw.access.label import also, labels, redacted
 from fhirgw.access.relationship import ties
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.index import index
@@ -17,12 +17,25 @@ from fhirgw.store.database import SESSION
 STAMP = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 COLUMNS = (
-    *("type", "id", "version", "updated", "patient", "origin", "controller", "tokens", "body", "labels", "redacted"),
+    *(
+        "type",
+        "id",
+        "version",
+        "updated",
+        "patient",
+        "origin",
+        "controller",
+        "tokens",
+        "body",
+        "labels",
+        "also",
+        "redacted",
+    ),
     *(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high")),
 )
 
 
-KEPT = "patient, origin, controller, body, labels, redacted, tokens"
+KEPT = "patient, origin, controller, body, labels, also, redacted, tokens"
 RULES = {
     "relationship": "person, party, kind, starts, ends",
     "directive": "person, effect, party, purpose, kinds, classes, starts, ends, weight, decided",
@@ -134,6 +147,6 @@ def _row(resource: Resource, updated: datetime) -> tuple[Any, ...]:
     ends: Iterable[Any] = (end for span in found.dates for end in (span or (None, None)))
     return (
         *(resource["resourceType"], resource["id"], int(resource["meta"]["versionId"]), updated, found.patient),
-        *("test", "Z99", found.tokens, encode(resource).decode(), labels(resource)),
+        *("test", "Z99", found.tokens, encode(resource).decode(), labels(resource), also(resource)),
         *(encode(without).decode() if (without := redacted(resource)) else None, *ends),
     )

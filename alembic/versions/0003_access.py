@@ -30,6 +30,7 @@ BY_PERSON = """
 STATEMENTS = (
     *(
         f"ALTER TABLE fhirgw.{table} ADD COLUMN labels smallint NOT NULL DEFAULT 0,"
+        ' ADD COLUMN also text COLLATE "C",'
         rf""" ADD COLUMN redacted text COLLATE "C"
         CONSTRAINT {table}_redacted_plain CHECK (redacted !~ '[\x01-\x1f]')"""
         for table in ("resource", "history")
@@ -158,4 +159,4 @@ END $$"""
     op.execute("DROP TABLE fhirgw.relationship, fhirgw.directive, fhirgw.delegation, fhirgw.narrowed")
     op.execute("ALTER TABLE fhirgw.history DROP COLUMN tokens")
     for table in ("resource", "history"):
-        op.execute(f"ALTER TABLE fhirgw.{table} DROP COLUMN labels, DROP COLUMN redacted")
+        op.execute(f"ALTER TABLE fhirgw.{table} DROP COLUMN labels, DROP COLUMN also, DROP COLUMN redacted")

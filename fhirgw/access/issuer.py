@@ -92,10 +92,11 @@ class Issuer(BaseModel):
         """What a token of this issuer says; who signed it is checked elsewhere. Raises jose.Untrusted."""
         self._check(token, now)
         said = {name: _value(token.claims, path) for name, path in self.claims.items()}
-        if missing := sorted(name for name, value in said.items() if value in (None, "", [])):
+        needed = {name: value for name, value in said.items() if name != "roles"}  # who has none is allowed no more
+        if missing := sorted(name for name, value in needed.items() if value in (None, "", [])):
             raise jose.Untrusted(f"it does not tell its {', '.join(missing)}")
         text = {name: value for name, value in said.items() if isinstance(value, str)}
-        roles = _listed(said.get("roles", []))
+        roles = _listed(said.get("roles") or [])
         return Bearer(
             issuer=self.issuer,
             registration=self.registration,

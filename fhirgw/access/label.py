@@ -27,6 +27,10 @@ OPEN: dict[str, int] = {
 """Classes that a purpose sees without clearance. What others said in confidence, and what warns staff, is kept from the
 person and those who act for them, not from professionals."""
 
+TELLING = ("RelatedPerson",)
+"""Types that may tell of another Patient than the one they are filed under (`also`)."""
+
+RELATED_PATIENT = "https://fhirgw.uk/fhir/StructureDefinition/ext-related-patient"
 RECORD_CLASS = "https://fhirgw.uk/fhir/CodeSystem/record-class"
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 
@@ -54,6 +58,7 @@ UNSEARCHABLE = (
 WHEREABOUTS = (
     *("RelatedPerson", "ServiceRequest", "EpisodeOfCare", "Encounter", "Appointment", "CareTeam", "Device"),
     *("DeviceUseStatement", "DeviceRequest", "Task", "Location", "Communication", "MedicationAdministration"),
+    *("Consent", "DocumentReference", "Provenance"),
 )
 """Types that tell where a person lives, or who goes there: kept from whoever is not cleared, for such a person."""
 
@@ -69,6 +74,20 @@ def labels(resource: Resource) -> int:
 def restricted(resource: Resource) -> bool:
     """Whether a Patient's whereabouts are kept from whoever is not cleared."""
     return any(CODES.get((each.get("system", ""), each.get("code", ""))) == RESTRICTED for each in _security(resource))
+
+
+def also(resource: Resource) -> str | None:
+    """The id of another Patient whom a resource tells of: a related person who is somebody in their own right.
+
+    Their address and phone stand in it, filed under whom they care for: what is kept of them is kept there too.
+    """
+    if resource["resourceType"] not in TELLING:
+        return None
+    for each in resource.get("extension", ()):
+        if each.get("url") == RELATED_PATIENT:
+            reference = str(each.get("valueReference", {}).get("reference", ""))
+            return reference.removeprefix("Patient/") if reference.startswith("Patient/") else None
+    return None
 
 
 def redacted(resource: Resource) -> Resource | None:

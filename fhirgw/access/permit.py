@@ -68,5 +68,19 @@ class Permit:
         raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
 
 
+def operations(controller: str) -> Permit:
+    """The permit of whoever runs the gateway, on its own machine: all of the controller's records, to read.
+
+    For the command line and the composition root alone: no token has it.
+    """
+    return Permit(controller, Purpose.OPERATIONS, (Scope.parse("system/*.rs"),), registration="operator")
+
+
+def directory(controller: str) -> Permit:
+    """The gateway's own permit to look up who organisations and practitioners are."""
+    scopes = tuple(Scope.parse(f"system/{each}.rs") for each in ("Organization", "Practitioner", "PractitionerRole"))
+    return Permit(controller, Purpose.OPERATIONS, scopes, registration="gateway")
+
+
 def _refusal(diagnostics: str) -> FhirError:
     return FhirError(Issue("forbidden", diagnostics))

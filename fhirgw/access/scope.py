@@ -36,6 +36,10 @@ PLAIN = "/:|,.-_~!*'()@;$"
 Constraint = tuple[tuple[str, str], ...]
 
 
+BY_NAME = ("AuditEvent",)
+"""Types that are registered by name or not at all: whoever's token names them is an auditor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """`context` is patient, user or system; `type` a resource type or `*`; `verbs` letters of VERBS, in order.
@@ -56,7 +60,7 @@ class Scope:
         """Whether whatever this scope allows, the other allows too."""
         return (
             self.context == other.context
-            and other.type in ("*", self.type)
+            and (other.type == self.type or (other.type == "*" and self.type not in BY_NAME))
             and set(self.verbs) <= set(other.verbs)
             and all(_implied(pair, self.constraint) for pair in other.constraint)
         )
@@ -65,6 +69,8 @@ class Scope:
         """What both allow; None if that is nothing."""
         verbs = "".join(verb for verb in self.verbs if verb in other.verbs)
         types = {self.type, other.type} - {"*"} or {"*"}
+        if self.type != other.type and types & set(BY_NAME):
+            return None
         if self.context != other.context or not verbs or len(types) > 1:
             return None
         constraint = (*self.constraint, *(pair for pair in other.constraint if not _implied(pair, self.constraint)))

@@ -73,12 +73,6 @@ def notes(permit: Permit) -> list[Issue]:
     return [Issue("security", BANNER, severity="warning")] if permit.purpose == Purpose.EMERGENCY else []
 
 
-def forbid_bulk(permit: Permit) -> None:
-    """An emergency is one person's. Raises FhirError(forbidden) for an emergency permit that would copy in bulk."""
-    if permit.purpose == Purpose.EMERGENCY:
-        raise FhirError(Issue("forbidden", "Break-glass is for one person's record: nothing is exported with it"))
-
-
 def _may(request: Request) -> Permit:
     """The permit of a practitioner who may break the glass. Raises FhirError(forbidden) by the token alone."""
     permit = permitted(request)

@@ -22,7 +22,7 @@ from fhirgw.access.token import Bearer
 from fhirgw.api.answer import interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.authenticate import Connect, Gatekeeper, unauthorised
-from fhirgw.api.context import base
+from fhirgw.api.context import base, context
 from fhirgw.api.exchange import GRANT, Exchange
 from fhirgw.api.issuers import Issuers
 from fhirgw.api.jwks import KeySets, Unfetched
@@ -32,6 +32,7 @@ from fhirgw.api.verifier import Verifier
 from fhirgw.store import registration as registrations
 from fhirgw.store.registration import Registration
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FORM = "application/x-www-form-urlencoded"
 LONGEST = 65_536
 MOST_FIELDS = 20
@@ -65,7 +66,15 @@ def smart(request: Request) -> Smart:
 
 
 def token_endpoint(request: Request) -> str:
-    """The address that an assertion is for."""
+    """The address that an assertion is for: the settings', or this machine's as the caller named it.
+
+    Never a name that only the caller vouches for: an assertion made for another server would count here under it.
+    Raises OAuthError.
+    """
+    here = (*LOOPBACK, (request.scope.get("server") or ("",))[0])
+    if not context(request).base_url and request.url.hostname not in here:
+        told = "the gateway does not know itself by that name: its operators have to set FHIRGW_BASE_URL"
+        raise OAuthError("invalid_client", told)
     return f"{base(request)}/oauth/token"
 
 

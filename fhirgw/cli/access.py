@@ -15,11 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from fhirgw.access.audit_event import Access, Seen
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.access.purpose import GRANTED
 from fhirgw.api.answer import ID
 from fhirgw.api.asker import Question, asked_by
-from fhirgw.app import operations
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -55,7 +54,7 @@ def explain(
     console, given, whose = Console(json), settings(), _whose(person)
     if unknown := set(types) - set(HELD):
         raise CommandError(f"No resources of the type {sorted(unknown)[0]!r} are held here.", 2)
-    overseer = operations(given)
+    overseer = operations(given.controller)
 
     async def work() -> tuple[Permit | None, list[Explained], str]:
         async with opened(given) as (_, engine), direct(engine) as connection:
@@ -99,7 +98,7 @@ def list_grants(
         async with opened(given) as (_, engine), direct(engine) as connection:
             found = await break_glass.queue(connection, reviewed=reviewed)
             whose = [each.person for each in found]
-            await record_now(connection, _access(operations(given), "break-glass-list", whose))
+            await record_now(connection, _access(operations(given.controller), "break-glass-list", whose))
             return found
 
     found = run(work())
@@ -127,8 +126,10 @@ def review(
 
     async def work() -> Grant:
         async with opened(given) as (_, engine), direct(engine) as connection:
-            found = await break_glass.review(connection, grant, finding, by.strip())
-            await record_now(connection, _access(operations(given), "break-glass-review", [found.person]))
+            async with connection.transaction():
+                found = await break_glass.review(connection, grant, finding, by.strip())
+                who = operations(given.controller)
+                await record_now(connection, _access(who, "break-glass-review", [found.person]))
             return found
 
     found = run(work())

@@ -12,12 +12,11 @@ import typer
 
 from fhirgw.access.audit_event import ID, OPERATION, Access, Seen
 from fhirgw.access.audit_facets import Facets, facets
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.access.who_looked import about, sentence
 from fhirgw.api.who_looked import organisations, showing
-from fhirgw.app import operations
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -69,7 +68,7 @@ def list_some(
 ) -> None:
     """List accesses, permitted and refused, the newest first."""
     console, given, whose = Console(json), settings(), person and _person(person)
-    permit = operations(given)
+    permit = operations(given.controller)
 
     async def work() -> list[Resource]:
         async with opened(given) as (_, engine), direct(engine) as connection:
@@ -99,7 +98,7 @@ def who_looked(
 ) -> None:
     """Tell who has looked at a person's record, in plain English: what the person may be told, to be handed to them."""
     console, given, whose = Console(json), settings(), _person(person)
-    permit = operations(given)
+    permit = operations(given.controller)
     own = Permit(given.controller, Purpose.PERSON, (Scope.parse("patient/*.rs"),), patient=whose)
 
     async def work() -> list[str]:

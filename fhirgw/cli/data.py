@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fhirgw.access.permit import operations
 from fhirgw.api.kick_off import check_types
-from fhirgw.app import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.permits import permit_of
@@ -103,7 +103,7 @@ def export(
 
     async def work() -> Exported:
         async with opened(given) as (_, engine):
-            permit = await permit_of(engine, given, application) if application else operations(given)
+            permit = await permit_of(engine, given, application) if application else operations(given.controller)
             return await steps.exported(console, engine, permit, selection, to)
 
     done = run(work())

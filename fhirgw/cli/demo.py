@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from fhirgw.app import operations
+from fhirgw.access.permit import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json, People, Seed
 from fhirgw.cli.demo_apps import applications, somebody
 from fhirgw.cli.running import opened, run, settings
-from fhirgw.cli.serving import Port, address, bound, served
+from fhirgw.cli.serving import Port, address, bound
 from fhirgw.council.layouts import LAYOUTS
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.jobs.export import Exported
@@ -35,7 +35,9 @@ def demo(
     people: People = 2000,
     seed: Seed = 1,
     port: Port = 8080,
-    data: Annotated[Path, typer.Option(help="The folder for everything it makes.")] = Path("data"),
+    data: Annotated[
+        Path | None, typer.Option(help="The folder for everything it makes; else that of the settings.")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when all is made; do not serve.")] = False,
     json: Json = False,
 ) -> None:
@@ -49,6 +51,8 @@ def demo(
                 url, engine = await stack.enter_async_context(opened(given, migrated=False))
             await _make(console, given, url, engine, people, seed)
             if listening is not None:
+                from fhirgw.cli.server import served  # here, because only who serves needs all of HTTP
+
                 lines = await _addresses(engine, given, address(listening))
                 await served(given, listening, lambda: _print(console, lines))
 
@@ -71,7 +75,7 @@ async def _make(console: Console, given: Settings, url: str, engine: Engine, peo
     with console.stage("register applications", "applications") as stage:
         stage.update(len(await applications(engine, given, definition.declared.controller)))
     folder = given.data / "export"
-    written = await steps.exported(console, engine, operations(given), Selection(), folder)
+    written = await steps.exported(console, engine, operations(given.controller), Selection(), folder)
     steps.show_sync(console, taken, told_in)
     steps.show_export(console, written, folder)
     console.document(_summary(console, people, seed, rows, taken, written))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhirgw.app import operations
+from fhirgw.access.permit import operations
 from fhirgw.cli.apps import ensured
 from fhirgw.cli.permits import permit_of
 from fhirgw.settings import Settings
@@ -20,7 +20,7 @@ async def applications(engine: Engine, given: Settings, controller: str) -> list
     shared = Registration(ICS, controller, "system/*.rs", name="Shared care record", rate=PLENTY)
     bulk = Registration(BULK, controller, "system/*.rs", name="Nightly bulk copy", rate=PLENTY)
     made = [await _kept(engine, given, each) for each in (shared, bulk)]
-    async with direct(engine) as connection, declared(connection, operations(given)):
+    async with direct(engine) as connection, declared(connection, operations(given.controller)):
         delivering = await provider(connection)
     if delivering:
         carers = Registration(PROVIDER, delivering, "system/*.rs", sector="care-provider", rate=PLENTY)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, directory
 from fhirgw.api.authenticate import as_registered
-from fhirgw.app import directory
 from fhirgw.cli.running import CommandError
 from fhirgw.settings import Settings
 from fhirgw.store import registration as registrations
@@ -17,5 +16,5 @@ async def permit_of(engine: Engine, given: Settings, name: str, purpose: str | N
         found = await registrations.find(connection, name)
         if found is None:
             raise CommandError(f"There is no application {name!r}: `fhirgw app list` names them.", 2)
-        async with declared(connection, directory(given)):
+        async with declared(connection, directory(given.controller)):
             return await as_registered(connection, found, purpose)

@@ -20,6 +20,7 @@ import structlog
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
+from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.jobs.export import Exported, covered, export
 from fhirgw.jobs.files import Unwritable
@@ -128,7 +129,7 @@ class ExportJobs:
         if job is None or job.state == "cancelled" or not _whose(job.permit, permit):
             raise absent()
         types = [each["type"] for each in job.result["output"]] if job.state == "done" else job.types
-        if not all(permit.covering("r", each) for each in types):
+        if not all(_within(job.permit, permit, each) for each in types):
             raise absent()
         return job
 
@@ -217,6 +218,12 @@ class ExportJobs:
 def absent() -> FhirError:
     """The answer for an export that does not exist, and for one that is somebody else's."""
     return FhirError(Issue("not-found", "There is no such export"))
+
+
+def _within(asked: Permit, permit: Permit, resource_type: str) -> bool:
+    """Whether all that an export was asked for of a type is within what a token covers: a narrower one gets no file."""
+    scopes = [Scope(each.context, resource_type, "r", each.constraint) for each in asked.covering("r", resource_type)]
+    return bool(scopes) and all(any(each.within(other) for other in permit.scopes) for each in scopes)
 
 
 def _whose(asked: Permit, permit: Permit) -> bool:

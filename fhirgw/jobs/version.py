@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from fhirgw.access.consent import delegations, directives
-from fhirgw.access.label import labels, redacted
+from fhirgw.access.label import also, labels, redacted
 from fhirgw.access.relationship import ties
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
@@ -38,6 +38,7 @@ def incoming(
         systems=[system for system, _ in held],
         identifiers=[value for _, value in held],
         labels=labels(resource),
+        also=also(resource),
         redacted=encode(without).decode() if (without := redacted(resource)) else None,
         ties=ties(resource),
         directives=directives(resource),

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Text, and_, any_, bindparam, exists, func, literal, or_, true
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy import ColumnElement, FromClause, Text, and_, any_, bindparam, cast, exists, func, literal, or_, true
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
@@ -154,7 +154,7 @@ def _emergency(permit: Permit, resource_type: str | None, table: FromClause) -> 
 
 
 def _safeguarding(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
-    """The record of the person whom the case is about."""
+    """The record of the person whom the case is about, while it is open."""
     case = resource.alias("safeguarding_case")
     return (
         exists()
@@ -164,6 +164,8 @@ def _safeguarding(permit: Permit, resource_type: str | None, table: FromClause) 
             case.c.patient == table.c.patient,
             case.c.labels.op("&")(SAFEGUARDING) != 0,
             case.c.controller == text("organisation"),
+            cast(case.c.body, JSON)["status"].astext == "active",
+            func.coalesce(case.c.date1_high > moment(), true()),
         )
         .correlate(table)
     )

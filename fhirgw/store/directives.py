@@ -11,11 +11,12 @@ Few persons have a directive against anybody: an anti-join looks for one, and th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Integer, Text, cast, exists, func, literal, literal_column
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.label import RESTRICTED, SEALED, WHEREABOUTS
+from fhirgw.access.label import RESTRICTED, SEALED, TELLING, WHEREABOUTS
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.store.basis import kind_of, moment, parties, text
@@ -28,9 +29,18 @@ does not dissent from themselves, only from those who would act for them."""
 
 def allowed(permit: Permit, resource_type: str | None, table: FromClause) -> Iterator[ColumnElement[bool]]:
     """The conditions that no directive forbids the row."""
-    effects = list(_effects(permit, resource_type))
-    if not effects:
-        return
+    own = list(_effects(permit, resource_type))
+    if own:
+        yield _unforbidden(permit, resource_type, table, table.c.patient, own)
+    others = list(_lifted_by_clearance(permit))
+    if others and (resource_type is None or resource_type in TELLING):
+        yield _unforbidden(permit, resource_type, table, table.c.also, others)
+
+
+def _unforbidden(
+    permit: Permit, resource_type: str | None, table: FromClause, whose: ColumnElement[Any], effects: list[str]
+) -> ColumnElement[bool]:
+    """That no directive of a person's, with one of the effects, forbids the row."""
     against = directive.alias("against")
     kind = kind_of(resource_type, table)
     forbids: ColumnElement[bool] = func.fhirgw.forbids(
@@ -45,16 +55,24 @@ def allowed(permit: Permit, resource_type: str | None, table: FromClause) -> Ite
         literal(effects, ARRAY(Text), literal_execute=True),
         literal(resource_type in WHEREABOUTS, literal_execute=True) if resource_type else kind.in_(WHEREABOUTS),
     )
-    found = exists().where(against.c.person == table.c.patient, against.c.effect != "permit", forbids)
-    yield ~found.correlate(table)
+    found = exists().where(against.c.person == whose, against.c.effect != "permit", forbids)
+    return ~found.correlate(table)
 
 
 def _effects(permit: Permit, resource_type: str | None) -> Iterator[str]:
     """The effects that count against the permit for a type (None: for some type)."""
     themselves = permit.purpose == Purpose.PERSON and permit.delegate is None
-    if not permit.clearance & SEALED:
-        yield "seal"
-    if not (permit.clearance & RESTRICTED or themselves) and (resource_type is None or resource_type in WHEREABOUTS):
-        yield "restrict"
+    somewhere = resource_type is None or resource_type in WHEREABOUTS
+    for each in _lifted_by_clearance(permit):
+        if each == "seal" or (somewhere and not themselves):
+            yield each
     if permit.purpose in HEEDED or permit.delegate:
         yield "deny"
+
+
+def _lifted_by_clearance(permit: Permit) -> Iterator[str]:
+    """What labels forbid whoever has no clearance, of whomever."""
+    if not permit.clearance & SEALED:
+        yield "seal"
+    if not permit.clearance & RESTRICTED:
+        yield "restrict"

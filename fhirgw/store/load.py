@@ -30,14 +30,15 @@ GRACE = 1.0
 """Seconds a COPY has to fail by itself once its connection is gone."""
 CELL, LIST = "\x02", "\x03"
 RULES = ("ties", "directives", "delegations")
-STAGED = (*COLUMNS, *DATES, "body", "labels", "redacted", "params", "strings", "systems", "identifiers", *RULES)
+STAGED = (*COLUMNS, *DATES, "body", "labels", "also", "redacted", "params", "strings", "systems", "identifiers", *RULES)
 
 
 class Incoming(NamedTuple):
     """A version to be written. `kind` is create or update; `dates` holds 8 instants, low and high by slot.
 
-    `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's). `labels` and
-    `redacted` are what security labels come to; the rules are those that rest on the resource, about its `patient`.
+    `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's). `labels`,
+    `also` and `redacted` are what security labels come to; the rules are those that rest on the resource, about its
+    `patient`.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Incoming(NamedTuple):
     systems: list[str]
     identifiers: list[str]
     labels: int = 0
+    also: str | None = None
     redacted: str | None = None
     ties: Sequence[Tie] = ()
     directives: Sequence[Directive] = ()
@@ -73,7 +75,14 @@ def _line(each: Incoming) -> str:
         *(each.kind, each.key, "\\x" + each.digest.hex(), each.type, each.id, str(each.version)),
         *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{str(each.tokens)[1:-1]}}}"),
         *["" if moment is None else _spelt(moment) for moment in each.dates],
-        *(each.body, str(each.labels), each.redacted or "", LIST.join(each.params), LIST.join(each.strings)),
+        *(
+            each.body,
+            str(each.labels),
+            each.also or "",
+            each.redacted or "",
+            LIST.join(each.params),
+            LIST.join(each.strings),
+        ),
         *(LIST.join(each.systems), LIST.join(each.identifiers)),
         *(rules.lines(each.ties), rules.lines(each.directives), rules.lines(each.delegations)),
     )
@@ -111,15 +120,15 @@ STAGE = f"""
 CREATE TEMP TABLE stage (
     kind text, key text, digest bytea, type text, id text, version int, updated timestamptz, patient text,
     origin text, controller text, tokens bigint[], {", ".join(f"{name} timestamptz" for name in DATES)},
-    body text, labels smallint, redacted text, params text, strings text, systems text, identifiers text,
+    body text, labels smallint, also text, redacted text, params text, strings text, systems text, identifiers text,
     ties text, directives text, delegations text
 ) WITH (toast_tuple_target = 8160) ON COMMIT DROP;
 ALTER TABLE stage ALTER COLUMN body SET STORAGE EXTERNAL
 """
 """Bodies are staged as they are: compressing what is read back a moment later costs as much as storing it."""
 
-_SAME = (*COLUMNS[5:], *DATES, "body", "labels", "redacted")
-_KEPT = ("patient", "origin", "controller", "body", "labels", "redacted", "tokens")
+_SAME = (*COLUMNS[5:], *DATES, "body", "labels", "also", "redacted")
+_KEPT = ("patient", "origin", "controller", "body", "labels", "also", "redacted", "tokens")
 """What history keeps of a version, besides its name, number and time."""
 
 _KEPT_FROM = """EXISTS (

@@ -7,6 +7,7 @@ changed character, is refused. Rows that others add meanwhile move nothing; a ma
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,9 +17,13 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, or_
 
+from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.query import Query, Sort
 from fhirgw.store.schema import resource
+
+SPELT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00", re.ASCII)
+"""An instant as PostgreSQL spells it in a session of ours, whose time zone is UTC."""
 
 CHECK = 9
 """Bytes of the digest that ties a cursor to its search."""
@@ -142,19 +147,19 @@ def stretches(order: tuple[Key, ...], cursor: Cursor | None, all_dated: bool) ->
         yield Stretch(order, cursor and Cursor(cursor.keys[1:]), dated=False)
 
 
-def write(query: Query, cursor: Cursor) -> str:
-    """The cursor as the text of a link."""
+def write(query: Query, cursor: Cursor, permit: Permit) -> str:
+    """The cursor as the text of a link, for whoever got the page: its total is of what they may see."""
     payload = orjson.dumps([cursor.total, cursor.keys])
-    return base64.urlsafe_b64encode(_check(query, payload) + payload).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(_check(query, payload, permit) + payload).rstrip(b"=").decode()
 
 
-def read(query: Query) -> Cursor | None:
-    """The cursor of a request. Raises FhirError(invalid) for one that did not come from this search."""
+def read(query: Query, permit: Permit) -> Cursor | None:
+    """The cursor of a request. Raises FhirError(invalid) for one that did not come from this search of theirs."""
     if query.cursor is None:
         return None
     try:
         raw = base64.urlsafe_b64decode(query.cursor.encode() + b"=" * (-len(query.cursor) % 4))
-        if _check(query, raw[CHECK:]) != raw[:CHECK]:
+        if _check(query, raw[CHECK:], permit) != raw[:CHECK]:
             raise ValueError
         return _cursor(orjson.loads(raw[CHECK:]), len(keys(query.sort)))
     except (ValueError, TypeError, OverflowError):
@@ -166,15 +171,25 @@ def read(query: Query) -> Cursor | None:
 def _cursor(spelt: Any, length: int) -> Cursor:
     """Trusted no more than any input: the digest says where it came from only to those who wish us well."""
     total, (*before, id) = spelt
-    if not (isinstance(id, str) and id.isprintable() and isinstance(total, int | None) and len(before) + 1 == length):
+    if not (
+        isinstance(id, str) and id.isprintable() and (total is None or type(total) is int) and len(before) + 1 == length
+    ):
         raise ValueError
     for each in before:
         if each not in (None, "infinity", "-infinity"):
+            if not SPELT.fullmatch(each):
+                raise ValueError
             datetime.fromisoformat(each)
     return Cursor((*before, id), total)
 
 
-def _check(query: Query, payload: bytes) -> bytes:
-    """What ties a cursor to its search: everything asked but the page's length and place."""
-    asked = [query.type, *sorted(pair for pair in query.applied if pair[0] not in ("_cursor", "_count"))]
+def _check(query: Query, payload: bytes, permit: Permit) -> bytes:
+    """What ties a cursor to its search: who asks, and everything asked but the page's length and place."""
+    caller = [permit.organisation, permit.registration, permit.purpose, permit.patient, permit.practitioner]
+    asked = [
+        caller,
+        sorted(map(str, permit.scopes)),
+        query.type,
+        *sorted(pair for pair in query.applied if pair[0] not in ("_cursor", "_count")),
+    ]
     return sha256(orjson.dumps(asked) + payload).digest()[:CHECK]

@@ -21,9 +21,8 @@ from fhirgw.store.database import Connection
 ODS_CODE = "https://fhir.nhs.uk/Id/ods-organization-code"
 SDS_USER = "https://fhir.nhs.uk/Id/sds-user-id"
 SECTORS = ("nhs", "care-provider", "voluntary", "council")
-ROLES = ("break-glass", "safeguarding", "introspect", "audit")
-"""break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens;
-audit: may ask what explains an answer, and who looked."""
+ROLES = ("break-glass", "safeguarding", "introspect")
+"""break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens."""
 
 RATE = 400
 """Requests a minute, where a registration does not say otherwise."""

@@ -66,22 +66,26 @@ SELECT s.patient, f[1], {_field(2)}, {_field(3)}, {_field(4, "text[]")}, f[5]::s
 """
 
 
-def ended(gone: str) -> str:
+def ended(gone: str, *besides: str) -> str:
     """The steps of a statement that end what rests on the resources a step of it removed.
 
-    Who loses a relationship or a consent may be seen by fewer: what was exported of them is looked through again.
+    Who loses a relationship or a consent may be seen by fewer: what was exported of them is looked through again, as of
+    those whom the queries `besides` give.
     """
     steps = [
         f"no_{table} AS (DELETE FROM fhirgw.{table} t USING {gone} r WHERE t.id = r.id AND t.type = r.type"
         " RETURNING t.person)"
         for table in TABLES
     ]
-    lost = " UNION ".join(f"SELECT person FROM no_{table}" for table in TABLES)
+    lost = " UNION ".join([*(f"SELECT person FROM no_{table}" for table in TABLES), *besides])
     return ", ".join([*steps, f"told AS (INSERT INTO fhirgw.narrowed (person) {lost})"])
 
 
+_LABELLED = """
+SELECT patient FROM stage WHERE kind = 'update' AND patient IS NOT NULL AND (labels <> 0 OR redacted IS NOT NULL)"""
+
 RENEWED = f"""
-WITH changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed")} SELECT 1
+WITH changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed", _LABELLED)} SELECT 1
 """
 
 

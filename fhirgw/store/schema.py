@@ -34,9 +34,13 @@ metadata = MetaData(schema=SCHEMA)
 
 
 def _labelled(table: str) -> tuple[Any, ...]:
-    """What security labels come to: classes as bits, and what to serve instead where part of it is withheld."""
+    """What security labels come to: classes as bits, and what to serve instead where part of it is withheld.
+
+    `also` is the id of another Patient whom the row tells of: a carer who is somebody's related person.
+    """
     return (
         Column("labels", SmallInteger, nullable=False, server_default=text("0")),
+        _text("also", nullable=True),
         _text("redacted", nullable=True),
         CheckConstraint(NO_CONTROL.format("redacted"), name=f"{table}_redacted_plain"),
     )

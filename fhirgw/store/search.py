@@ -47,7 +47,7 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     Raises FhirError: forbidden for the type, invalid for a cursor of another search, too-costly.
     """
     permit.require("s", query.type)
-    cursor = paging.read(query)
+    cursor = paging.read(query, permit)
     matching = Matching.of(permit, query.type, await unchained(connection, permit, query.criteria))
     if query.count == 0:
         return Page([], total=await _count(connection, matching))
@@ -60,7 +60,7 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     if not more:
         return Page(matches, along, total, None, notes)
     following = Cursor((*rows[-1][3:], rows[-1][0]), total)
-    return Page(matches, along, total, paging.write(query, following), notes)
+    return Page(matches, along, total, paging.write(query, following, permit), notes)
 
 
 async def _rows(connection: Connection, matching: Matching, query: Query, cursor: Cursor | None) -> list[Any]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Text, any_, bindparam, except_, literal, select, union
+from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, except_, literal, or_, select, union
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
@@ -35,7 +35,7 @@ async def narrowed(connection: Connection, job: str) -> tuple[list[str], int]:
 
 
 async def hidden(connection: Connection, permit: Permit, resource_type: str, persons: Sequence[str]) -> set[str]:
-    """The ids of the persons' resources of a type, of now or before, that the permit does not show now."""
+    """The ids of the persons' resources of a type, of now or before, that the permit does not show, or not whole."""
     made = statement(_hidden(permit, resource_type))
     async with declared(connection, permit):
         rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"persons": persons}))
@@ -60,9 +60,13 @@ async def forget(connection: Connection, age: timedelta) -> None:
 def _hidden(permit: Permit, resource_type: str) -> Any:
     persons = bindparam("persons", type_=ARRAY(Text), required=False)
     typed = literal(resource_type, Text, literal_execute=True)
-    theirs = [
-        select(table.c.id).where(table.c.type == typed, table.c.patient == any_(persons))
-        for table in (resource, history)
-    ]
-    shown = select(resource.c.id).where(resource.c.type == typed, visible(permit, "r", resource_type))
-    return except_(union(*theirs), shown.where(resource.c.patient == any_(persons)))
+    theirs = [select(table.c.id).where(table.c.type == typed, _of(persons, table)) for table in (resource, history)]
+    shown = visible(permit, "r", resource_type), visibility.whole(permit)
+    return except_(
+        union(*theirs), select(resource.c.id).where(resource.c.type == typed, _of(persons, resource), *shown)
+    )
+
+
+def _of(persons: Any, table: FromClause) -> ColumnElement[bool]:
+    """Of one of the persons, or telling of them."""
+    return or_(table.c.patient == any_(persons), table.c.also == any_(persons))

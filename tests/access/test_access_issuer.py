@@ -84,8 +84,6 @@ def test_what_no_claim_tells_is_told_by_the_declaration() -> None:
         ({"nhsid_org": None}, "does not tell its organisation"),
         ({"nhsid_org": ""}, "does not tell its organisation"),
         ({"nhsid_useruid": None}, "does not tell its sds_user"),
-        ({"realm_access": {}}, "does not tell its roles"),
-        ({"realm_access": "senior"}, "does not tell its roles"),
         ({"scope": None}, "does not tell its scope"),
         ({"aud": "account"}, "another audience"),
         ({"aud": None}, "another audience"),
@@ -152,3 +150,9 @@ def test_an_nhs_number_is_one() -> None:
 def test_a_declaration_that_cannot_be_meant_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         Issuer.model_validate(KEYCLOAK | changes)
+
+
+@pytest.mark.parametrize("realm_access", [{}, "senior", {"roles": []}, None])
+def test_who_has_no_roles_is_allowed_no_more(realm_access: Any) -> None:
+    assert read(realm_access=realm_access).roles == ()
+    assert read().roles != ()

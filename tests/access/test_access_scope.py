@@ -193,3 +193,17 @@ def test_too_many_scopes_are_none() -> None:
     assert len(scopes(" ".join(f"system/Observation.rs?code={n}" for n in range(100)))) == 100
     with pytest.raises(FhirError, match="More than 100 scopes"):
         scopes(" ".join(f"system/Observation.rs?code={n}" for n in range(101)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "registered", "given"),
+    [
+        ("system/AuditEvent.rs", "system/*.rs", ""),
+        ("system/*.rs", "system/AuditEvent.r", ""),
+        ("system/AuditEvent.rs", "system/AuditEvent.r", "system/AuditEvent.r"),
+        ("system/*.rs system/AuditEvent.r", "system/*.rs system/AuditEvent.r", "system/*.rs system/AuditEvent.r"),
+    ],
+)
+def test_who_may_audit_is_registered_by_name(asked: str, registered: str, given: str) -> None:
+    """Or whoever has a wildcard would ask for less, and be an auditor."""
+    assert set(granted(scopes(asked), scopes(registered))) == set(scopes(given))

@@ -31,6 +31,7 @@ REFERENCE_DATA = {"HealthcareService", "Location", "Organization", "Practitioner
 WHEREABOUTS = {
     *("RelatedPerson", "ServiceRequest", "EpisodeOfCare", "Encounter", "Appointment", "CareTeam", "Device"),
     *("DeviceUseStatement", "DeviceRequest", "Task", "Location", "Communication", "MedicationAdministration"),
+    *("Consent", "DocumentReference", "Provenance"),
 }
 OF_A_PROVIDER = {
     *("Patient", "RelatedPerson", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal", "CareTeam", "Flag"),

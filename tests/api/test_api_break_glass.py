@@ -21,7 +21,6 @@ from fhirgw.access.scope import scopes
 from fhirgw.api import break_glass, explain
 from fhirgw.api.authenticate import ROLES
 from fhirgw.api.context import Context
-from fhirgw.fhir.issue import FhirError
 from fhirgw.store.audit import Auditor
 from fhirgw.store.registration import Registration, add
 from tests.conftest import NewDatabase
@@ -178,18 +177,14 @@ async def test_a_sixth_grant_is_throttled(gateway: Gateway) -> None:
     assert answered[-1].headers["retry-after"] == "300"
 
 
-def test_an_emergency_shows_its_banner_and_exports_nothing() -> None:
+def test_an_emergency_shows_its_banner() -> None:
     emergency = replace(USER, purpose="emergency", patient="p1", grant="g1")
     assert break_glass.banner(emergency) == {break_glass.BANNER_HEADER: break_glass.BANNER}
     assert break_glass.BANNER.isascii()
     assert [(each.severity, each.diagnostics) for each in break_glass.notes(emergency)] == [
         ("warning", break_glass.BANNER)
     ]
-    with pytest.raises(FhirError, match="nothing is exported") as refused:
-        break_glass.forbid_bulk(emergency)
-    assert refused.value.status == 403
     assert (break_glass.banner(USER), break_glass.notes(USER)) == ({}, [])
-    break_glass.forbid_bulk(USER)
 
 
 # $explain

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from fhirgw.app import operations
+from fhirgw.access.permit import operations
 from fhirgw.jobs.export import export
 from fhirgw.settings import Settings
 from fhirgw.store.database import direct
@@ -38,7 +38,11 @@ async def _run() -> list[Figure]:
         for _ in range(ROUNDS):
             begun = time.perf_counter()
             await export(
-                council.engine, operations(Settings()), Selection(), council.folder / "export", request="bench"
+                council.engine,
+                operations(Settings().controller),
+                Selection(),
+                council.folder / "export",
+                request="bench",
             )
             spent = time.perf_counter() - begun
             copying, saving = await _psql(council)

@@ -1,0 +1,45 @@
+"""uvicorn with our signals: what serves, once there is a socket to listen on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from fhirgw.app import create_app
+from fhirgw.cli.running import listen
+from fhirgw.settings import Settings
+
+GRACE = 10
+"""Seconds that requests under way are given to end."""
+
+
+async def served(given: Settings, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until a signal asks to stop, then lets requests end. `ready` is called when the first can be answered."""
+    config = uvicorn.Config(
+        create_app(given), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, server_header=False
+    )
+    server = _Server(config, ready)
+    listen(lambda number: setattr(server, "should_exit", True))
+    await server.serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours: it would end the process before the database could be stopped."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says when it is done."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the handlers alone."""
+        yield
