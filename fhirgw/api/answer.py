@@ -31,6 +31,7 @@ MEDIA = ("application/fhir+json", "application/json", "text/json", "application/
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """What can be the id of a resource. https://hl7.org/fhir/R4/datatypes.html#id"""
 
+FORM = "application/x-www-form-urlencoded"
 RETRY_AFTER = "5"
 """Seconds after which to ask again when the database is away."""
 
@@ -41,10 +42,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger("fhirgw.api")
 
 
-def interactions(path: str, *, head: bool = True, open: bool = False, **methods: Handler) -> Route:
+def interactions(
+    path: str, *, head: bool = True, open: bool = False, asserted: bool = False, **methods: Handler
+) -> Route:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
 
-    Nobody gets further without a permit, unless the route is `open`: 401. And no answer leaves before it is audited.
+    Nobody gets further without a permit, unless the route is `open`: 401. `asserted`: a form may hold an assertion in
+    its place, which the handler judges. And no answer leaves before it is audited.
     HEAD follows GET, unless `head` is false: for a GET that starts something.
     """
     if head and "GET" in methods:
@@ -52,7 +56,7 @@ def interactions(path: str, *, head: bool = True, open: bool = False, **methods:
     allowed = ", ".join(sorted([*methods, "OPTIONS"]))
 
     async def handle(request: Request) -> Response:
-        if not open:
+        if not open and not (asserted and _is_form(request)):
             request.state.permit = entry(request).permit = await context(request).gate(request)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
@@ -74,6 +78,11 @@ def interactions(path: str, *, head: bool = True, open: bool = False, **methods:
     route = Route(path, endpoint)
     route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
     return route
+
+
+def _is_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return request.method == "POST" and kind == FORM
 
 
 def answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

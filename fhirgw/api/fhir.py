@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.api import bundle
-from fhirgw.api.answer import ID, answer, interactions, versioned
+from fhirgw.api.answer import FORM, ID, answer, interactions, versioned
 from fhirgw.api.audit import entry
 from fhirgw.api.break_glass import notes
 from fhirgw.api.context import base, context, permitted
@@ -35,7 +35,6 @@ LONGEST_FORM = 64 * 1024
 """Bytes of a search sent by POST."""
 CLOSE = 0.75
 """How alike two names are for the one to be meant by the other: Medication is not Location."""
-FORM = "application/x-www-form-urlencoded"
 Pairs = list[tuple[str, str]]
 
 

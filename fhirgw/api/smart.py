@@ -19,7 +19,7 @@ from starlette.routing import Route
 from fhirgw.access import assertion, jose
 from fhirgw.access.assertion import OAuthError
 from fhirgw.access.token import Bearer
-from fhirgw.api.answer import interactions
+from fhirgw.api.answer import FORM, interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.authenticate import Connect, Gatekeeper, unauthorised
 from fhirgw.api.context import base, context
@@ -33,7 +33,6 @@ from fhirgw.store import registration as registrations
 from fhirgw.store.registration import Registration
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-FORM = "application/x-www-form-urlencoded"
 LONGEST = 65_536
 MOST_FIELDS = 20
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -152,8 +151,8 @@ def routes() -> list[Route]:
     return [
         Route("/fhir/.well-known/smart-configuration", configuration, methods=["GET", "HEAD"]),
         interactions("/fhir/oauth/token", open=True, POST=_oauth(token)),
-        interactions("/fhir/oauth/introspect", open=True, POST=_oauth(introspect)),
-        interactions("/fhir/oauth/revoke", open=True, POST=_oauth(revoke)),
+        interactions("/fhir/oauth/introspect", asserted=True, POST=_oauth(introspect)),
+        interactions("/fhir/oauth/revoke", asserted=True, POST=_oauth(revoke)),
     ]
 
 
@@ -188,7 +187,9 @@ async def _asking(request: Request, form: Form) -> tuple[str, frozenset[str]]:
 
 
 async def _asserted(request: Request, form: Form) -> tuple[str, frozenset[str]]:
-    """The registration whose assertion the form holds, used up by this."""
+    """The registration whose assertion the form holds, used up by this. Raises the 401 where it holds none."""
+    if "client_assertion" not in form:
+        unauthorised("Send a client assertion: client_assertion_type and client_assertion")
     here = smart(request)
     async with here.connect() as connection:
         found, given = await here.exchange.authenticated(connection, form, token_endpoint(request))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import orjson
@@ -140,6 +140,6 @@ def _read(cursor: str) -> Looked:
         moment = datetime.fromisoformat(recorded)
         if moment.tzinfo is None:
             raise ValueError
-        return Looked(moment, bytes.fromhex(digest), "")
-    except (ValueError, TypeError):
+        return Looked(moment.astimezone(UTC), bytes.fromhex(digest), "")
+    except (ValueError, TypeError, OverflowError):
         raise FhirError(Issue("invalid", "_cursor is not one of this operation: begin again without it")) from None

@@ -103,7 +103,10 @@ def _wrong(row: Any, last: Point, known: dict[int, bytes]) -> str | None:
         return "its digest does not fit its body and the row before it"
     if known.get(sequence, row["digest"]) != row["digest"]:
         return ANEW
-    found = facets(orjson.loads(body))
+    try:
+        found = facets(orjson.loads(body))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "its body is no AuditEvent of the gateway's"
     if (row["recorded"], tuple(row["persons"]), *tuple(row)[3:7]) != (found[0], found[1], *found[2:]):
         return "what it is searched by is not what its body says"
     return None

@@ -355,3 +355,10 @@ async def test_operators_narrow_the_list(connection: asyncpg.Connection) -> None
     assert await found(since=BEGAN + timedelta(minutes=3)) == ["r4", "r3"]
     assert await found(before=3) == ["r2", "r1"]
     assert await found(count=1) == ["r4"]
+
+
+async def test_a_row_that_is_no_event_of_ours_is_found(connection: asyncpg.Connection) -> None:
+    """Well chained, and yet nothing the gateway wrote."""
+    others = ", ".join(f"ARRAY['{each}']" for each in ("", "a", "b", "c", "0", "{}"))
+    await connection.execute(f"SELECT fhirgw.audit_append(ARRAY[now()], {others})")
+    assert not (await verify(connection)).sound

@@ -1,0 +1,62 @@
+"""Who has no token gets nothing: from the route table, so that a new route cannot forget."""
+
+import re
+
+import pytest
+
+from fhirgw.app import create_app
+from fhirgw.settings import Settings
+from tests.gateway import Gateway
+
+OPEN = {
+    *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
+    "/fhir/oauth/token",
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"}
+ROUTES = sorted(
+    re.sub(r"{(\w+)(:\w+)?}", lambda match: FILLED[match[1]], route.path)  # type: ignore[attr-defined]
+    for route in create_app(Settings()).routes
+)
+UNKNOWN = ["/fhir", "/fhir/", "/fhir/Nothing/x/y/z", "/fhir/$nothing", "/fhir/Patient/p1/$nothing", "/fhir/oauth/none"]
+    "/fhir",
+    "/fhir/",
+    "/fhir/Nothing/x/y/z",
+    "/fhir/$nothing",
+    "/fhir/Patient/p1/$nothing",
+    "/fhir/oauth/nothing",
+]
+
+
+def test_what_is_open_is_what_was_agreed() -> None:
+    assert set(ROUTES) >= OPEN
+
+
+@pytest.mark.parametrize("path", [*(each for each in ROUTES if each not in OPEN), *UNKNOWN])
+def test_every_route_wants_a_token(gateway: Gateway, path: str) -> None:
+    with gateway.stranger() as stranger:
+        for method in METHODS:
+            answer = stranger.request(method, path)
+            assert (method, answer.status_code) == (method, 401)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            if method != "HEAD":
+                assert answer.json()["issue"][0]["code"] == "login"
+            forged = stranger.request(method, path, headers={"authorization": "Bearer a.b.c"})
+            assert (method, forged.status_code) == (method, 401)
+            known = gateway.http.request(method, path)
+            assert (method, known.status_code == 401) == (method, False)
+
+
+@pytest.mark.parametrize("path", sorted(OPEN - {"/fhir/oauth/token"}))
+def test_what_is_open_answers_strangers(gateway: Gateway, path: str) -> None:
+    with gateway.stranger() as stranger:
+        assert stranger.get(path).status_code == 200
+
+
+def test_a_stranger_gets_no_token(gateway: Gateway) -> None:
+    with gateway.stranger() as stranger:
+        for path in ("token", "introspect", "revoke"):
+            answer = stranger.post(f"/fhir/oauth/{path}", data={"token": "x", "grant_type": "client_credentials"})
+            assert answer.status_code in (400, 401)
+            assert "access_token" not in answer.text
+            assert "active" not in answer.text or answer.status_code == 401
