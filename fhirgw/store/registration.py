@@ -24,7 +24,7 @@ SECTORS = ("nhs", "care-provider", "voluntary", "council")
 ROLES = ("break-glass", "safeguarding", "introspect")
 """break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens."""
 
-RATE = 400
+RATE = 6000
 """Requests a minute, where a registration does not say otherwise."""
 
 

@@ -56,7 +56,7 @@ def test_an_application_is_registered_with_a_key_of_its_own(app: Command, tmp_pa
         "purposes": ["direct-care"],
         "clearance": [],
         "roles": [],
-        "rate": 400,
+        "rate": 6000,
         "active": True,
         "sector": "nhs",
     }
@@ -67,7 +67,7 @@ def test_everything_about_it_can_be_said(app: Command, tmp_path: Path) -> None:
         *("--scope", "user/*.rs", "--scope", "user/Task.cruds", "--jwks", str(jwks(tmp_path / "k.json", EC))),
         *("--organisation", "RX1", "--sector", "care-provider", "--purpose", "research", "--purpose", "direct-care"),
         *("--role", "break-glass", "--clear", "restricted", "--clear", "safeguarding", "--clear", "restricted"),
-        *("--patient", "p1", "--practitioner", "w1", "--delegate", "RelatedPerson/d", "--agreement", "DARS-1"),
+        *("--patient", "p1", "--practitioner", "w1", "--agreement", "DARS-1"),
         *("--agreement-until", "2030-01-31", "--rate", "7", "--title", "A study"),
     ]
     made = done(app("app", "add", "study", *arguments, "--json"))
@@ -82,7 +82,6 @@ def test_everything_about_it_can_be_said(app: Command, tmp_path: Path) -> None:
         "clearance": ["restricted", "safeguarding"],
         "patient": "p1",
         "practitioner": "w1",
-        "delegate": "RelatedPerson/d",
         "agreement": "DARS-1",
         "agreement_until": "2030-01-31T00:00:00+00:00",
         "rate": 7,
@@ -239,3 +238,21 @@ def test_nobody_is_asked_for_outside_the_keys_folder(app: Command, tmp_path: Pat
     (tmp_path / "x.json").write_bytes(orjson.dumps(EC.as_dict(private=True)))
     ended = app("token", "--app", "../../x", "--scope", "system/*.rs")
     assert (ended.code, "An application's name has letters" in ended.err) == (2, True)
+
+
+def test_a_delegate_is_registered_for_the_person_and_for_nothing_else(app: Command) -> None:
+    asked = (
+        "app",
+        "add",
+        "carer",
+        "--scope",
+        "patient/*.rs",
+        "--generate",
+        "--patient",
+        "p1",
+        "--delegate",
+        "RelatedPerson/d",
+    )
+    refused = app(*asked)
+    assert (refused.code, "say --purpose person" in refused.err) == (2, True)
+    assert done(app(*asked, "--purpose", "person", "--json"))["delegate"] == "RelatedPerson/d"
