@@ -3,6 +3,7 @@
 `FHIRGW_TEST_DATABASE_URL` names another server to test against (an account that may create databases).
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,10 +57,10 @@ async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
         name = f"fhirgw_test_{os.getpid()}_{next(NUMBERS)}"
         await execute(server_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         yield named(server_url, name)
-        await execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await dropped(server_url, name)
 
     yield made
-    await execute(server_url, f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
+    await dropped(server_url, TEMPLATE)
 
 
 @pytest.fixture
@@ -87,6 +88,16 @@ async def pool(database: str) -> AsyncIterator[Readers]:
 def named(url: str, database: str) -> str:
     """The url of another database of the same server."""
     return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+async def dropped(url: str, name: str) -> None:
+    """Removes a database, whoever is still in it; an autovacuum worker, which is the server's own, is waited for."""
+    for _ in range(100):
+        try:
+            return await execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        except asyncpg.InsufficientPrivilegeError:
+            await asyncio.sleep(0.1)
+    await execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 async def execute(url: str, statement: str) -> None:
