@@ -74,6 +74,12 @@ CREATE TABLE fhirgw.narrowed (
     recorded timestamptz NOT NULL DEFAULT clock_timestamp()
 )""",
     "ALTER TABLE fhirgw.export_job ADD COLUMN narrowed bigint NOT NULL DEFAULT 0",
+    # Nobody is so common among persons that a list of the commonest says anything; comparing two such lists takes the
+    # planner 0.8 ms at every search that joins them.
+    *(
+        f"ALTER TABLE fhirgw.{table} ALTER COLUMN person SET STATISTICS 1"
+        for table in ("relationship", "directive", "delegation")
+    ),
     """
 CREATE FUNCTION fhirgw.tied(whose text, parties text[], kinds text[], at timestamptz) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1000 AS $$
@@ -97,7 +103,7 @@ END $$""",
 CREATE FUNCTION fhirgw.forbids(
     rule fhirgw.directive, kind text, classes int, asking text[], purpose text, named boolean, at timestamptz,
     effects text[], whereabouts boolean
-) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1000 AS $$
+) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1 AS $$
 BEGIN
     IF NOT rule.effect = ANY (effects) THEN RETURN false; END IF;
     IF rule.effect = 'deny' THEN
