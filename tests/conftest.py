@@ -92,12 +92,15 @@ def named(url: str, database: str) -> str:
 
 async def dropped(url: str, name: str) -> None:
     """Removes a database, whoever is still in it; an autovacuum worker, which is the server's own, is waited for."""
+    removal = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
     for _ in range(100):
         try:
-            return await execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            await execute(url, removal)
         except asyncpg.InsufficientPrivilegeError:
             await asyncio.sleep(0.1)
-    await execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        else:
+            return
+    await execute(url, removal)
 
 
 async def execute(url: str, statement: str) -> None:
