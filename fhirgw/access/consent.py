@@ -10,6 +10,8 @@ Who decided matters. Nobody empowers themselves: a permit by the very party it e
 that it was verified (the Office of the Public Guardian's register, an order of court). A permit by anybody but the
 person is void unless verified, or made in the person's best interests by somebody else and with an end: such a decision
 is for one matter at one time (Mental Capacity Act 2005, section 4), so it has to be looked at again.
+
+Long, because how a provision is read and what makes one void have to be seen together.
 """
 
 from __future__ import annotations

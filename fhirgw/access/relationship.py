@@ -3,6 +3,8 @@
 Direct care rests on them. Each is computed from a record, and begins and ends with what it rests on: RULES say where a
 type of resource names the party, in which statuses, and for how long. What a status has ended counts only where the
 record says when; what was cancelled, revoked, rejected or entered in error never held.
+
+Long, because half of it is that table and the periods its rows name.
 """
 
 from __future__ import annotations

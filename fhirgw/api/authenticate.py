@@ -3,6 +3,8 @@
 The token says who; the database says, in one statement and at every request, whether that still holds and what they
 are known by. Whatever is not known permits nothing; what cannot be asked is a 503.
 https://www.rfc-editor.org/rfc/rfc6750#section-3
+
+Long, because each element of a Permit has a function of its own that says where it comes from.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A private key that is made here lies in `<data>/keys/NAME.json`, for this account alone; the database has its public
 half.
+
+Long, as `add` is, because every option of a registration is declared and explained here.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +28,6 @@ from fhirgw.store.export import Selection
 from fhirgw.store.migrate import migrate
 from fhirgw.systems.system import ExtractError
 
-TOKEN = 'fhirgw token --app demo-ics --scope "system/*.rs"'
 SYSTEM = "meadow"
 """The system of record that is taken in; the other is there as CSV, to be tried."""
 
@@ -54,7 +55,7 @@ def demo(
                 from fhirgw.cli.server import served  # here, because only who serves needs all of HTTP
 
                 lines = await _addresses(engine, given, address(listening))
-                await served(given, listening, lambda: _print(console, lines))
+                await served(given, listening, lambda: _print(console, lines, _token(given)))
 
     run(work())
 
@@ -142,9 +143,15 @@ async def _addresses(engine: Engine, given: Settings, root: str) -> list[tuple[s
     return [*lines, ("the export", str(given.data / "export" / "manifest.json"))]
 
 
-def _print(console: Console, lines: list[tuple[str, str]]) -> None:
+def _token(given: Settings) -> str:
+    """The command that prints a token, to be pasted: with this program as it was called, and this folder."""
+    folder = f"FHIRGW_DATA={shlex.quote(str(given.data))} " if given.data != Settings().data else ""  # type: ignore[call-arg]
+    return f'{folder}{shlex.quote(sys.argv[0])} token --app demo-ics --scope "system/*.rs"'
+
+
+def _print(console: Console, lines: list[tuple[str, str]], token: str) -> None:
     console.line()
     for what, where in lines:
         console.line(f"{what:<24} {where}")
-    console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{TOKEN}")
+    console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{token}")
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")

@@ -2,6 +2,8 @@
 
 `caller` is what every request asks of the database about whoever sends it, in one statement: a registration that was
 deactivated, a token that was revoked and an agreement that has ended hold from the next request, in every process.
+
+Long because a third of it is that statement.
 """
 
 from __future__ import annotations

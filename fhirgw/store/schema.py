@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core sees them; alembic makes them, and a test compares the two.
 
 `resource` holds current versions only, by list partitions on the type, so that a query names its type and plans on
-one partition. `history` holds what was superseded or deleted. Everything is in the schema `fhirgw`.
+one partition. `history` holds what was superseded or deleted. Everything is in the schema `fhirgw`. Long: it is data.
 """
 
 from __future__ import annotations
