@@ -4,7 +4,7 @@
 
 PATH-TO-DATA holds `r4/hl7.fhir.r4.core-4.0.1.tgz` and the folders `ukcore-stu2` and `ukcore-stu3-draft` of
 FHIR JSON. Run again on the same data it writes the same bytes. README.md here says where the definitions come
-from. Longer than a module is: it is five tables, one after the other.
+from. Longer than a module is: it is seven tables, one after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fhirgw.fhir.differential import bare, extension_facts, facts_of, type_text
+from fhirgw.fhir.differential import bare, extension_facts, facts_of, invariants, profile_facts, type_text
 from fhirgw.fhir.issue import Resource
 
 FACTS = Path(__file__).parent.parent / "fhirgw" / "fhir" / "facts"
@@ -39,6 +39,12 @@ def main(data: Path, folder: Path = FACTS) -> None:
             structure["url"]: extension_facts(structure)
             for structure in of_type(core, "StructureDefinition")
             if is_extension(structure)
+        },
+        "rules": {"primitives": primitive_table(core), "invariants": invariant_table(core)},
+        "profiles": {
+            structure["url"]: profile_facts(structure)
+            for structure in of_type(core, "StructureDefinition")
+            if structure.get("derivation") == "constraint" and not is_extension(structure)
         },
         "ukcore": ukcore_table(data / "ukcore-stu2", data / "ukcore-stu3-draft"),
     }
@@ -188,24 +194,57 @@ def all_codes(concepts: list[Resource]) -> list[str]:
     return [code for concept in concepts for code in (concept["code"], *all_codes(concept.get("concept", [])))]
 
 
+# --- rules -------------------------------------------------------------------------------------------------
+
+
+def primitive_table(core: list[Resource]) -> dict[str, str]:
+    """Primitive type -> the regular expression its values match, where R4 gives one."""
+    table = {}
+    for structure in of_type(core, "StructureDefinition"):
+        if structure["kind"] == "primitive-type":
+            value = next(each for each in structure["snapshot"]["element"] if each["path"].endswith(".value"))
+            found = [each for kind in value["type"] for each in kind.get("extension", ())]
+            for each in found:
+                if each["url"].endswith("/regex"):
+                    table[structure["type"]] = each["valueString"]
+    return table
+
+
+def invariant_table(core: list[Resource]) -> dict[str, list[list[str]]]:
+    """Path (`Patient.contact`) -> [key, severity, expression] of each rule that it states itself."""
+    table: dict[str, list[list[str]]] = {}
+    for structure in of_type(core, "StructureDefinition"):
+        if structure["kind"] != "logical" and structure.get("derivation") != "constraint":
+            inherited = tuple(f"{each}." for each in ABSTRACT if each != structure["type"])
+            for element in structure["snapshot"]["element"]:
+                own = element["path"] == structure["type"] or not element["base"]["path"].startswith(inherited)
+                if own and (found := invariants(element, of=element["path"].partition(".")[0])):
+                    table[element["path"]] = found
+    return table
+
+
 # --- search parameters -------------------------------------------------------------------------------------
 
 
 def parameter_table(core: list[Resource]) -> dict[str, Any]:
-    """`types`: type -> {name: [kind, expression, id]}; `compartment`: type -> parameters that lead to the
+    """`types`: type -> {name: [kind, expression, id, parts]}; `compartment`: type -> parameters that lead to the
     patient.
 
-    The id is left out where it is `Type-name`. What a reference may point at is left out: the elements table
-    says it, per type, and says it better.
+    The id is left out where it is `Type-name`; `parts` are a composite's, as [kind, expression]. What a reference may
+    point at is left out: the elements table says it, per type, and says it better.
     """
     types: dict[str, dict[str, Any]] = {}
-    for definition in of_type(core, "SearchParameter"):
+    definitions = of_type(core, "SearchParameter")
+    kinds = {definition["url"]: definition["type"] for definition in definitions}
+    for definition in definitions:
         if "expression" not in definition or "extension(" in definition["expression"].lower():
             continue
         for base in definition.get("base", ()):
             if expression := expression_for(base, definition["expression"]):
                 name, url = definition["code"], definition["url"].removeprefix(SEARCH_PARAMETERS)
-                published = [] if url == f"{base}-{name}" else [url]
+                published: list[Any] = [] if url == f"{base}-{name}" else [url]
+                if parts := definition.get("component"):
+                    published = [url, [[kinds[each["definition"]], each["expression"]] for each in parts]]
                 types.setdefault(base, {})[name] = [definition["type"], expression, *published]
     compartment = next(each for each in of_type(core, "CompartmentDefinition") if each["url"].endswith("/patient"))
     return {
@@ -215,14 +254,17 @@ def parameter_table(core: list[Resource]) -> dict[str, Any]:
 
 
 def expression_for(base: str, expression: str) -> str:
-    """The branches that start at this type, without the type's name; `(X as T)` and `ofType(T)` as `X.as(T)`."""
+    """The branches that start at this type, without the type's name; `(X as T)` and `ofType(T)` as `X.as(T)`.
+
+    The type itself, which composites are of, is `$this`.
+    """
     if " and " in expression:
         return expression.replace(f"{base}.", "")
     branches = (branch.strip() for branch in expression.split(" | "))
     return " | ".join(
-        re.sub(r"\.ofType\((\w+)\)", r".as(\1)", branch).removeprefix(f"{base}.")
+        re.sub(r"\.ofType\((\w+)\)", r".as(\1)", branch).removeprefix(f"{base}.") if branch != base else "$this"
         for branch in (re.sub(r"^\(([\w.]+) as (\w+)\)", r"\1.as(\2)", branch) for branch in branches)
-        if branch.startswith(f"{base}.")
+        if branch == base or branch.startswith(f"{base}.")
     )
 
 

@@ -6,8 +6,8 @@ https://hl7.org/fhir/R4/profiling.html
 A constraint is a dict with only the keys that the differential states:
 `min`, `max` ("*" or a number as text), `types` (as in the elements table: `code`, `Reference(Patient,Group)`,
 `Extension(url)`), `fixed` and `pattern` (the value), `binding` ("required url"), `must_support` (true),
-`discriminators` (list of [type, path]), `rules` (of slicing), `invariants` (list of [key, severity,
-expression]).
+`discriminators` (list of [type, path]), `rules` (of slicing), `max_length`, `invariants` (list of [key,
+severity, expression]).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ DEFINITIONS = "http://hl7.org/fhir/StructureDefinition/"
 def facts_of(definition: Resource) -> tuple[str, dict[str, Any]] | None:
     """The kind of a definition (profiles, extensions, systems, sets) and its facts; None for what is no such thing."""
     match definition.get("resourceType"):
+        case "StructureDefinition" if definition.get("derivation") != "constraint":
+            return None
         case "StructureDefinition" if definition["type"] == "Extension":
             return "extensions", extension_facts(definition)
         case "StructureDefinition":
@@ -54,15 +56,17 @@ def _include_facts(include: dict[str, Any]) -> dict[str, Any]:
 
 def profile_facts(structure: Resource) -> dict[str, Any]:
     """A profile: `type`, `base`, `version`, `status`, and `elements` by the id within the type
-    (`identifier:nhsNumber.value`).
+    (`identifier:nhsNumber.value`; "" for the invariants of the whole).
     """
-    constraints = {element["id"]: constraint(element) for element in structure["differential"]["element"]}
+    constraints = {id: constraint(element) for id, element in by_id(structure).items()}
+    whole = constraints.pop(structure["type"], {}).get("invariants")
+    constraints |= {"": {"invariants": whole}} if whole else {}
     return {
         "type": structure["type"],
         "base": structure["baseDefinition"],
         "version": structure.get("version"),
         "status": structure["status"],
-        "elements": {path.partition(".")[2]: facts for path, facts in constraints.items() if "." in path and facts},
+        "elements": {path.partition(".")[2]: facts for path, facts in constraints.items() if facts},
     }
 
 
@@ -70,7 +74,7 @@ def extension_facts(structure: Resource) -> dict[str, Any]:
     """An extension: `status`, `version`, `contexts` (element paths), `modifier`, and what `part_facts` gives
     for its root.
     """
-    elements = {element["id"]: element for element in structure["differential"]["element"]}
+    elements = by_id(structure)
     facts = {
         "status": structure["status"],
         "version": structure.get("version"),
@@ -81,6 +85,23 @@ def extension_facts(structure: Resource) -> dict[str, Any]:
         **part_facts(elements, "Extension"),
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def by_id(structure: Resource) -> dict[str, Resource]:
+    """The elements that a definition states, by id: of its differential, or of its snapshot where it has none.
+
+    Where an element has no id it is made of its path and the names of the slices it stands in.
+    """
+    found: dict[str, Resource] = {}
+    latest: dict[str, str] = {}
+    for element in (structure.get("differential") or structure["snapshot"])["element"]:
+        path = element["path"]
+        above, _, name = path.rpartition(".")
+        sliced = f":{element['sliceName']}" if "sliceName" in element else ""
+        made = f"{latest.get(above, above)}.{name}{sliced}" if above else name
+        latest[path] = element.get("id") or made
+        found[latest[path]] = element
+    return found
 
 
 def part_facts(elements: dict[str, Resource], root: str) -> dict[str, Any]:
@@ -118,14 +139,19 @@ def constraint(element: Resource) -> Constraint:
         "must_support": element.get("mustSupport") or None,
         "discriminators": [[each["type"], each["path"]] for each in slicing.get("discriminator", ())] or None,
         "rules": slicing.get("rules"),
-        "invariants": [
-            [each["key"], each["severity"], each["expression"]]
-            for each in element.get("constraint", ())
-            if "expression" in each and each.get("source") in (None, element.get("source"))
-        ]
-        or None,
+        "max_length": element.get("maxLength"),
+        "invariants": invariants(element) or None,
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def invariants(element: Resource, of: str | None = None) -> list[list[str]]:
+    """[key, severity, expression] of the element's rules; with `of`, only those this type states, none inherited."""
+    return [
+        [each["key"], each["severity"], each["expression"]]
+        for each in element.get("constraint", ())
+        if "expression" in each and (of is None or each.get("source", of) in (of, DEFINITIONS + of))
+    ]
 
 
 def type_text(kind: Resource) -> str:

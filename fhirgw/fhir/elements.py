@@ -38,7 +38,8 @@ class Element:
 
     `name` is the JSON name (`valueQuantity`); `type` the type code; `inner` the context below it; `max` None
     when unbounded; `choices` the JSON names it shares one place with (all of them, itself in); `targets` the
-    resource types a Reference or canonical may name ("Resource" is any).
+    resource types a Reference or canonical may name ("Resource" is any); `profiles` what a value of another
+    type keeps to (`SimpleQuantity`).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Element:
     choices: tuple[str, ...] = ()
     binding: Binding | None = None
     targets: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
     @property
     def is_list(self) -> bool:
@@ -140,6 +142,15 @@ def codes(value_set: str) -> Mapping[str, frozenset[str]] | None:
     return MappingProxyType(found)
 
 
+@cache
+def ancestry(type_code: str) -> tuple[str, ...]:
+    """The type and all it specialises, itself first: Age, Quantity, Element. Empty for what R4 does not know."""
+    facts = table("elements").get(type_code)
+    if facts is None:
+        return ()
+    return (type_code, *ancestry(facts[""].partition(" ")[2]))
+
+
 def _bases(root: str, inside: str, facts: dict[str, str]) -> tuple[str, ...]:
     """The contexts this one inherits from."""
     if inside:
@@ -167,19 +178,17 @@ def _elements(root: str, path: str, name: str, text: str) -> tuple[Element, ...]
             max=None if most == "*" else int(most),
             choices=choices,
             binding=binding,
-            targets=targets,
+            targets=named if code in POINTERS else (),
+            profiles=() if code in POINTERS else named,
         )
-        for at, (code, targets) in enumerate(kinds)
+        for at, (code, named) in enumerate(kinds)
     )
 
 
 def _kinds(types: str) -> list[tuple[str, tuple[str, ...]]]:
     if types.startswith("#"):
         return [(types, ())]
-    return [
-        (code, tuple(targets.split(",")) if targets and code in POINTERS else ())
-        for code, targets in _KIND.findall(types)
-    ]
+    return [(code, tuple(named.split(",")) if named else ()) for code, named in _KIND.findall(types)]
 
 
 def _choice_names(name: str, codes_of_choice: list[str]) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
 """Profiles, extensions and code lists by their canonical urls: R4's, UK Core's and our own.
 
 R4's and UK Core's come from the derived tables; ours are the StructureDefinitions, CodeSystems and ValueSets
-in `profiles/`, read as they stand, so that adding one there is all there is to do.
+in `profiles/`, read as they stand, so that adding one there is all there is to do. `add` takes those of a package that
+an operator installed: they replace drafts, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from fhirgw import shipped
 from fhirgw.fhir.differential import Constraint, facts_of
 from fhirgw.fhir.elements import children
 from fhirgw.fhir.facts import table
+from fhirgw.fhir.issue import Resource
 
 OURS = "https://fhirgw.uk/fhir"
 UK_CORE = "https://fhir.hl7.org.uk/StructureDefinition/UKCore-"
@@ -79,6 +81,7 @@ class Extension:
     contexts: tuple[str, ...] = ()
     binding: str | None = None
     fixed: Any = None
+    pattern: Any = None
     min: int = 0
     max: int | None = None
     status: str = "active"
@@ -103,7 +106,7 @@ class Extension:
 def profile(url: str) -> Profile | None:
     """The profile of that url (a version after | is ignored); None when nobody here knows it."""
     bare = url.partition("|")[0]
-    facts = _ours("profiles").get(bare) or table("ukcore")["profiles"].get(bare)
+    facts = _known("profiles").get(bare)
     if facts is None:
         return None
     return Profile(
@@ -120,28 +123,51 @@ def profile(url: str) -> Profile | None:
 @cache
 def extension(url: str) -> Extension | None:
     """The extension of that url; None when nobody here knows it."""
-    for known in (_ours("extensions"), table("ukcore")["extensions"], table("extensions")):
-        if url in known:
-            return _extension(url, known[url])
-    return None
+    facts = _known("extensions").get(url.partition("|")[0])
+    return _extension(url, facts) if facts else None
 
 
 @cache
 def code_system(url: str) -> Mapping[str, str | None] | None:
     """The codes of one of our or UK Core's code systems, with their displays."""
-    facts = _ours("systems").get(url) or table("ukcore")["systems"].get(url)
+    facts = _known("systems").get(url)
     return MappingProxyType(facts["codes"]) if facts else None
 
 
 def profiles_for(resource_type: str) -> tuple[Profile, ...]:
-    """Every known profile of a resource type, ours first, drafts included, in the order of their urls."""
+    """Our, UK Core's and added profiles of a resource type: ours first, drafts included, in the order of urls."""
     urls = [
         url
-        for known in (_ours("profiles"), table("ukcore")["profiles"])
+        for known in (_ours("profiles"), table("ukcore")["profiles"] | _added["profiles"])
         for url, facts in sorted(known.items())
         if facts["type"] == resource_type
     ]
     return tuple(found for url in urls if (found := profile(url)))
+
+
+def add(definitions: Iterable[Resource]) -> None:
+    """Adds definitions for as long as the process runs. What was made of those there before is made again."""
+    for definition in definitions:
+        if found := facts_of(definition):
+            _added[found[0]][definition["url"]] = found[1]
+    forget()
+
+
+def drop() -> None:
+    """Takes back all that was added."""
+    for known in _added.values():
+        known.clear()
+    forget()
+
+
+def forget() -> None:
+    for each in (_known.cache_clear, profile.cache_clear, extension.cache_clear, code_system.cache_clear, *_forget):
+        each()
+
+
+def rests_on_these(forgetting: Callable[[], None]) -> None:
+    """Names what to call when definitions are added: whoever keeps something made of them forgets it."""
+    _forget.append(forgetting)
 
 
 def _extension(url: str, facts: dict[str, Any], draft: bool = False) -> Extension:
@@ -152,6 +178,7 @@ def _extension(url: str, facts: dict[str, Any], draft: bool = False) -> Extensio
         contexts=tuple(facts.get("contexts", ())),
         binding=facts.get("binding"),
         fixed=facts.get("fixed"),
+        pattern=facts.get("pattern"),
         min=facts.get("min", 0),
         max=None if facts.get("max", "*") == "*" else int(facts["max"]),
         status=facts.get("status", "active"),
@@ -166,6 +193,25 @@ def _extension_urls(constraint: Constraint) -> Iterator[str]:
         if name == "Extension" and urls:
             for url in urls.rstrip(")").split(","):
                 yield url if "://" in url else f"http://hl7.org/fhir/StructureDefinition/{url}"
+
+
+_added: dict[str, dict[str, dict[str, Any]]] = {"profiles": {}, "extensions": {}, "systems": {}, "sets": {}}
+_forget: list[Callable[[], None]] = []
+
+
+@cache
+def _known(kind: str) -> dict[str, dict[str, Any]]:
+    """Every definition of a kind by url. What is published stands before what was added, and that before drafts."""
+    published = table("ukcore")[kind]
+    drafts = {url: facts for url, facts in published.items() if facts.get("draft")}
+    r4s = table(kind) if kind in ("profiles", "extensions") else {}
+    return {
+        **drafts,
+        **_added[kind],
+        **r4s,
+        **{url: each for url, each in published.items() if url not in drafts},
+        **_ours(kind),
+    }
 
 
 def _stem(name: str, type_code: str) -> str:

@@ -1,6 +1,6 @@
 """A mapping tried on a row of its own making, and the outcome judged as if a stranger had sent it.
 
-What a mapping may produce is found out when it is checked, once, by the FHIR models and the profile it claims; what it
+What a mapping may produce is found out when it is checked, once, as R4 and by the profile it claims; what it
 does produce is then not judged row by row.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fhirgw.fhir.validate import check
 from fhirgw.mapping.mapping import Children, Mapping, Row
 from fhirgw.mapping.refusal import RefusedRow
+from fhirgw.validation import validate
 
 
 def sample(mapping: Mapping) -> Row:
@@ -28,7 +28,7 @@ def judged(mapping: Mapping) -> Iterator[str]:
     except RefusedRow as refused:
         yield from (f"refuses its own sample, {issue.diagnostics}" for issue in refused.issues)
         return
-    for issue in check(resource):
+    for issue in validate(resource):
         if issue.severity == "error":
             yield f"makes an unsound {mapping.type}: {issue.diagnostics}" + (
                 f" (at {issue.expression})" if issue.expression else ""

@@ -8,8 +8,8 @@ import pytest
 
 from fhirgw.fhir.elements import element, is_resource, kind
 from fhirgw.fhir.profile import OURS, UK_CORE, code_system, extension, profile, profiles_for
-from fhirgw.fhir.validate import check
 from tests.fhir.conftest import REPOSITORY
+from tests.judged import check
 
 OWN = [json.loads(path.read_text("utf-8")) for path in sorted((REPOSITORY / "profiles").glob("*.json"))]
 EXTENSIONS = [each for each in OWN if each["resourceType"] == "StructureDefinition" and each["type"] == "Extension"]
@@ -50,7 +50,8 @@ def test_a_draft_is_marked_and_never_stands_in_for_what_is_published() -> None:
     address_key = extension("https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-AddressKey")
     assert address_key is not None and not address_key.draft
     assert profile(f"{UK_CORE}Goal") is None
-    assert [each.url for each in profiles_for("Task")] == [f"{UK_CORE}Task"]
+    ours = [f"{OURS}/StructureDefinition/{name}" for name in ("assessment", "review")]
+    assert [each.url for each in profiles_for("Task")] == [*ours, f"{UK_CORE}Task"]
 
 
 def test_extensions_say_what_they_hold_and_where() -> None:

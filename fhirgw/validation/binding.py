@@ -1,0 +1,139 @@
+"""Coded values against what they are bound to, and codes against their systems.
+
+Required: a code outside is an error. Extensible: a warning, since a concept the set lacks may stand outside. What
+nobody here can decide (SNOMED CT by query) passes, if it has the shape of its system's codes.
+https://hl7.org/fhir/R4/terminologies.html#strength
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from fhirgw.fhir.elements import Binding
+from fhirgw.fhir.issue import Issue
+from fhirgw.fhir.table import Table
+from fhirgw.terminology import membership, shaped
+from fhirgw.terminology.code_system import code_system
+from fhirgw.validation.primitive import WORTH_KEEPING, Judged, primitive
+from fhirgw.validation.scope import Check, Found, Scope
+
+NO_SYSTEM = Issue(
+    "code-invalid", "A code without its system has no defined meaning: say whose code it is in system", None, "warning"
+)
+SEVERITY = {"required": "error", "extensible": "warning"}
+CODED = ("CodeableConcept", "Coding", "Quantity", "code", "string", "uri")
+"""The types a binding can be judged on."""
+
+
+@cache
+def not_in(binding: Binding) -> Issue:
+    """The issue of a code outside of the value set."""
+    must = "must" if binding.strength == "required" else "should, where the set has the concept,"
+    what = f"The code is not in the {binding.strength} value set {binding.value_set}: it {must} be one of its codes"
+    return Issue("code-invalid", what, None, SEVERITY[binding.strength])
+
+
+@cache
+def answers(type_code: str, binding: Binding) -> Table:
+    """The judge of a primitive that is bound: of its type's form and of its membership, in one look-up."""
+    plain, outside = primitive(type_code), not_in(binding)
+
+    def judge(value: str) -> Issue | None:
+        return plain(value) or (outside if membership(binding.value_set, None, value) is False else None)
+
+    return Judged(judge)
+
+
+def code(type_code: str, binding: Binding) -> Callable[[Any], Issue | None]:
+    """The same as a function of any value."""
+    plain, known = primitive(type_code), answers(type_code, binding)
+
+    def check(value: Any) -> Issue | None:
+        return known[value] if value.__class__ is str else plain(value)
+
+    return check
+
+
+def concept(type_code: str, binding: Binding) -> Callable[[Any], Found | None]:
+    """The judge of a CodeableConcept, a Coding or a Quantity that is bound."""
+    outside = [("", not_in(binding))]
+    required = binding.strength == "required"
+    known = Remembered(lambda each: membership(binding.value_set, each[0], each[1]))
+
+    def fits(coding: Any) -> bool:
+        if coding.__class__ is not dict:
+            return True  # its structure is judged elsewhere
+        found = coding.get("code")
+        if not isinstance(found, str):
+            return not required
+        system = coding.get("system")
+        return known[system if isinstance(system, str) else "", found] is not False
+
+    def check(value: Any) -> Found | None:
+        if value.__class__ is not dict:
+            return None
+        codings = value.get("coding")
+        if codings.__class__ is not list:
+            fitting = not required or bool(value.keys() <= {"id", "extension"})
+            return None if fitting else outside
+        for each in codings:
+            if fits(each):
+                return None
+        return outside
+
+    def single(value: Any) -> Found | None:
+        return None if fits(value) or ("code" not in value and type_code == "Quantity") else outside
+
+    return check if type_code == "CodeableConcept" else single
+
+
+@cache
+def bound(type_code: str, rule: Binding) -> Check:
+    """The judge of any value of one of the CODED types, of its code only: its form is judged elsewhere."""
+    if type_code in ("CodeableConcept", "Coding", "Quantity"):
+        judge = concept(type_code, rule)
+        return lambda value, scope: judge(value)
+    one = code(type_code, rule)
+
+    def check(value: Any, scope: Scope) -> Found | None:
+        issue = one(value)
+        return [("", issue)] if issue is not None and issue.code == "code-invalid" else None
+
+    return check
+
+
+def coding(value: dict[str, Any], scope: Scope) -> Found | None:
+    """What is wrong with the code of a Coding, whatever it is bound to."""
+    found = value.get("code")
+    if found.__class__ is not str:
+        return None
+    system = value.get("system")
+    if system.__class__ is not str:
+        return [("", NO_SYSTEM)] if system is None and "_system" not in value else None
+    issue = CODES[system, found]
+    return None if issue is None else [(".code", issue)]
+
+
+def _code_of_system(pair: tuple[str, str]) -> Issue | None:
+    system, found = pair
+    known = code_system(system)
+    if known is not None and known.complete and known.find(found) is None:
+        return Issue("code-invalid", f"The system {known.url} has no such code: use one of its codes")
+    if shaped(system, found) is False:
+        return Issue("code-invalid", "The code cannot be of its system, by shape or check digit: look it up again")
+    return None
+
+
+class Remembered(Table):
+    """A table over pairs of texts that remembers only short ones."""
+
+    __slots__ = ()
+
+    def __missing__(self, value: Any) -> Any:
+        short = len(value[0]) + len(value[1]) <= 2 * WORTH_KEEPING
+        return super().__missing__(value) if short else self.work_out(value)
+
+
+CODES = Remembered(_code_of_system)

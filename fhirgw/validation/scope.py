@@ -1,0 +1,71 @@
+"""What a resource may refer to while it is judged: what it contains, and the Bundle it stands in.
+
+A check answers with what it found, each with the place below what it was given: whoever holds that puts its own name
+before. So a sound resource costs no path at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from fhirgw.fhir.issue import Issue, Resource
+
+Found = list[tuple[str, Issue]]
+Check = Callable[[Any, "Scope"], Found | None]
+"""Judges a value; nothing, or an empty list, when it is sound."""
+
+
+class Scope:
+    """One resource that stands for itself: the one given, or one entry of a Bundle. `above` is that Bundle's."""
+
+    def __init__(self, resource: Resource, above: Scope | None = None, full_url: str = "") -> None:
+        self.resource = resource
+        self.above = above
+        self.full_url = full_url
+        self.judging: set[tuple[int, str]] = above.judging if above else set()
+
+    @cached_property
+    def contained(self) -> dict[str, Resource]:
+        """What it contains, by id."""
+        held = self.resource.get("contained", ())
+        held = held if isinstance(held, list) else ()
+        return {each["id"]: each for each in held if isinstance(each, dict) and isinstance(each.get("id"), str)}
+
+    @cached_property
+    def entries(self) -> dict[str, Resource]:
+        """The resources of a Bundle by fullUrl."""
+        held = self.resource.get("entry", ())
+        found = {}
+        for each in held if isinstance(held, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("fullUrl"), str):
+                resource = each.get("resource")
+                found[each["fullUrl"]] = resource if isinstance(resource, dict) else {}
+        return found
+
+    @cached_property
+    def base(self) -> str:
+        """The FHIR base of its fullUrl, with a / at its end; blank where that is no REST url."""
+        parts = self.full_url.rsplit("/", 2)
+        return f"{parts[0]}/" if len(parts) == 3 and "://" in self.full_url else ""
+
+    def of_target(self, target: Resource) -> Scope:
+        """The scope of a resource that this one refers to."""
+        made = Scope(target, self.above)
+        made.judging = self.judging
+        return made
+
+    def resolved(self, reference: str) -> Resource | None:
+        """The resource a reference leads to, here or in the Bundle; None for what is elsewhere."""
+        if reference.startswith("#"):
+            return self.resource if reference == "#" else self.contained.get(reference[1:])
+        if self.above is None:
+            return None
+        bare = reference.partition("/_history/")[0]
+        return self.above.entries.get(bare) or self.above.entries.get(self.base + bare)
+
+
+def below(name: str, found: Found) -> Found:
+    """What was found, seen from whoever holds it by that name."""
+    return [(name + place, issue) for place, issue in found]
