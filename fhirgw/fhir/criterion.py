@@ -7,31 +7,54 @@ them); a request's criteria must all hold. What is not supported is refused by n
 |---|---|
 | Tokens | its tokens hold any of `any_of` (`negated`: hold none) |
 | Strings | a stored value of the parameter starts with one of `values` (`contains`: has one inside) |
-| Dates | the span in the parameter's slot (or `_lastUpdated`) compares with one of `values` |
+| Dates | a span of the parameter (or `_lastUpdated`) compares with one of `values` |
+| Numbers | a number at one of `places`, beside what `beside` says, compares with one of `values` |
+| Missing | the parameter has no value (`missing`), or has one |
+| Texts | what stands for a code starts with one of `values` |
+| Below | a uri of the parameter is one of `values`, or is below one |
 | Ids | its id is one of `values` |
+| Every, Some | all of `criteria` hold; or any |
 | Chain | the parameter's reference names a `target` resource that matches `criterion` |
+| Has | a resource that matches `criterion` refers to it by the parameter |
+
+Long because it is one grammar, and a value of each kind of criterion.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TypeAlias
 
-from fhirgw.fhir import tokens
-from fhirgw.fhir.dates import Span, span
+from fhirgw.fhir import tokens, values
+from fhirgw.fhir.dates import Span
 from fhirgw.fhir.elements import is_resource
-from fhirgw.fhir.escapes import alternatives, at_bar, unescape
+from fhirgw.fhir.escapes import alternatives, parts, unescape
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import HELD, Parameter, parameters, supported
+from fhirgw.fhir.parameters import HELD, NUMERIC, Group, Parameter, parameters, part_of, place, supported
 from fhirgw.fhir.strings import normalise
+from fhirgw.fhir.values import Asked, malformed, shown
 
-PREFIXES = ("eq", "ne", "gt", "ge", "lt", "le", "sa", "eb", "ap")
-MODIFIERS = {"token": ("not",), "string": ("exact", "contains"), "reference": ("identifier",)}
+MODIFIERS = {
+    "token": ("not", "text", "of-type", "missing"),
+    "string": ("exact", "contains", "missing"),
+    "reference": ("identifier", "missing"),
+    "uri": ("below", "above", "missing"),
+}
+"""By kind; every other kind has `missing` alone."""
+
+REFUSED = {
+    "in": "value sets are not looked into here: name the codes, with commas between them",
+    "not-in": "value sets are not looked into here: name the codes, with commas between them",
+    "above": "the hierarchy of codes is not known here: name the codes, with commas between them",
+    "below": "the hierarchy of codes is not known here: name the codes, with commas between them",
+}
+"""Modifiers of R4 that need what the gateway does not know, and what to do instead."""
+
 MOST_VALUES = 500
-ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
-SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z_.:\-]{0,80}", re.ASCII)
-ABSOLUTE = re.compile(r"(?:[a-z][a-z0-9+.\-]*)://\S+|urn:\S+", re.ASCII)
+DEEPEST = 5
+"""Steps from one resource to another that one parameter may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +73,37 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """Each value is a prefix and the span of the date asked for. `parameter.slot` is None for `_lastUpdated`."""
+    """Each value is a prefix and the span of the date asked for. `parameter.slot` is None for `_lastUpdated`, and for
+    what is kept beside the row."""
 
     parameter: Parameter
     values: tuple[tuple[str, Span], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    parameter: Parameter
+    places: tuple[str, ...]
+    values: tuple[Asked, ...]
+    beside: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    parameter: Parameter
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    parameter: Parameter
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    parameter: Parameter
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +113,68 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
+class Every:
+    parameter: Parameter
+    criteria: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    parameter: Parameter
+    criteria: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """`subject:Patient.name=...`: the reference's token is that of the text `parameter.name|target/id`."""
 
     parameter: Parameter
     target: str
-    criterion: Tokens | Strings | Dates | Ids
+    criterion: Criterion
 
 
-Criterion = Tokens | Strings | Dates | Ids | Chain
+@dataclass(frozen=True, slots=True)
+class Has:
+    """`_has:Observation:patient:code=...`: `parameter` is of `parameter.type`, and refers to what is searched for."""
+
+    parameter: Parameter
+    target: str
+    criterion: Criterion
 
 
-def criterion(resource_type: str, name: str, value: str, base: str = "") -> Criterion:
+Criterion: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Below | Ids | Every | Some | Chain | Has"
+
+
+def criterion(resource_type: str, name: str, value: str, base: str = "", deep: int = 0) -> Criterion:
     """What `name=value` asks of resources of a type; `base` is our own address, under which references are
     local.
 
     Raises FhirError naming the parameter: unknown, not supported, or malformed. It never quotes the value.
     """
+    if deep > DEEPEST:
+        raise FhirError(Issue("too-costly", f"A parameter takes more than {DEEPEST} steps: ask in parts"))
+    if name.startswith("_has:") or name == "_has":
+        return _has(resource_type, name, value, base, deep)
     head, dot, rest = name.partition(".")
     bare, _, modifier = head.partition(":")
     parameter = known(resource_type, bare)
     if dot:
-        return _chain(parameter, modifier, rest, value, base)
-    values = [each for each in alternatives(value) if each]
-    if not values or "\0" in value:
+        return _chain(parameter, modifier, rest, value, base, deep)
+    asked = [each for each in alternatives(value) if each]
+    if not asked or "\0" in value:
         raise malformed(name, "has no value that can be looked for: leave it out, or say one")
-    if len(values) > MOST_VALUES:
+    if len(asked) > MOST_VALUES:
         raise FhirError(Issue("too-costly", f"{shown(name)} has more than {MOST_VALUES} values: ask in parts"))
     _check_modifier(parameter, modifier)
-    if parameter.name == "_id":
-        return Ids(parameter, tuple(_id(each) for each in values))
-    if parameter.kind == "date":
-        return Dates(parameter, tuple(_date(parameter, each) for each in values))
-    if parameter.kind == "string" and modifier != "exact":
-        texts = tuple(normalise(unescape(each), parameter.name) for each in values)
-        if "" in texts:
-            raise malformed(name, "has a blank among its values")
-        return Strings(parameter, texts, contains=modifier == "contains")
-    found = tuple(token for each in values for token in _tokens(parameter, modifier, each, base))
-    return Tokens(parameter, found, negated=modifier == "not")
+    return _criterion(parameter, modifier, asked, base)
+
+
+def each_of(criterion: Criterion) -> Iterator[Criterion]:
+    """The criterion, or what it is made of: what is asked of one and the same resource."""
+    if isinstance(criterion, Every | Some):
+        for each in criterion.criteria:
+            yield from each_of(each)
+    yield criterion
 
 
 def known(resource_type: str, name: str) -> Parameter:
@@ -118,22 +191,85 @@ def known(resource_type: str, name: str) -> Parameter:
     return parameter
 
 
-def shown(name: str) -> str:
-    """A parameter's name, as it may be repeated to a caller and in a log: nothing that could hold a person's data."""
-    return name if SAFE_NAME.fullmatch(name) else "of that name"
+def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str) -> Criterion:
+    """One parameter without a chain, its modifier checked."""
+    if modifier == "missing":
+        return Missing(parameter, _truth(parameter, asked))
+    if parameter.name == "_id":
+        return Ids(parameter, tuple(map(values.id, asked)))
+    if modifier == "text":
+        return Texts(parameter, tuple(map(unescape, asked)))
+    match parameter.kind:
+        case "date":
+            return Dates(parameter, tuple(values.date(parameter, each) for each in asked))
+        case "number" | "quantity":
+            return Numbers(parameter, parameter.places, tuple(values.number(parameter, each) for each in asked))
+        case "string" if modifier != "exact":
+            return _strings(parameter, modifier, asked)
+        case "uri" if modifier == "below":
+            return Below(parameter, tuple(values.address(parameter, each) for each in asked))
+        case "composite":
+            return _any(parameter, (_composite(parameter, each, base) for each in asked))
+    found = tuple(token for each in asked for token in values.tokens_of(parameter, modifier, each, base))
+    return Tokens(parameter, found, negated=modifier == "not")
 
 
-def malformed(name: str, fault: str) -> FhirError:
-    """The refusal of a value, by its parameter's name alone."""
-    return FhirError(Issue("invalid", f"The search parameter {shown(name)} {fault}"))
+def _truth(parameter: Parameter, asked: list[str]) -> bool:
+    if asked not in (["true"], ["false"]):
+        raise malformed(f"{parameter.name}:missing", "is true or false")
+    return asked == ["true"]
+
+
+def _strings(parameter: Parameter, modifier: str, asked: list[str]) -> Strings:
+    texts = tuple(normalise(unescape(each), parameter.name) for each in asked)
+    if "" in texts:
+        raise malformed(parameter.name, "has a blank among its values")
+    return Strings(parameter, texts, contains=modifier == "contains")
+
+
+def _any(parameter: Parameter, criteria: Iterator[Criterion]) -> Criterion:
+    found = tuple(criteria)
+    return found[0] if len(found) == 1 else Some(parameter, found)
+
+
+def _composite(parameter: Parameter, value: str, base: str) -> Criterion:
+    """One value of a composite, `part$part`: both in the same element."""
+    said = parts(value)
+    if len(said) != len(parameter.groups[0].parts) or "" in said:
+        raise malformed(parameter.name, f"has {len(parameter.groups[0].parts)} parts: write $ between them")
+    return _any(parameter, (_grouped(parameter, group, said, base) for group in parameter.groups))
+
+
+def _grouped(composite: Parameter, group: Group, said: list[str], base: str) -> Criterion:
+    looked = [part_of(composite, group, at) for at in range(len(said))]
+    if not group.path:
+        return Every(
+            composite,
+            tuple(_placed(each, group, at, said[at], base) for at, each in enumerate(looked)),
+        )
+    first = values.texts_of(looked[0], said[0], base)
+    if looked[1].kind in NUMERIC:
+        beside = tuple(tokens.token(f"{group.name}${text}") for text in first)
+        places = tuple(f"{group.name}.{place(source.path)}" for source in group.parts[1].sources)
+        return Numbers(composite, places, (values.number(composite, said[1]),), beside)
+    second = values.texts_of(looked[1], said[1], base)
+    return Tokens(composite, tuple(tokens.token(f"{group.name}${one}${two}") for one in first for two in second))
+
+
+def _placed(part: Parameter, group: Group, at: int, value: str, base: str) -> Criterion:
+    """A part of the resource itself: as a search for it alone, but a number by its place."""
+    if part.kind in NUMERIC:
+        places = tuple(place(source.path) for source in group.parts[at].sources)
+        return Numbers(part, places, (values.number(part, value),))
+    return _criterion(part, "", [value], base)
 
 
 def _check_modifier(parameter: Parameter, modifier: str) -> None:
-    allowed = MODIFIERS.get(parameter.kind, ()) if not parameter.name.startswith("_") else ("not",)
-    if not modifier or (modifier in allowed and parameter.name not in ("_id", "_lastUpdated")):
+    allowed = allowed_modifiers(parameter)
+    if not modifier or modifier in allowed or (parameter.kind == "reference" and _may_name(parameter, modifier)):
         return
-    if parameter.kind == "reference" and _may_name(parameter, modifier):
-        return
+    if why := REFUSED.get(modifier):
+        raise FhirError(Issue("not-supported", f"The modifier :{modifier} of {parameter.name} is not supported: {why}"))
     usable = " or ".join(f":{each}" for each in allowed) or "none"
     raise FhirError(
         Issue(
@@ -143,101 +279,47 @@ def _check_modifier(parameter: Parameter, modifier: str) -> None:
     )
 
 
+def allowed_modifiers(parameter: Parameter) -> tuple[str, ...]:
+    """The modifiers that a parameter takes, besides the name of a type."""
+    if parameter.name in ("_id", "_lastUpdated"):
+        return ("missing",)
+    found = MODIFIERS.get(parameter.kind, ("missing",))
+    types = {source.leaf.type for source in parameter.sources}
+    if not types & values.TEXTS.keys():
+        found = tuple(each for each in found if each != "text")
+    return found if "Identifier" in types else tuple(each for each in found if each != "of-type")
+
+
 def _may_name(parameter: Parameter, resource_type: str) -> bool:
     """Whether the parameter's reference may be to that type."""
     return is_resource(resource_type) and (resource_type in parameter.targets or "Resource" in parameter.targets)
 
 
-def _chain(parameter: Parameter, modifier: str, rest: str, value: str, base: str) -> Chain:
-    """One level of chaining. A reference to several types must say which, unless only one has the parameter."""
+def _chain(parameter: Parameter, modifier: str, rest: str, value: str, base: str, deep: int) -> Chain:
+    """One step of chaining. A reference to several types must say which, unless only one has the parameter."""
     if parameter.kind != "reference":
         raise malformed(parameter.name, "is no reference: nothing can follow its dot")
-    if "." in rest:
-        raise FhirError(Issue("not-supported", f"{parameter.name} is chained more than once: one level is supported"))
     held = [each for each in HELD if _may_name(parameter, each)]
-    bare = rest.partition(":")[0]
+    bare = rest.partition(":")[0].partition(".")[0]
     targets = [each for each in held if each == modifier] if modifier else held
-    fitting = [each for each in targets if bare in supported(each)]
+    fitting = [each for each in targets if bare in supported(each) or bare == "_has"]
     if len(targets) == 1:
         fitting = targets  # so that the refusal names what that type does have
     if len(fitting) == 1:
-        inner = criterion(fitting[0], rest, value, base)
-        if not isinstance(inner, Chain):
-            return Chain(parameter, fitting[0], inner)
+        return Chain(parameter, fitting[0], criterion(fitting[0], rest, value, base, deep + 1))
     if fitting:
         choices = ", ".join(f"{parameter.name}:{each}" for each in fitting)
         raise malformed(parameter.name, f"may refer to several types: name one, {choices}")
     raise malformed(parameter.name, f"refers to nothing that has a search parameter {shown(bare)}")
 
 
-def _id(value: str) -> str:
-    if not ID.fullmatch(value):
-        raise malformed("_id", "is not an id: letters, digits, - and ., at most 64")
-    return value
-
-
-def _date(parameter: Parameter, value: str) -> tuple[str, Span]:
-    prefix, text = (value[:2], value[2:]) if value[:2] in PREFIXES else ("eq", value)
-    try:
-        return prefix, span(text.replace(" ", "+"))  # an unencoded + of a zone arrives as a space
-    except FhirError as error:
-        raise malformed(parameter.name, f"is n{error.issues[0].diagnostics[1:]}") from None
-
-
-def _tokens(parameter: Parameter, modifier: str, value: str, base: str) -> tuple[int, ...]:
-    """The tokens of one alternative, any of which is a match."""
-    match parameter.kind:
-        case "reference" if modifier == "identifier":
-            return (_logical(parameter, value),)
-        case "reference":
-            return _references(parameter, modifier, unescape(value), base)
-        case "uri":
-            return (tokens.uri(parameter.name, unescape(value)),)
-        case "string":
-            return (tokens.exact(parameter.name, unescape(value)),)
-    return (_token(parameter, value),)
-
-
-def _token(parameter: Parameter, value: str) -> int:
-    """`code`, `system|code`, `|code` (no system) or `system|` (any code)."""
-    system, bar, code = at_bar(value)
-    if not bar:
-        return tokens.code(parameter.name, _code(parameter, system))
-    if not code:
-        if not system:
-            raise malformed(parameter.name, "is a bare |: say a system, a code or both")
-        return tokens.system_only(parameter.name, system)
-    if system in parameter.systems:
-        return tokens.code(parameter.name, code)
-    return tokens.token(f"{parameter.name}|{system or tokens.NO_SYSTEM}|{code}")
-
-
-def _code(parameter: Parameter, code: str) -> str:
-    """A code without a system, as the elements of this parameter are indexed."""
-    kinds = {source.leaf.type for source in parameter.sources}
-    if kinds == {"boolean"} and code not in ("true", "false"):
-        raise malformed(parameter.name, "is true or false")
-    return tokens.contact_key(code) if kinds == {"ContactPoint"} else code
-
-
-def _logical(parameter: Parameter, value: str) -> int:
-    system, _, code = at_bar(value)
-    if not system or not code:
-        raise malformed(f"{parameter.name}:identifier", "needs both: system|value")
-    return tokens.logical(parameter.name, system, code)
-
-
-def _references(parameter: Parameter, modifier: str, value: str, base: str) -> tuple[int, ...]:
-    """`id`, `Type/id` or an absolute url; one of our own address is local."""
-    local = value.removeprefix(f"{base.rstrip('/')}/") if base else value
-    if ABSOLUTE.fullmatch(local):
-        return (tokens.plain_reference(parameter.name, local),)
-    kind, slash, id_part = local.rpartition("/")
-    if not ID.fullmatch(id_part):
-        raise malformed(parameter.name, "is no reference: give an id, Type/id or an absolute url")
-    if slash:
-        if not _may_name(parameter, kind) or (modifier and modifier != kind):
-            raise malformed(parameter.name, "does not refer to such a resource: give Type/id of a type it takes")
-        return (tokens.plain_reference(parameter.name, local),)
-    kinds = (modifier,) if modifier else HELD if "Resource" in parameter.targets else parameter.targets
-    return tuple(tokens.plain_reference(parameter.name, f"{each}/{id_part}") for each in kinds)
+def _has(resource_type: str, name: str, value: str, base: str, deep: int) -> Has:
+    """`_has:Type:reference:parameter`, where the last may be a chain or another `_has`."""
+    pieces = name.split(":", 3)
+    if len(pieces) < 4 or not all(pieces) or pieces[1] not in HELD:
+        raise malformed("_has", "is written _has:Type:reference:parameter, with a type held here")
+    _, source, reference, rest = pieces
+    parameter = known(source, reference)
+    if parameter.kind != "reference" or not _may_name(parameter, resource_type):
+        raise malformed("_has", f"names {shown(reference)} of {source}, which does not refer to {resource_type}")
+    return Has(parameter, resource_type, criterion(source, rest, value, base, deep + 1))

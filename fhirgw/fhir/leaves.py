@@ -12,8 +12,9 @@ from typing import Any
 
 from fhirgw.fhir import tokens
 from fhirgw.fhir.dates import Span, outer, period, span
+from fhirgw.fhir.elements import Element
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import Parameter, Source
+from fhirgw.fhir.parameters import Group, Parameter, Source
 from fhirgw.fhir.strings import normalise
 from fhirgw.fhir.table import Table
 
@@ -70,10 +71,15 @@ def contact(names: Names, value: str | None) -> Tokens:
 
 
 def references(looking: Sequence[tuple[Parameter, Source]]) -> Table:
-    """(reference, type, identifier's system and value) -> tokens, and the id of the Patient whose record it makes it.
+    """(reference, type, identifier's system and value) -> tokens, the id of the Patient whose record it makes it, and
+    the bits of parameters for the type it names.
 
     For all parameters of one element: those for any type, and those for the type it turns out to name.
     """
+    bits: dict[str, int] = {}
+    for parameter, source in looking:
+        if source.only_type is not None:
+            bits[source.only_type] = bits.get(source.only_type, 0) | 1 << (parameter.bit or 0)
     return _references(
         tuple(parameter.name for parameter, source in looking if source.only_type is None),
         tuple(
@@ -82,19 +88,22 @@ def references(looking: Sequence[tuple[Parameter, Source]]) -> Table:
             if kind is not None
         ),
         any(parameter.name in PRIMARY for parameter, _ in looking),
+        tuple(bits.items()),
     )
 
 
 @cache
-def _references(always: Names, kinds: tuple[tuple[str, Names], ...], primary: bool) -> Table:
-    by_kind = dict(kinds)
+def _references(
+    always: Names, kinds: tuple[tuple[str, Names], ...], primary: bool, present: tuple[tuple[str, int], ...]
+) -> Table:
+    by_kind, bits = dict(kinds), dict(present)
 
-    def work_out(reference: tuple[str | None, ...]) -> tuple[Tokens, str | None]:
+    def work_out(reference: tuple[str | None, ...]) -> tuple[Tokens, str | None, int]:
         written, kind, system, value = reference
         target, named = _target(written) if written else (None, kind)
         found = tokens.referring(by_kind.get(named or "", always), target, system, value)
         theirs = target if primary and target and target.startswith("Patient/") else None
-        return found, theirs[8:] if theirs else None
+        return found, theirs[8:] if theirs else None, bits.get(named or "", 0)
 
     return Table(work_out)
 
@@ -108,6 +117,63 @@ def _target(reference: str) -> tuple[str, str]:
     if kind.endswith(":"):
         kind = target.rpartition("/")[0].rpartition("/")[2]
     return target, kind if rest else ""
+
+
+def of_type(names: Names, value: dict[str, Any]) -> list[int]:
+    """The tokens of an identifier by its type: `system|code|value`, for each coding of the type."""
+    said = value.get("value")
+    codings = (value.get("type") or {}).get("coding") or ()
+    return [
+        tokens.token(f"{name}:of-type|{each.get('system') or tokens.NO_SYSTEM}|{each['code']}|{said}")
+        for each in codings
+        if each.get("code") and said
+        for name in names
+    ]
+
+
+def texts_of(type: str, value: Any) -> list[str]:
+    """How one part of a composite may be asked for: what a token's text is, behind the parameter's name."""
+    match type:
+        case "CodeableConcept":
+            return [text for each in value.get("coding", ()) for text in texts_of("Coding", each)]
+        case "Coding" | "Identifier":
+            system, code = value.get("system"), value.get("code" if type == "Coding" else "value")
+            if system and code:
+                return [f"{system}|{code}", f"|{code}", f"{system}|"]
+            return [f"|{code}", f"{tokens.NO_SYSTEM}|{code}"] if code else [f"{system}|"] if system else []
+        case "Reference":
+            target = _target(value["reference"])[0] if value.get("reference") else ""
+            return [target] if target else []
+        case "boolean":
+            return ["|true" if value else "|false"]
+    return [f"|{value}"]
+
+
+@cache
+def heads(group: Group) -> Callable[[dict[str, Any]], list[int]]:
+    """The element a composite is of -> the tokens of its first part there."""
+    first = [(source.leaf.name, source.leaf.type) for source in group.parts[0].sources]
+
+    def work_out(holder: dict[str, Any]) -> list[int]:
+        return [tokens.token(f"{group.name}${text}") for text in _said(holder, first)]
+
+    return work_out
+
+
+@cache
+def pairs(group: Group, last: Element) -> Callable[[dict[str, Any], Any], list[int]]:
+    """The element a composite is of, and its last part -> the tokens of both together."""
+    first = [(source.leaf.name, source.leaf.type) for source in group.parts[0].sources]
+
+    def work_out(holder: dict[str, Any], value: Any) -> list[int]:
+        behind = texts_of(last.type, value)
+        return [tokens.token(f"{group.name}${one}${two}") for one in _said(holder, first) for two in behind]
+
+    return work_out
+
+
+def _said(holder: dict[str, Any], first: Sequence[tuple[str, str]]) -> list[str]:
+    return [text for name, type in first if holder.get(name) is not None for text in texts_of(type, holder[name])]
 
 
 def timing(value: dict[str, Any]) -> Span | None:

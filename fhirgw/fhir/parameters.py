@@ -2,7 +2,8 @@
 
 https://hl7.org/fhir/R4/searchparameter-registry.html. R4's expressions are FHIRPath, of which they use
 little: paths, `.as(Type)`, `.where(resolve() is Type)`, `.where(system='phone')` and unions. Each is resolved
-here, once, to the JSON paths it can mean, so that indexing needs no FHIRPath at all.
+here, once, to the JSON paths it can mean, so that indexing needs no FHIRPath at all. Long because it reads R4's
+expressions of every kind of parameter.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ LEAVES = {
     "date": {"date", "dateTime", "instant", "Period", "Timing"},
     "string": {"string", "markdown", "HumanName", "Address"},
     "uri": {"uri", "url", "canonical"},
+    "quantity": {"Quantity", "Age", "Count", "Distance", "Duration", "Money", "Range", "SampledData"},
+    "number": {"decimal", "integer", "positiveInt", "unsignedInt"},
 }
-"""The element types that a parameter of each kind is looked up in; other kinds are not supported."""
+"""The element types that a parameter of each kind is looked up in."""
+
+NUMERIC = ("quantity", "number")
 
 DEFINITIONS = "http://hl7.org/fhir/SearchParameter/"
 EVERYWHERE = ("_id", "_lastUpdated", "_profile", "_security", "_source", "_tag")
@@ -43,7 +48,10 @@ SLOTS = 4
 FIRST_DATES = ("birthdate", "date", "authored", "authored-on", "recorded-date", "effective-time", "sent", "recorded")
 """What people sort and filter by: it takes slot 1. Never reorder: stored rows are laid out by it."""
 
-NOT_MEANT = {"phonetic": "matching by sound is not supported: use name"}
+NOT_MEANT = {
+    "phonetic": "matching by sound is not supported: use name",
+    "near": "distances are not computed: use address-city or address-postalcode",
+}
 """Parameters that an element type would allow but that mean something else."""
 
 DECEASED = "deceased.exists() and deceased != false"
@@ -74,12 +82,34 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a composite: its kind, and where it stands below what the composite is of."""
+
+    kind: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one value of a composite is of: elements at a path, () for the resource itself, and the parts in them."""
+
+    path: tuple[Element, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """Its path, dotted."""
+        return ".".join(element.name for element in self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """One search parameter of one type.
 
     `kind` is R4's (token, string, date, reference, uri ...); `targets` the types a reference may name
-    ("Resource" is any); `definition` the url of R4's SearchParameter; `slot` 1..4 of a date; `systems` the
-    code systems that a bare code implies; `gap` says why a parameter is not supported, None when it is.
+    ("Resource" is any); `definition` the url of R4's SearchParameter; `slot` 1..4 of a date, None for one kept
+    beside; `systems` the code systems that a bare code implies; `groups` are a composite's; `bit` is its place among
+    those of its type in Index.present; `gap` says why a parameter is not supported, None when it is.
     """
 
     type: str
@@ -91,11 +121,23 @@ class Parameter:
     targets: tuple[str, ...] = ()
     slot: int | None = None
     systems: frozenset[str] = frozenset()
+    groups: tuple[Group, ...] = ()
+    bit: int | None = None
     gap: str | None = None
 
     @property
     def supported(self) -> bool:
         return self.gap is None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where a number or quantity stands, as the index names it."""
+        return tuple(dict.fromkeys(place(source.path) for source in self.sources))
+
+
+def place(path: tuple[Element, ...]) -> str:
+    """A path as JSON's names, dotted."""
+    return ".".join(element.name for element in path)
 
 
 @cache
@@ -105,7 +147,13 @@ def parameters(resource_type: str) -> Mapping[str, Parameter]:
     rows = {name: types["Resource"][name] for name in EVERYWHERE} | types.get(resource_type, {})
     found = {name: _parameter(resource_type, name, *row) for name, row in rows.items()}
     slots = _slots(found)
-    return MappingProxyType({name: _slotted(parameter, slots.get(name)) for name, parameter in sorted(found.items())})
+    bits = {name: at for at, name in enumerate(sorted(name for name, each in found.items() if _has_bit(each)))}
+    return MappingProxyType(
+        {
+            name: replace(parameter, slot=slots.get(name), bit=bits.get(name))
+            for name, parameter in sorted(found.items())
+        }
+    )
 
 
 def supported(resource_type: str) -> dict[str, Parameter]:
@@ -124,8 +172,46 @@ def compartment(resource_type: str) -> tuple[str, ...]:
     return tuple(table("parameters")["compartment"].get(resource_type, ()))
 
 
-def _parameter(resource_type: str, name: str, kind: str, expression: str, published: str | None = None) -> Parameter:
+def _has_bit(parameter: Parameter) -> bool:
+    return parameter.supported and parameter.name not in COLUMNS
+
+
+def part_of(composite: Parameter, group: Group, at: int) -> Parameter:
+    """A part of a composite as a parameter of its own. Of the resource itself that is the parameter that looks there
+    and nowhere else, or one that is indexed for the composite alone.
+    """
+    part = group.parts[at]
+    for each in parameters(composite.type).values() if not group.path else ():
+        if each.kind == part.kind and set(each.sources) == set(part.sources) and each.supported:
+            return each
+    name = f"{composite.name}.{at + 1}"
+    targets = _targets(part.sources) if part.kind == "reference" else ()
+    systems = _implied_systems(part.sources)
+    return Parameter(composite.type, name, part.kind, "", composite.definition, part.sources, targets, None, systems)
+
+
+def own_parts(resource_type: str) -> tuple[Parameter, ...]:
+    """What is indexed for composites alone; a number is found by its place, whoever asks."""
+    return tuple(
+        made
+        for each in supported(resource_type).values()
+        for group in each.groups
+        if not group.path
+        for at, part in enumerate(group.parts)
+        if part.kind not in NUMERIC and (made := part_of(each, group, at)).name.startswith(f"{each.name}.")
+    )
+
+
+def _parameter(
+    resource_type: str,
+    name: str,
+    kind: str,
+    expression: str,
+    published: str | None = None,
+    parts: tuple[tuple[str, str], ...] = (),
+) -> Parameter:
     sources = tuple(_sources(resource_type, kind, expression))
+    groups = tuple(_groups(resource_type, expression, parts))
     return Parameter(
         type=resource_type,
         name=name,
@@ -135,20 +221,33 @@ def _parameter(resource_type: str, name: str, kind: str, expression: str, publis
         sources=sources,
         targets=_targets(sources) if kind == "reference" else (),
         systems=_implied_systems(sources) if kind == "token" else frozenset(),
-        gap=None if name in COLUMNS or expression == DECEASED else _gap(name, kind, sources),
+        groups=groups,
+        gap=None if name in COLUMNS or expression == DECEASED or groups else _gap(name, kind, sources),
     )
+
+
+def _groups(resource_type: str, expression: str, parts: tuple[tuple[str, str], ...]) -> Iterator[Group]:
+    """What a composite is of, one for each branch of its expression. R4 has the two expressions of a
+    DocumentReference's relationship the wrong way round: what finds nothing of its kind takes the other's.
+    """
+    for branch in expression.split(" | ") if parts else ():
+        for at in [Source(())] if branch == "$this" else _walk(resource_type, branch):
+            context = at.leaf.inner if at.path else resource_type
+            spelt = [each for _, each in parts]
+            found = [tuple(_sources(context, kind, each)) for kind, each in parts]
+            if not all(found):
+                found = [tuple(_sources(context, kind, spelt[~where])) for where, (kind, _) in enumerate(parts)]
+            if all(found):
+                kinds = [kind for kind, _ in parts]
+                yield Group(at.path, tuple(Part(*each) for each in zip(kinds, found, strict=True)))
 
 
 def _gap(name: str, kind: str, sources: tuple[Source, ...]) -> str | None:
     if name in NOT_MEANT:
         return NOT_MEANT[name]
     if kind not in LEAVES:
-        return f"{kind} parameters are not supported yet"
-    if not sources:
-        return "it looks where R4 has no element of its kind"
-    if kind == "date" and any(source.repeats for source in sources):
-        return "it looks in an element that repeats, and a date is kept once"
-    return None
+        return f"{kind} parameters are not supported"
+    return None if sources else "it looks where R4 has no element of its kind"
 
 
 def _sources(resource_type: str, kind: str, expression: str) -> Iterator[Source]:
@@ -171,7 +270,7 @@ def _walk(resource_type: str, branch: str) -> list[Source]:
                 for element in _named(source.leaf.inner if source.path else resource_type, name)
             ]
         elif function == "as":
-            found = [source for source in found if source.leaf.type == argument]
+            found = [source for source in found if source.leaf.type.casefold() == argument.casefold()]
         elif is_type := _IS_TYPE.fullmatch(argument):
             found = [Source(source.path, only_type=is_type.group(1)) for source in found]
         elif equals := _EQUALS.fullmatch(argument):
@@ -209,19 +308,12 @@ def _implied_systems(sources: tuple[Source, ...]) -> frozenset[str]:
 
 
 def _slots(found: Mapping[str, Parameter]) -> dict[str, int]:
-    """Slot 1 to the date people use most, the rest by name."""
+    """Slot 1 to the date people use most, the rest by name. What repeats has none: it is kept beside the row."""
     names = [
         name
         for name, parameter in found.items()
-        if parameter.kind == "date" and parameter.supported and name not in COLUMNS
+        if parameter.kind == "date" and _has_bit(parameter) and not any(source.repeats for source in parameter.sources)
     ]
     rank = {name: at for at, name in enumerate(FIRST_DATES)}
     ordered = sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
     return {name: at for at, name in enumerate(ordered[:SLOTS], start=1)}
-
-
-def _slotted(parameter: Parameter, slot: int | None) -> Parameter:
-    """The parameter with its slot; a fifth date of a type has none and is not supported."""
-    if parameter.kind != "date" or not parameter.supported or parameter.name in COLUMNS:
-        return parameter
-    return replace(parameter, slot=slot, gap=None if slot else f"only {SLOTS} dates of a type are kept")

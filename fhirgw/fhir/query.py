@@ -2,6 +2,7 @@
 
 https://hl7.org/fhir/R4/search.html. Strict unless told otherwise: every fault of a request is reported at
 once. With `Prefer: handling=lenient` what cannot be honoured is left out and said in `warnings`.
+Long because each parameter of the request itself is read here.
 """
 
 from __future__ import annotations
@@ -9,24 +10,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
-from fhirgw.fhir.criterion import Criterion, criterion, known, malformed, shown
+from fhirgw.fhir.criterion import Criterion, criterion, known
 from fhirgw.fhir.escapes import alternatives
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import EVERYWHERE, HELD, Parameter
+from fhirgw.fhir.parameters import EVERYWHERE, HELD, Parameter, supported
+from fhirgw.fhir.shorten import elements, summary
+from fhirgw.fhir.values import malformed, shown
 
 DEFAULT_COUNT = 50
 MOST_COUNT = 1000
 MOST_PAIRS = 100
 TOTALS = ("none", "accurate", "estimate")
 JSON_FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
-UNSUPPORTED = ("_has", "_text", "_content", "_list", "_filter", "_query", "_contained", "_containedType", "_type")
+UNSUPPORTED = {
+    "_text": "narrative is not searched: use a parameter of the type",
+    "_content": "text is not searched as a whole: use a parameter of the type",
+    "_list": "lists are not held here: name the ids with _id",
+    "_filter": "use parameters and chains",
+    "_query": "there are no named queries",
+    "_contained": "contained resources are found with what holds them",
+    "_containedType": "contained resources are found with what holds them",
+}
+"""What R4 has and the gateway has not, and what to do instead."""
+
+SORTABLE = ("string", "date", "number", "quantity")
+SEARCHED = tuple(each for each in HELD if each != "AuditEvent")
+"""Types that a search of everything is of: the audit is searched by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One key of the order: `parameter` is `_id`, `_lastUpdated` or a date of the type (which has a slot)."""
+    """One key of the order: `parameter` is `_id`, `_lastUpdated`, or a string, date, number or quantity of the type."""
 
     parameter: Parameter
     descending: bool = False
@@ -37,12 +54,14 @@ class Include:
     """Resources to send along: those that `source`'s parameter refers to (`_include`), or that refer here
     (`_revinclude`).
 
-    `target` narrows to one type; None is any. For `_revinclude` it is the searched type.
+    `target` narrows to one type; None is any. For `_revinclude` it is the searched type. `iterate`: of what comes along
+    too, and of what that brings.
     """
 
     source: str
     parameter: Parameter
     target: str | None = None
+    iterate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +69,8 @@ class Query:
     """`Query.parse(type, pairs)`: a request as values, or every issue with it.
 
     `count` 0 asks for the total alone (as `_summary=count` does); `cursor` is opaque; `applied` are the pairs
-    that were honoured, for the self link; `warnings` say what a lenient reading left out.
+    that were honoured, for the self link; `warnings` say what a lenient reading left out. A search of several types
+    has its first as `type`, and of the `others` each with its criteria; `anything`: no type was named.
     """
 
     type: str
@@ -65,16 +85,30 @@ class Query:
     elements: tuple[str, ...] = ()
     applied: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Issue, ...] = field(default=())
+    others: tuple[tuple[str, tuple[Criterion, ...]], ...] = ()
+    anything: bool = False
+    explain: bool = False
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Every type it is of."""
+        return self.type, *(each for each, _ in self.others)
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[Criterion, ...]], ...]:
+        """Every type with its criteria."""
+        return (self.type, self.criteria), *self.others
 
     @classmethod
     def parse(cls, type: str, pairs: Sequence[tuple[str, str]], lenient: bool = False, base: str = "") -> Query:
         """Read the pairs of a query string or form, decoded, in their order. `base` is our own FHIR address.
 
+        `type` "" is a search of the whole system, of the types that `_type` names, or of all.
         Raises FhirError (400) with every issue, unless lenient.
         """
         if len(pairs) > MOST_PAIRS:
             raise FhirError(Issue("too-costly", f"More than {MOST_PAIRS} search parameters: ask in parts"))
-        query = cls(type)
+        query = cls(type) if type else _of_types(pairs)
         issues: list[Issue] = []
         for name, value in pairs:
             try:
@@ -95,12 +129,32 @@ def _read(query: Query, name: str, value: str, base: str) -> Query:
         return replace(query, **control(query, value))
     bare = name.partition(":")[0].partition(".")[0]
     if bare in UNSUPPORTED or bare in CONTROLS:
-        raise FhirError(Issue("not-supported", f"The search parameter {shown(name)} is not supported"))
-    if bare.startswith("_") and bare not in EVERYWHERE:
+        why = UNSUPPORTED.get(bare, f"it is written {bare}")
+        raise FhirError(Issue("not-supported", f"The search parameter {shown(name)} is not supported: {why}"))
+    if bare.startswith("_") and bare not in EVERYWHERE and bare != "_has":
         near = get_close_matches(bare, (*CONTROLS, *EVERYWHERE), n=1)
         hint = f": did you mean {near[0]}?" if near else ""
         raise FhirError(Issue("invalid", f"There is no search parameter {shown(name)}{hint}"))
-    return replace(query, criteria=(*query.criteria, criterion(query.type, name, value, base)))
+    (_, criteria), *others = ((each, (*held, criterion(each, name, value, base))) for each, held in query.parts)
+    return replace(query, criteria=criteria, others=tuple(others))
+
+
+def _of_types(pairs: Sequence[tuple[str, str]]) -> Query:
+    """A search of the whole system. Raises FhirError for a type that is not held."""
+    asked = [each for name, value in pairs if name == "_type" for each in value.split(",")]
+    if unheld := [each for each in asked if each not in SEARCHED]:
+        near = get_close_matches(unheld[0], SEARCHED, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise malformed("_type", f"names a type that is not held here{hint}")
+    first, *rest = dict.fromkeys(asked or SEARCHED)
+    return Query(first, others=tuple((each, ()) for each in rest), anything=not asked)
+
+
+def _type(query: Query, value: str) -> dict[str, Any]:
+    """Read before all else, for a search of the whole system; of one type it may name that type alone."""
+    if {*value.split(",")} - {*query.types}:
+        raise malformed("_type", "is for searches of the whole system: this one is of one type")
+    return {}
 
 
 def _count(query: Query, value: str) -> dict[str, Any]:
@@ -114,44 +168,66 @@ def _count(query: Query, value: str) -> dict[str, Any]:
 
 
 def _sort(query: Query, value: str) -> dict[str, Any]:
-    return {"sort": tuple(_sort_key(query.type, each) for each in alternatives(value))}
+    found = tuple(_sort_key(query.type, each) for each in alternatives(value))
+    if query.others and any(each.parameter.name not in ("_id", "_lastUpdated") for each in found):
+        raise FhirError(Issue("not-supported", "_sort of several types is by _lastUpdated or _id"))
+    return {"sort": found}
 
 
 def _sort_key(resource_type: str, text: str) -> Sort:
     name = text.removeprefix("-")
     parameter = known(resource_type, name)
-    if parameter.slot is None and name not in ("_id", "_lastUpdated"):
+    if parameter.kind not in SORTABLE and name != "_id":
         raise FhirError(
-            Issue("not-supported", f"_sort by {name} is not supported: sort by a date, _lastUpdated or _id")
+            Issue("not-supported", f"_sort by {name} is not supported: sort by a string, date or number, or by _id")
         )
     return Sort(parameter, text.startswith("-"))
 
 
-def _include(query: Query, value: str) -> dict[str, Any]:
-    source, parameter, target = _inclusion("_include", value)
-    if source != query.type:
+def _include(query: Query, value: str, iterate: bool = False) -> dict[str, Any]:
+    if value == "*":
+        found = [Include(each, parameter) for each in query.types for parameter in _references(each)]
+        return {"include": (*query.include, *(replace(each, iterate=iterate) for each in found))}
+    source, several, target = _inclusion("_include", value)
+    if source not in query.types and not iterate:
         raise malformed("_include", f"starts with the searched type: {query.type}:parameter")
-    return {"include": (*query.include, Include(source, parameter, target))}
+    return {"include": (*query.include, *(Include(source, each, target, iterate) for each in several))}
 
 
-def _revinclude(query: Query, value: str) -> dict[str, Any]:
-    source, parameter, target = _inclusion("_revinclude", value)
-    if target not in (None, query.type) or not {query.type, "Resource"} & set(parameter.targets):
+def _revinclude(query: Query, value: str, iterate: bool = False) -> dict[str, Any]:
+    source, several, target = _inclusion("_revinclude", value)
+    fitting = [each for each in several if iterate or {*query.types, "Resource"} & set(each.targets)]
+    if not fitting or (target not in (None, *query.types) and not iterate):
         raise malformed("_revinclude", f"names a parameter that refers to {query.type}")
-    return {"revinclude": (*query.revinclude, Include(source, parameter, query.type))}
+    of = target if iterate or query.others else query.type
+    return {"revinclude": (*query.revinclude, *(Include(source, each, of, iterate) for each in fitting))}
 
 
-def _inclusion(control: str, value: str) -> tuple[str, Parameter, str | None]:
+def _inclusion(control: str, value: str) -> tuple[str, list[Parameter], str | None]:
     source, _, rest = value.partition(":")
     name, _, target = rest.partition(":")
     if source not in HELD or not name:
         raise malformed(control, "is written Type:parameter or Type:parameter:Target, with a type held here")
+    if name == "*":
+        return source, _references(source), target or None
     parameter = known(source, name)
     if parameter.kind != "reference":
         raise malformed(control, f"names {name}, which is no reference")
     if target and not {target, "Resource"} & set(parameter.targets):
         raise malformed(control, f"names {shown(target)}, to which {name} does not refer")
-    return source, parameter, target or None
+    return source, [parameter], target or None
+
+
+def _references(resource_type: str) -> list[Parameter]:
+    """Every parameter of a type that refers to something that may be held here."""
+    held = {*HELD, "Resource"}
+    return [each for each in supported(resource_type).values() if each.kind == "reference" and held & set(each.targets)]
+
+
+def _explain(query: Query, value: str) -> dict[str, Any]:
+    if value not in ("true", "false"):
+        raise malformed("_explain", "is true or false")
+    return {"explain": value == "true"}
 
 
 def _total(query: Query, value: str) -> dict[str, Any]:
@@ -161,18 +237,13 @@ def _total(query: Query, value: str) -> dict[str, Any]:
 
 
 def _summary(query: Query, value: str) -> dict[str, Any]:
-    match value:
-        case "false":
-            return {"summary": "false"}
-        case "count":
-            return {"summary": "count", "count": 0, "total": "accurate"}
-        case "true" | "text" | "data":
-            raise FhirError(Issue("not-supported", "_summary may be count or false: bodies are served whole"))
-    raise malformed("_summary", "is count or false")
+    if summary(value) == "count":
+        return {"summary": "count", "count": 0, "total": "accurate"}
+    return {"summary": value}
 
 
 def _elements(query: Query, value: str) -> dict[str, Any]:
-    raise FhirError(Issue("not-supported", "_elements is not supported: bodies are served whole"))
+    return {"elements": (*query.elements, *elements(value, query.type))}
 
 
 def _cursor(query: Query, value: str) -> dict[str, Any]:
@@ -190,10 +261,16 @@ CONTROLS: dict[str, Callable[[Query, str], dict[str, Any]]] = {
     "_cursor": _cursor,
     "_elements": _elements,
     "_format": _format,
+    "_explain": _explain,
     "_include": _include,
+    "_include:iterate": partial(_include, iterate=True),
+    "_include:recurse": partial(_include, iterate=True),
     "_revinclude": _revinclude,
+    "_revinclude:iterate": partial(_revinclude, iterate=True),
+    "_revinclude:recurse": partial(_revinclude, iterate=True),
     "_sort": _sort,
     "_summary": _summary,
     "_total": _total,
+    "_type": _type,
 }
 """Parameters of the request itself, by name; each gives what it changes of the query."""

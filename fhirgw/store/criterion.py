@@ -1,45 +1,52 @@
 """A search criterion as SQL: a Term is what the statement looks like, and apart from it the values that go in.
 
-Two requests of one shape share one statement, built and prepared once; so a Term never puts a value into its SQL.
+Two requests of one shape share one statement, built and prepared once; so a Term never puts a value into its SQL. A
+Term's condition is on current resources or on superseded versions alike: what is kept beside the row of the one is
+kept in the row of the other (fhirgw.store.side). Long because there is a Term for each kind of criterion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     BindParameter,
     ColumnElement,
+    Double,
     FromClause,
     Text,
     and_,
     any_,
+    cast,
+    exists,
+    false,
     func,
     literal,
+    literal_column,
     not_,
     or_,
-    select,
+    true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
-from fhirgw.fhir.criterion import Dates, Ids, Strings, Tokens
-from fhirgw.fhir.dates import BEGINNING, END, Span
-from fhirgw.store.schema import search_string
+from fhirgw.fhir.criterion import Below, Dates, Every, Ids, Missing, Numbers, Some, Strings, Texts, Tokens
+from fhirgw.fhir.parameters import Parameter
+from fhirgw.fhir.values import TEXTS, Asked
+from fhirgw.store.comparing import COMPARE, INSTANT, NUMBERS, Point, Range, about, nearly
+from fhirgw.store.side import any_number, any_span, any_string
 
-Plain: TypeAlias = "Tokens | Strings | Dates | Ids"
+Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Below | Ids | Every | Some"
 Condition: TypeAlias = "ColumnElement[bool]"
-Instant: TypeAlias = "ColumnElement[Any]"
 Binds: TypeAlias = "Sequence[BindParameter[Any]]"
 Build: TypeAlias = "Callable[[FromClause, Binds], Condition]"
 
 TOKENS = ARRAY(BigInteger)
 IDS = ARRAY(Text)
-INSTANT = TIMESTAMP(timezone=True)
 LAST = "\U0010ffff"
 """Sorts after every character that a name holds: a prefix and this bound the strings that start with the prefix."""
 
@@ -63,7 +70,7 @@ def terms(resource_type: str, criteria: Sequence[Plain]) -> Iterator[Term]:
             yield term(resource_type, each)
 
 
-def term(resource_type: str, criterion: Plain) -> Term:
+def term(resource_type: str, criterion: Any) -> Term:
     """One criterion on resources of one type."""
     match criterion:
         case Tokens():
@@ -71,9 +78,20 @@ def term(resource_type: str, criterion: Plain) -> Term:
         case Strings():
             return _strings(resource_type, criterion)
         case Dates():
-            return _dates(criterion)
+            return _dates(resource_type, criterion)
+        case Numbers():
+            return _numbers(resource_type, criterion)
+        case Missing():
+            return _missing(criterion)
+        case Texts():
+            return _texts(criterion)
+        case Below():
+            return _below(criterion)
+        case Every() | Some():
+            return _joined(resource_type, criterion)
         case Ids():
             return Term("ids", ((list(criterion.values), IDS),), lambda table, binds: table.c.id == any_(binds[0]))
+    raise TypeError(f"{type(criterion).__name__} is no plain criterion: see fhirgw.store.chain")
 
 
 def _single(criterion: Tokens) -> bool:
@@ -81,34 +99,52 @@ def _single(criterion: Tokens) -> bool:
     return len(criterion.any_of) == 1 and not criterion.negated
 
 
+def _joined(resource_type: str, criterion: Every | Some) -> Term:
+    inner = [term(resource_type, each) for each in criterion.criteria]
+    join = and_ if isinstance(criterion, Every) else or_
+
+    def build(table: FromClause, binds: Binds) -> Condition:
+        at, found = 0, []
+        for each in inner:
+            found.append(each.build(table, binds[at : at + len(each.values)]))
+            at += len(each.values)
+        return join(*found)
+
+    shape = (type(criterion).__name__, tuple(each.shape for each in inner))
+    return Term(shape, tuple(value for each in inner for value in each.values), build)
+
+
 def _tokens(criterion: Tokens) -> Term:
     def build(table: FromClause, binds: Binds) -> Condition:
-        found = _overlap(table, binds[0])
+        found: Condition = table.c.tokens.overlap(binds[0])
         return not_(found) if criterion.negated else found
 
     return Term(("tokens", criterion.negated), ((list(criterion.any_of), TOKENS),), build)
 
 
-def _overlap(table: FromClause, tokens: ColumnElement[Any]) -> Condition:
-    found: Condition = table.c.tokens.overlap(tokens)
-    return found
+def _missing(criterion: Missing) -> Term:
+    """By a bit of the row. What a column of its own answers is never missing."""
+    bit, missing = criterion.parameter.bit, criterion.missing
+
+    def build(table: FromClause, binds: Binds) -> Condition:
+        if bit is None:
+            return false() if missing else true()
+        kept = table.c.present.op("&")(literal_column(str(1 << bit), BigInteger))
+        return kept == literal_column("0") if missing else kept != literal_column("0")
+
+    return Term(("missing", bit, missing), (), build)
 
 
 def _strings(resource_type: str, criterion: Strings) -> Term:
     name, contains = criterion.parameter.name, criterion.contains
 
-    def matches(bind: BindParameter[Any]) -> Condition:
+    def matches(value: ColumnElement[Any], bind: BindParameter[Any]) -> Condition:
         if contains:
-            return func.strpos(search_string.c.value, bind) > 0
-        return and_(search_string.c.value >= bind, search_string.c.value < bind.concat(LAST))
+            return func.strpos(value, bind) > 0
+        return and_(value >= bind, value < bind.concat(LAST))
 
     def build(table: FromClause, binds: Binds) -> Condition:
-        found = select(search_string.c.id).where(
-            search_string.c.type == literal(resource_type, Text, literal_execute=True),
-            search_string.c.param == literal(name, Text, literal_execute=True),
-            or_(*(matches(bind) for bind in binds)),
-        )
-        return table.c.id.in_(found)
+        return any_string(table, resource_type, name, lambda each: or_(*(matches(each.value, bind) for bind in binds)))
 
     return Term(
         ("strings", name, contains, len(criterion.values)),
@@ -117,83 +153,115 @@ def _strings(resource_type: str, criterion: Strings) -> Term:
     )
 
 
-def _dates(criterion: Dates) -> Term:
-    slot = criterion.parameter.slot
+def _dates(resource_type: str, criterion: Dates) -> Term:
+    parameter = criterion.parameter
+    slot, beside = parameter.slot, parameter.slot is None and parameter.name != "_lastUpdated"
     prefixes = tuple(prefix for prefix, _ in criterion.values)
-    spans = [_about(span) if prefix == "ap" else span for prefix, span in criterion.values]
+    spans = [about(span) if prefix == "ap" else span for prefix, span in criterion.values]
 
-    def build(table: FromClause, binds: Binds) -> Condition:
+    def compare(kept: Range, binds: Binds) -> Condition:
         ends = iter(binds)
-        kept = _Point(table.c.updated) if slot is None else _Span(table, slot)
         return or_(*(COMPARE[prefix](kept, next(ends), next(ends)) for prefix in prefixes))
 
+    def build(table: FromClause, binds: Binds) -> Condition:
+        if beside:
+            return any_span(
+                table, resource_type, parameter.name, lambda each: compare(Range(each.low, each.high), binds)
+            )
+        if slot is None:
+            return compare(Point(table.c.updated), binds)
+        return compare(Range(table.c[f"date{slot}_low"], table.c[f"date{slot}_high"]), binds)
+
     values = tuple((instant, INSTANT) for span in spans for instant in span)
-    return Term(("dates", slot, prefixes), values, build)
+    return Term(("dates", beside and parameter.name, slot, prefixes), values, build)
 
 
-def _about(span: Span) -> Span:
-    """A span as wide again on both sides: `ap2025-03` is February to April. R4 leaves the measure to the server."""
-    low, high = span
-    width = high - low
-    return _not_before(low, width), _not_after(high, width)
+def _numbers(resource_type: str, criterion: Numbers) -> Term:
+    """Any row whose number compares, in the unit asked for, beside the code asked for."""
+    shapes = tuple((each.prefix, each.measure and tuple(map(bool, each.measure))) for each in criterion.values)
+
+    def one(each: Any, prefix: str, measure: Any, binds: Iterator[BindParameter[Any]]) -> Condition:
+        value, low, high = next(binds), next(binds), next(binds)
+        return and_(NUMBERS[prefix](each.low, each.high, value, low, high), *_measured(each, measure, binds))
+
+    def build(table: FromClause, binds: Binds) -> Condition:
+        def holds(each: Any) -> Condition:
+            left = iter(binds)
+            found = or_(*(one(each, prefix, measure, left) for prefix, measure in shapes))
+            return and_(found, each.tokens.overlap(next(left))) if criterion.beside else found
+
+        return any_number(table, resource_type, criterion.places, holds)
+
+    values = [value for each in criterion.values for value in _number_values(each)]
+    if criterion.beside:
+        values.append((list(criterion.beside), TOKENS))
+    return Term(("numbers", criterion.places, shapes, bool(criterion.beside)), tuple(values), build)
 
 
-def _not_before(instant: datetime, width: timedelta) -> datetime:
-    return instant - width if instant - BEGINNING > width else BEGINNING
+def _number_values(asked: Asked) -> Iterator[tuple[Any, TypeEngine[Any]]]:
+    low, high = nearly(asked.amount.value) if asked.prefix == "ap" else (asked.amount.low, asked.amount.high)
+    for each in (asked.amount.value, low, high):
+        yield float(each), Double()
+    for text in asked.measure or ():
+        if text:
+            yield text, Text()
 
 
-def _not_after(instant: datetime, width: timedelta) -> datetime:
-    return instant + width if END - instant > width else END
+def _measured(each: Any, measure: tuple[bool, bool] | None, binds: Iterator[BindParameter[Any]]) -> Iterator[Condition]:
+    if measure is None:
+        return
+    system, code = measure
+    if system:
+        yield each.system == next(binds)
+    if code:
+        bind = next(binds)
+        yield each.code == bind if system else or_(each.code == bind, each.unit == bind)
 
 
-class _Span:
-    """The two columns of a date slot: from `low` to just before `high`."""
+def _texts(criterion: Texts) -> Term:
+    """Read in the body: no more is kept for it, so it is for searches that other criteria make small."""
+    paths = tuple(
+        (*(element.name for element in source.path), *more)
+        for source in criterion.parameter.sources
+        for more in TEXTS.get(source.leaf.type, ())
+    )
 
-    def __init__(self, table: FromClause, slot: int) -> None:
-        self.low: ColumnElement[Any] = table.c[f"date{slot}_low"]
-        self.high: ColumnElement[Any] = table.c[f"date{slot}_high"]
+    def starts(text: ColumnElement[str], bind: BindParameter[Any]) -> Condition:
+        return func.starts_with(func.fhirgw.folded(text), func.fhirgw.folded(bind))
 
-    def begins_before(self, instant: Instant) -> Condition:
-        return self.low < instant
+    def build(table: FromClause, binds: Binds) -> Condition:
+        return _said(table, paths, lambda text: or_(*(starts(text, bind) for bind in binds)))
 
-    def begins_from(self, instant: Instant) -> Condition:
-        return self.low >= instant
-
-    def ends_after(self, instant: Instant) -> Condition:
-        return self.high > instant
-
-    def ends_by(self, instant: Instant) -> Condition:
-        return self.high <= instant
+    return Term(("texts", paths, len(criterion.values)), tuple((each, Text()) for each in criterion.values), build)
 
 
-class _Point(_Span):
-    """A column that is one instant, and so ends just after itself."""
+def _below(criterion: Below) -> Term:
+    """Read in the body, as texts are."""
+    paths = tuple(tuple(element.name for element in source.path) for source in criterion.parameter.sources)
 
-    def __init__(self, column: ColumnElement[Any]) -> None:
-        self.low = column
+    def below(text: ColumnElement[str], bind: BindParameter[Any]) -> Condition:
+        top = func.rtrim(bind, "/", type_=Text)
+        return or_(text == bind, text == top, func.starts_with(text, top.concat("/")))
 
-    def ends_after(self, instant: Instant) -> Condition:
-        return self.low >= instant
+    def build(table: FromClause, binds: Binds) -> Condition:
+        return _said(table, paths, lambda text: or_(*(below(text, bind) for bind in binds)))
 
-    def ends_by(self, instant: Instant) -> Condition:
-        return self.low < instant
-
-
-def _within(kept: _Span, low: Instant, high: Instant) -> Condition:
-    # That it begins before `high` follows; saying so bounds the index scan on both sides.
-    return and_(kept.begins_from(low), kept.begins_before(high), kept.ends_by(high))
+    return Term(("below", paths, len(criterion.values)), tuple((each, Text()) for each in criterion.values), build)
 
 
-COMPARE: dict[str, Callable[[_Span, Instant, Instant], Condition]] = {
-    "eq": _within,
-    "ne": lambda kept, low, high: or_(kept.begins_before(low), kept.ends_after(high)),
-    "gt": lambda kept, low, high: kept.ends_after(high),
-    "lt": lambda kept, low, high: kept.begins_before(low),
-    "ge": lambda kept, low, high: or_(kept.ends_after(high), _within(kept, low, high)),
-    "le": lambda kept, low, high: or_(kept.begins_before(low), _within(kept, low, high)),
-    "sa": lambda kept, low, high: kept.begins_from(high),
-    "eb": lambda kept, low, high: kept.ends_by(low),
-    "ap": lambda kept, low, high: and_(kept.begins_before(high), kept.ends_after(low)),
-}
-"""R4's prefixes: how what is kept compares with the span asked for, [low, high).
-https://hl7.org/fhir/R4/search.html#prefix"""
+def _said(table: FromClause, paths: Sequence[tuple[str, ...]], holds: Callable[[Any], Condition]) -> Condition:
+    """That a text at one of the paths of the body holds."""
+    found = []
+    for path in paths:
+        steps = literal(list(path), IDS, literal_execute=True)
+        said = func.fhirgw.at(cast(table.c.body, JSON), steps).table_valued("value", name="said").render_derived()
+        text = said.c.value.op("#>>")(literal_column("'{}'"))
+        found.append(exists().select_from(said).where(holds(text)))
+    return or_(*found)
+
+
+def names(criterion: Any) -> Iterator[Parameter]:
+    """The parameters a criterion asks about one resource by."""
+    yield criterion.parameter
+    for each in getattr(criterion, "criteria", ()):
+        yield from names(each)

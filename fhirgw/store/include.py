@@ -1,13 +1,13 @@
 """What a search sends along: resources that its matches refer to, and resources that refer to its matches.
 
-One level, and no more than MOST of those that refer here: a note says so when there were more.
+With `:iterate` what comes along brings more, round by round. No more than MOST of those that refer to one page, and
+MOST_ALONG in all: a note says so when there were more.
 https://hl7.org/fhir/R4/search.html#include
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,18 +17,23 @@ from sqlalchemy.sql.selectable import SelectBase
 from fhirgw.access.permit import Permit
 from fhirgw.fhir import tokens
 from fhirgw.fhir.issue import Issue
-from fhirgw.fhir.parameters import HELD, Source
+from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.query import Include, Query
 from fhirgw.store import visibility
 from fhirgw.store.criterion import IDS, TOKENS
 from fhirgw.store.database import Connection, once
+from fhirgw.store.references import references
 from fhirgw.store.schema import resource
 from fhirgw.store.visibility import visible
 
 MOST = 1000
 """Resources referring to the matches of one page, for each `_revinclude`."""
 
-LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/.*)?", re.ASCII)
+MOST_ALONG = 5000
+"""Resources that come along with one page."""
+
+DEEPEST = 5
+"""Rounds of `:iterate`."""
 
 
 class Found(NamedTuple):
@@ -44,16 +49,44 @@ async def included(
     connection: Connection, permit: Permit, query: Query, matches: Sequence[Found]
 ) -> tuple[list[Found], list[Issue]]:
     """What the matches bring along, each once and none of the matches, and what to tell the caller about it."""
-    known = {(match.type, match.id) for match in matches}
-    wanted = dict.fromkeys(each for each in _wanted(query, matches) if each not in known)
-    found = await fetch(connection, permit, wanted)
-    notes: list[Issue] = []
-    for include in query.revinclude if matches else ():
-        referring = await _referring(connection, permit, include, matches)
-        if len(referring) > MOST:
-            notes.append(_note(include))
-        found += referring[:MOST]
-    return list({(each.type, each.id): each for each in found if each[:2] not in known}.values()), notes
+    known = {(match.type, match.id): match for match in matches}
+    notes: dict[str, Issue] = {}
+    news, rounds = list(matches), 0
+    while news and (query.include or query.revinclude):
+        found = await _brought(connection, permit, query, news, known, notes, rounds > 0)
+        room = len(matches) + MOST_ALONG - len(known)
+        if len(found) > room:
+            notes["along"] = _cut()
+        news = found[:room]
+        known |= {(each.type, each.id): each for each in news}
+        rounds += 1
+        if rounds > DEEPEST and news:
+            notes["along"] = _cut()
+            break
+    return list(known.values())[len(matches) :], list(notes.values())
+
+
+async def _brought(
+    connection: Connection,
+    permit: Permit,
+    query: Query,
+    news: Sequence[Found],
+    known: Mapping[tuple[str, str], Found],
+    notes: dict[str, Issue],
+    again: bool,
+) -> list[Found]:
+    """What one round brings: by everything that is asked for at first, then (`again`) by what is to be iterated."""
+    wanted = [each for each in query.include if each.iterate or not again]
+    named = dict.fromkeys(each for each in _wanted(wanted, news) if each not in known)
+    found = await fetch(connection, permit, named)
+    for include in query.revinclude:
+        targets = [each for each in news if include.target in (None, each.type)]
+        if targets and (include.iterate or not again):
+            referring = await _referring(connection, permit, include, targets)
+            if len(referring) > MOST:
+                notes[f"{include.source}:{include.parameter.name}"] = _note(include)
+            found += referring[:MOST]
+    return list({each[:2]: each for each in found if each[:2] not in known}.values())
 
 
 async def fetch(connection: Connection, permit: Permit, wanted: Iterable[tuple[str, str]]) -> list[Found]:
@@ -102,32 +135,17 @@ def _visible(permit: Permit, resource_type: str) -> Select[Any]:
     )
 
 
-def _wanted(query: Query, matches: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _wanted(include: Sequence[Include], matches: Sequence[Found]) -> Iterator[tuple[str, str]]:
     """What the matches refer to by the parameters asked for. Bodies are read for this alone, and sent as they were."""
-    for match in matches if query.include else ():
+    sources = {each.source for each in include}
+    for match in matches:
+        if match.type not in sources:
+            continue
         body = orjson.loads(match.body)
-        for include in query.include:
-            for source in include.parameter.sources:
-                yield from _references(body, source, include.target)
-
-
-def _references(body: Any, source: Source, target: str | None) -> Iterator[tuple[str, str]]:
-    for value in _at(body, [element.name for element in source.path]):
-        spelt = value.get("reference") if isinstance(value, dict) else value
-        local = LOCAL.fullmatch(spelt) if isinstance(spelt, str) else None
-        if local and local[1] in (source.only_type or local[1], "Resource") and target in (None, local[1]):
-            yield local[1], local[2]
-
-
-def _at(value: Any, names: Sequence[str]) -> Iterator[Any]:
-    """The values at a path of property names, through every list on the way."""
-    if isinstance(value, list):
-        for each in value:
-            yield from _at(each, names)
-    elif not names:
-        yield value
-    elif isinstance(value, dict) and names[0] in value:
-        yield from _at(value[names[0]], names[1:])
+        for each in include:
+            if each.source == match.type:
+                for source in each.parameter.sources:
+                    yield from references(body, source, each.target)
 
 
 def _note(include: Include) -> Issue:
@@ -135,5 +153,13 @@ def _note(include: Include) -> Issue:
     return Issue(
         "incomplete",
         f"More than {MOST} resources refer to this page by {asked}: search {include.source} for the rest",
+        severity="warning",
+    )
+
+
+def _cut() -> Issue:
+    return Issue(
+        "incomplete",
+        f"More comes along than {MOST_ALONG} resources or {DEEPEST} steps: ask for shorter pages, or for the rest",
         severity="warning",
     )

@@ -1,66 +1,137 @@
-"""The one SELECT of a search: everything of a type that meets the criteria and that the caller may see."""
+"""The one SELECT of a search: everything of a type that meets the criteria and that the caller may see.
+
+As of now, or as of an earlier snapshot: current rows whose version was there, and superseded ones that were current
+then. Who may see them is always a matter of now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from sqlalchemy import Select, Text, bindparam, literal, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, bindparam, cast, func, literal, not_, or_, select
+from sqlalchemy.sql.type_api import UserDefinedType
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.criterion import Criterion, Ids, Tokens
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
-from fhirgw.store.criterion import Plain, Term, terms
-from fhirgw.store.schema import resource
+from fhirgw.store.criterion import Plain, Term, names, terms
+from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
+
+Columns: TypeAlias = "Callable[[FromClause], Sequence[Any]]"
+Condition: TypeAlias = "ColumnElement[bool]"
+
+
+class Snapshot(UserDefinedType[str]):
+    """Which transactions had ended: https://www.postgresql.org/docs/15/functions-info.html#FUNCTIONS-PG-SNAPSHOT"""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """How SQL names the type."""
+        return "pg_snapshot"
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
     """What matches, as a statement (`select`), what tells it from other statements (`shape`), and its parameters.
 
-    `whole`: it is asked by something that is withheld of some, who are not found by it.
+    `whole`: it is asked by something that is withheld of some, who are not found by it. `snapshot`: as of when, None
+    for now. `at` sets the parameters of one type's matching apart from another's in one statement.
     """
 
     permit: Permit
     type: str
     terms: tuple[Term, ...]
     whole: bool = False
+    snapshot: str | None = None
+    at: str = ""
 
     @classmethod
-    def of(cls, permit: Permit, resource_type: str, criteria: Sequence[Plain]) -> Matching:
-        """The resources of the type that meet all criteria and that the permit lets one search."""
-        asked = (each.parameter.name for each in criteria if not isinstance(each, Ids))
-        whole = any(visibility.withheld(resource_type, name) for name in asked)
-        return cls(permit, resource_type, tuple(terms(resource_type, criteria)), whole)
+    def of(
+        cls,
+        permit: Permit,
+        resource_type: str,
+        criteria: Sequence[Plain],
+        snapshot: str | None = None,
+        asked: Sequence[str] = (),
+    ) -> Matching:
+        """The resources of the type that meet all criteria and that the permit lets one search.
+
+        `asked` names parameters that what matches is looked at by besides.
+        """
+        every = [*asked, *(each.name for one in criteria if not isinstance(one, Ids) for each in names(one))]
+        whole = any(visibility.withheld(resource_type, name) for name in every)
+        return cls(permit, resource_type, tuple(terms(resource_type, criteria)), whole, snapshot)
+
+    def apart(self, number: int) -> Matching:
+        """The same with parameters of its own, to stand beside others in one statement."""
+        return replace(self, at=f"{number}_")
 
     @property
     def shape(self) -> Hashable:
         """Equal for searches that differ in values alone."""
-        return self.type, self.whole, visibility.shape(self.permit), tuple(term.shape for term in self.terms)
+        told = tuple(term.shape for term in self.terms)
+        return self.type, self.whole, self.snapshot is None, self.at, visibility.shape(self.permit), told
 
     def values(self) -> dict[str, Any]:
         """The parameters of `select`, by name."""
         every = (value for term in self.terms for value, _ in term.values)
-        return visibility.values(self.permit) | {f"v{at}": value for at, value in enumerate(every)}
+        found = visibility.values(self.permit) | {f"v{self.at}{at}": value for at, value in enumerate(every)}
+        return found if self.snapshot is None else found | {"snapshot": self.snapshot}
 
-    def select(self, *columns: Any) -> Select[Any]:
-        """The columns of what matches. The type is in the SQL itself, because it chooses the partition to plan for."""
-        typed = resource.c.type == literal(self.type, Text, literal_execute=True)
-        found = select(*columns).select_from(resource).where(typed, visible(self.permit, "s", self.type))
+    @property
+    def tables(self) -> tuple[FromClause, ...]:
+        """Where what matches is: the rows of now, and those of before as of an earlier snapshot."""
+        return (resource,) if self.snapshot is None else (resource, history)
+
+    def select(self, *columns: Any, table: FromClause = resource, source: FromClause | None = None) -> Select[Any]:
+        """The columns of what matches in a table (`source`: it and what is joined to it).
+
+        The type is in the SQL itself, because it chooses the partition to plan for.
+        """
+        typed = table.c.type == literal(self.type, Text, literal_execute=True)
+        found = select(*columns).select_from(table if source is None else source)
+        found = found.where(typed, visible(self.permit, "s", self.type, table))
         if self.whole:
-            found = found.where(visibility.whole(self.permit))
+            found = found.where(visibility.whole(self.permit, table))
+        if self.snapshot is not None:
+            found = found.where(*_as_of(table))
+        for condition in self._conditions(table):
+            found = found.where(condition)
+        return found
+
+    def _conditions(self, table: FromClause) -> Iterator[Condition]:
         at = 0
         for term in self.terms:
             binds = [
-                bindparam(f"v{at + offset}", type_=kind, required=False) for offset, (_, kind) in enumerate(term.values)
+                bindparam(f"v{self.at}{at + offset}", type_=kind, required=False)
+                for offset, (_, kind) in enumerate(term.values)
             ]
-            found = found.where(term.build(resource, binds))
+            yield term.build(table, binds)
             at += len(binds)
-        return found
+
+
+def _as_of(table: FromClause) -> Iterator[Condition]:
+    """That a version was current as of the snapshot.
+
+    A transaction that this server has not come to yet is from its life before a restore: long ended.
+    """
+    snapshot = cast(bindparam("snapshot", type_=Text, required=False), Snapshot)
+
+    def ended(transaction: ColumnElement[Any]) -> Condition:
+        ahead = transaction >= func.pg_snapshot_xmax(func.pg_current_snapshot())
+        return or_(func.pg_visible_in_snapshot(transaction, snapshot), ahead)
+
+    yield ended(table.c.transaction)
+    if table is history:
+        yield not_(table.c.deleted)
+        yield table.c.superseded >= func.pg_snapshot_xmin(snapshot)
+        yield not_(ended(table.c.superseded))
 
 
 def few(query: Query) -> bool:
@@ -68,7 +139,7 @@ def few(query: Query) -> bool:
 
     One plan suits all of its values, and making it anew would take as long as the search itself.
     """
-    return not query.sort and any(_names(query.type, each) for each in query.criteria)
+    return not query.sort and not query.others and any(_names(query.type, each) for each in query.criteria)
 
 
 def _names(resource_type: str, criterion: Criterion) -> bool:

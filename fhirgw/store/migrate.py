@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from alembic import command
 from fhirgw.shipped import path
+from fhirgw.store.reindex import reindex, stale
 from fhirgw.store.schema import SCHEMA
 
 LOCK = 0x6668697267770001
@@ -19,10 +20,14 @@ LOCK = 0x6668697267770001
 
 
 async def migrate(engine: AsyncEngine) -> str:
-    """Upgrades to the newest version in one transaction, and returns it; does nothing where it is there already."""
+    """Upgrades to the newest version in one transaction, and returns it; does nothing where it is there already.
+
+    Then rows that an older version of the code indexed are indexed again, batch by batch.
+    """
     async with engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         await connection.run_sync(_upgrade)
+    await reindex(engine)
     return newest()
 
 
@@ -51,6 +56,8 @@ async def check(engine: AsyncEngine) -> None:
     if not serves(found):
         have = f"are of version {found}" if found else "are not there"
         raise NotMigrated(f"The database's tables {have}, and version {newest()} is needed: run `fhirgw migrate`")
+    if await stale(engine):
+        raise NotMigrated("The database's rows are indexed as an older version needs them: run `fhirgw migrate`")
 
 
 class NotMigrated(Exception):

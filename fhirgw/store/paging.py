@@ -1,195 +1,181 @@
-"""Pages by key: where the last one ended, never how many rows to pass over.
+"""Pages by key: where the last one ended, never how many rows to pass over; in the order that a search asks for.
 
-A cursor says the sort keys and the id of the last match, for the very search it came from: another search, or a
-changed character, is refused. Rows that others add meanwhile move nothing; a match is on one page and no other.
+https://hl7.org/fhir/R4/search.html#sort. A resource with several values of a key stands where the first of them would
+(the last, in a descending order); one without a value comes last, whichever way the order goes. So does one whose value
+is withheld from whoever asks.
 """
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, or_
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, bindparam, case, cast, null, or_
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.query import Query, Sort
+from fhirgw.fhir.parameters import Parameter
+from fhirgw.fhir.query import Query
+from fhirgw.store import visibility
+from fhirgw.store.cursor import Cursor
 from fhirgw.store.schema import resource
+from fhirgw.store.side import along, extreme
 
-SPELT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00", re.ASCII)
-"""An instant as PostgreSQL spells it in a session of ours, whose time zone is UTC."""
-
-CHECK = 9
-"""Bytes of the digest that ties a cursor to its search."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The sort keys of the last match, as PostgreSQL spells them (None: no date), at the end its id; and the total.
-
-    Spelt, because drivers know no infinity and round what they cannot hold: a key must come back as it was.
-    """
-
-    keys: tuple[str | None, ...]
-    total: int | None = None
+Condition = ColumnElement[bool]
+SIDES = {"string": "strings", "date": "spans", "number": "numbers", "quantity": "numbers"}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One column of the order. Resources without the date come last, whichever way it goes."""
+    """One value of the order. `parameter` None is the id, or the type (`of_type`), which end every order."""
 
-    column: ColumnElement[Any]
+    permit: Permit
+    type: str
+    parameter: Parameter | None = None
     descending: bool = False
-    nullable: bool = False
+    of_type: bool = False
 
     @property
-    def order(self) -> ColumnElement[Any]:
+    def nullable(self) -> bool:
+        """Whether a resource may be without it."""
+        return self.parameter is not None and self.parameter.name != "_lastUpdated"
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is kept beside the row."""
+        return self.nullable and self.parameter is not None and self.parameter.slot is None
+
+    @property
+    def shape(self) -> Hashable:
+        """What its SQL depends on."""
+        return self.parameter and self.parameter.name, self.descending, self.of_type
+
+    def column(self, table: FromClause) -> ColumnElement[Any]:
+        """The value, in a row of a table."""
+        if self.parameter is None:
+            return table.c.type if self.of_type else table.c.id
+        if self.parameter.name == "_lastUpdated":
+            return table.c.updated
+        if not self.beside:
+            return table.c[f"date{self.parameter.slot}_low"]
+        return self._unless_withheld(extreme(table, self.type, *self._kept(self.parameter), self.descending), table)
+
+    def along(self, table: FromClause) -> tuple[FromClause, list[Condition], ColumnElement[Any]]:
+        """The value as a table to be joined, of those who have one."""
+        assert self.parameter is not None
+        side, on, value = along(table, self.type, *self._kept(self.parameter), self.descending)
+        return side, [on, visibility.whole(self.permit, table)] if self._withheld else [on], value
+
+    def _kept(self, parameter: Parameter) -> tuple[str, Sequence[str]]:
+        kind = SIDES[parameter.kind]
+        return kind, parameter.places if kind == "numbers" else (parameter.name,)
+
+    @property
+    def _withheld(self) -> bool:
+        return self.parameter is not None and visibility.withheld(self.type, self.parameter.name)
+
+    def _unless_withheld(self, value: ColumnElement[Any], table: FromClause) -> ColumnElement[Any]:
+        return case((visibility.whole(self.permit, table), value), else_=null()) if self._withheld else value
+
+    def way(self, value: ColumnElement[Any], nullable: bool) -> ColumnElement[Any]:
         """What ORDER BY says."""
-        way = self.column.desc() if self.descending else self.column.asc()
-        return way.nulls_last() if self.nullable else way
+        found = value.desc() if self.descending else value.asc()
+        return found.nulls_last() if nullable else found
 
-    @property
-    def spelt(self) -> ColumnElement[str]:
-        """What a page selects to make its cursor of."""
-        return cast(self.column, Text)
-
-    def bind(self, name: str) -> ColumnElement[Any]:
-        """A parameter with a key as it was spelt."""
-        return cast(bindparam(name, type_=Text, required=False), self.column.type)
-
-    def past(self, bind: ColumnElement[Any]) -> ColumnElement[bool]:
+    def past(self, value: ColumnElement[Any], bind: ColumnElement[Any]) -> Condition:
         """Strictly further on than a value that is not null."""
-        further = self.column < bind if self.descending else self.column > bind
-        return or_(further, self.column.is_(None)) if self.nullable else further
+        further: Condition = value < bind if self.descending else value > bind
+        return or_(further, value.is_(None)) if self.nullable else further
 
 
-def keys(sort: Sequence[Sort]) -> tuple[Key, ...]:
-    """The columns of an order; the id ends it and makes it total, and is the whole order of a search without one."""
+def keys(permit: Permit, query: Query) -> tuple[Key, ...]:
+    """The values of an order; the id ends it and makes it total, and is the whole order of a search without one."""
+    several = len(query.types) > 1
     found: list[Key] = []
-    for each in sort:
+    for each in query.sort:
         if each.parameter.name == "_id":
-            return (*found, Key(resource.c.id, each.descending))
-        slot = each.parameter.slot
-        column = resource.c.updated if slot is None else resource.c[f"date{slot}_low"]
-        found.append(Key(column, each.descending, slot is not None))
-    return (*found, Key(resource.c.id))
-
-
-def after(order: Sequence[Key], cursor: Cursor) -> ColumnElement[bool]:
-    """The condition for what comes after the cursor, with parameters `key0`, `key1` …"""
-    binds = [key.bind(f"key{at}") for at, key in enumerate(order)]
-    steps: list[ColumnElement[bool]] = []
-    for at, key in enumerate(order):
-        if cursor.keys[at] is None:
-            continue
-        same = (
-            order[before].column.is_(None) if cursor.keys[before] is None else order[before].column == binds[before]
-            for before in range(at)
-        )
-        steps.append(and_(*same, key.past(binds[at])))
-    return or_(*steps)
+            found.append(Key(permit, query.type, None, each.descending))
+            break
+        found.append(Key(permit, query.type, each.parameter, each.descending))
+    else:
+        found.append(Key(permit, query.type))
+    return (*found, Key(permit, query.type, of_type=True)) if several else tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of the order that an index can be read along: what has a date first, then what has none.
+    """A part of the order that an index can be read along: what has the first value, then what has none.
 
-    As one, an order with NULLS LAST would have to be sorted whole for every page. `dated` says which part it is, None
-    for an order that needs no parts.
+    As one, an order with NULLS LAST would have to be sorted whole for every page. `valued` says which part it is, None
+    for an order that needs no parts. `after` are the cursor's keys, if it begins in the middle.
     """
 
     order: tuple[Key, ...]
-    cursor: Cursor | None = None
-    dated: bool | None = None
+    after: tuple[str | None, ...] | None = None
+    valued: bool | None = None
 
     @property
     def shape(self) -> Hashable:
         """What the SQL of the stretch depends on besides its search."""
-        return self.dated, self.cursor and tuple(key is None for key in self.cursor.keys)
+        told = tuple(key.shape for key in self.order)
+        return told, self.valued, None if self.after is None else tuple(key is None for key in self.after)
 
-    def build(self, page: Select[Any]) -> Select[Any]:
-        """The page, of what is in the stretch and after the cursor, in order."""
+    def columns(self, table: FromClause) -> tuple[list[ColumnElement[Any]], FromClause | None, list[Condition]]:
+        """The values in a row of the table; what is joined to it for them; and the conditions of the stretch."""
         first, *others = self.order
-        order = (
-            tuple(others)
-            if self.dated is False
-            else (replace(first, nullable=first.nullable and self.dated is None), *others)
+        rest = [key.column(table) for key in others]
+        if self.valued is None or not first.beside or table is not resource or not self.valued:
+            value = first.column(table)
+            if self.valued is None:
+                return [value, *rest], None, []
+            return [value, *rest], None, [value.is_not(None) if self.valued else value.is_(None)]
+        side, on, value = first.along(table)
+        return [value, *rest], side, on
+
+    def place(self, page: Select[Any], values: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        """The page, of what comes after the cursor, in order."""
+        if self.after is not None:
+            page = page.where(self._after(values))
+        return page.order_by(*self.ways(values))
+
+    def ways(self, values: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        """What ORDER BY says, of the values by name or as they are."""
+        first = (
+            [] if self.valued is False else [self.order[0].way(values[0], self.order[0].nullable and not self.valued)]
         )
-        if self.dated is not None:
-            page = page.where(first.column.is_not(None) if self.dated else first.column.is_(None))
-        if self.cursor is not None:
-            page = page.where(after(order, self.cursor))
-        return page.order_by(*(key.order for key in order))
+        return first + [key.way(value, key.nullable) for key, value in zip(self.order[1:], values[1:], strict=True)]
+
+    def _after(self, values: Sequence[ColumnElement[Any]]) -> Condition:
+        """The condition for what comes after the cursor, with parameters `key0`, `key1` …"""
+        after = self.after or ()
+        binds = [cast(bindparam(f"key{at}", type_=Text, required=False), each.type) for at, each in enumerate(values)]
+        steps: list[Condition] = []
+        for at, key in enumerate(self.order):
+            if after[at] is None:
+                continue
+            same = (
+                values[before].is_(None) if after[before] is None else values[before] == binds[before]
+                for before in range(at)
+            )
+            steps.append(and_(*same, key.past(values[at], binds[at])))
+        return or_(*steps)
 
     def values(self) -> dict[str, Any]:
         """The parameters it adds."""
-        return {f"key{at}": key for at, key in enumerate(self.cursor.keys)} if self.cursor else {}
+        return {f"key{at}": key for at, key in enumerate(self.after)} if self.after else {}
 
 
-def stretches(order: tuple[Key, ...], cursor: Cursor | None, all_dated: bool) -> Iterator[Stretch]:
+def stretches(order: tuple[Key, ...], cursor: Cursor | None, all_valued: bool) -> Iterator[Stretch]:
     """What is still to come of an order, in parts to be read one after another.
 
-    `all_dated`: the search itself asks for the date it is sorted by, so that nothing without one can match.
+    `all_valued`: the search itself asks for what it is sorted by, so that nothing without a value can match.
     """
+    after = None if cursor is None else cursor.keys
     if not order[0].nullable:
-        yield Stretch(order, cursor)
+        yield Stretch(order, after)
         return
-    if cursor is None or cursor.keys[0] is not None:
-        yield Stretch(order, cursor, dated=True)
-        cursor = None
-    if not all_dated:
-        yield Stretch(order, cursor and Cursor(cursor.keys[1:]), dated=False)
-
-
-def write(query: Query, cursor: Cursor, permit: Permit) -> str:
-    """The cursor as the text of a link, for whoever got the page: its total is of what they may see."""
-    payload = orjson.dumps([cursor.total, cursor.keys])
-    return base64.urlsafe_b64encode(_check(query, payload, permit) + payload).rstrip(b"=").decode()
-
-
-def read(query: Query, permit: Permit) -> Cursor | None:
-    """The cursor of a request. Raises FhirError(invalid) for one that did not come from this search of theirs."""
-    if query.cursor is None:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(query.cursor.encode() + b"=" * (-len(query.cursor) % 4))
-        if _check(query, raw[CHECK:], permit) != raw[:CHECK]:
-            raise ValueError
-        return _cursor(orjson.loads(raw[CHECK:]), len(keys(query.sort)))
-    except (ValueError, TypeError, OverflowError):
-        raise FhirError(
-            Issue("invalid", "_cursor is not one of this search: follow the next link, or begin again")
-        ) from None
-
-
-def _cursor(spelt: Any, length: int) -> Cursor:
-    """Trusted no more than any input: the digest says where it came from only to those who wish us well."""
-    total, (*before, id) = spelt
-    if not (
-        isinstance(id, str) and id.isprintable() and (total is None or type(total) is int) and len(before) + 1 == length
-    ):
-        raise ValueError
-    for each in before:
-        if each not in (None, "infinity", "-infinity"):
-            if not SPELT.fullmatch(each):
-                raise ValueError
-            datetime.fromisoformat(each)
-    return Cursor((*before, id), total)
-
-
-def _check(query: Query, payload: bytes, permit: Permit) -> bytes:
-    """What ties a cursor to its search: who asks, and everything asked but the page's length and place."""
-    caller = [permit.organisation, permit.registration, permit.purpose, permit.patient, permit.practitioner]
-    asked = [
-        caller,
-        sorted(map(str, permit.scopes)),
-        query.type,
-        *sorted(pair for pair in query.applied if pair[0] not in ("_cursor", "_count")),
-    ]
-    return sha256(orjson.dumps(asked) + payload).digest()[:CHECK]
+    if after is None or after[0] is not None:
+        yield Stretch(order, after, valued=True)
+        after = None
+    if not all_valued:
+        yield Stretch(order, after, valued=False)

@@ -1,30 +1,39 @@
 """A search: one SELECT with the caller's visibility inside feeds the page, its total and the keys of the next one.
 
-The total is exact or absent. It costs nothing where the first page holds every match. Else matches are counted, once
-for all pages, up to COUNTED of them: beyond that a count costs more than the page it comes with, so whoever needs it
-says `_total=accurate`.
+Every page of a search shows what matched as of the first one's snapshot, though others write between them: nothing
+twice, nothing lost (fhirgw.store.matching). What a caller may see is asked anew for each page: what has become hidden
+since is on none, what has become visible since may be on a later one. What comes along (`_include`) is as it is now.
+
+The total is exact or absent, and that of the first page. It costs nothing where that page holds every match. Else
+matches are counted, once for all pages, up to COUNTED of them: beyond that a count costs more than the page it comes
+with, so whoever needs it says `_total=accurate`.
+
+Searches of more than one statement are exact to each other in a transaction of one snapshot (REPEATABLE READ).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Integer, Select, bindparam, func, literal, select
+from sqlalchemy import Integer, Select, Text, bindparam, cast, func, literal, select, union_all
+from sqlalchemy.sql.selectable import SelectBase
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.criterion import Dates
+from fhirgw.fhir.criterion import Dates, Numbers, Strings
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.query import Query
+from fhirgw.store import cursor as cursors
 from fhirgw.store import paging, visibility
 from fhirgw.store.chain import unchained
-from fhirgw.store.database import Connection, once
+from fhirgw.store.cursor import Cursor
+from fhirgw.store.database import Connection, Statement, once
 from fhirgw.store.include import Found, included
 from fhirgw.store.matching import Matching
-from fhirgw.store.paging import Cursor, Key, Stretch
-from fhirgw.store.schema import resource
+from fhirgw.store.paging import Stretch
+from fhirgw.store.schema import cursor_key
 
 COUNTED = 50_000
 """Matches counted without being asked to."""
@@ -44,50 +53,116 @@ class Page:
 async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     """One page of the resources that match and may be seen.
 
-    Raises FhirError: forbidden for the type, invalid for a cursor of another search, too-costly.
+    Raises FhirError: forbidden for a type, invalid for a cursor of another search, too-costly.
     """
-    permit.require("s", query.type)
-    cursor = paging.read(query, permit)
-    matching = Matching.of(permit, query.type, await unchained(connection, permit, query.criteria))
+    query = covered(permit, query)
+    cursor = await cursors.read(connection, query, permit)
+    matching = await matchings(connection, permit, query, cursor.snapshot if cursor else None)
     if query.count == 0:
         return Page([], total=await _count(connection, matching))
     rows = await _rows(connection, matching, query, cursor)
     more = len(rows) > query.count
     rows = rows[: query.count]
-    matches = [Found(query.type, *row[:3]) for row in rows]
+    matches = [Found(*row[:4]) for row in rows]
     along, notes = await included(connection, permit, query, matches)
     total = await _total(connection, matching, query, cursor, None if more else len(rows))
     if not more:
         return Page(matches, along, total, None, notes)
-    following = Cursor((*rows[-1][3:], rows[-1][0]), total)
-    return Page(matches, along, total, paging.write(query, following, permit), notes)
+    *keys, snapshot, key = rows[-1][4:]
+    following = Cursor(tuple(keys), total, cursor.snapshot if cursor else snapshot)
+    return Page(matches, along, total, cursors.write(query, following, permit, key), notes)
 
 
-async def _rows(connection: Connection, matching: Matching, query: Query, cursor: Cursor | None) -> list[Any]:
-    """Up to one more than a page: (id, body, person, sort keys without the id)."""
-    order = paging.keys(query.sort)
-    slot = query.sort[0].parameter.slot if query.sort else None
-    all_dated = any(isinstance(each, Dates) and each.parameter.slot == slot for each in query.criteria)
-    sorted_by = tuple((each.parameter.name, each.descending) for each in query.sort)
+async def matchings(
+    connection: Connection, permit: Permit, query: Query, snapshot: str | None = None
+) -> tuple[Matching, ...]:
+    """What the search matches, of each type it is of. Raises FhirError(too-costly)."""
+    found = []
+    for at, (each, asked) in enumerate(query.parts):
+        criteria = await unchained(connection, permit, asked, snapshot)
+        matching = Matching.of(permit, each, criteria, snapshot)
+        found.append(matching.apart(at) if query.others else matching)
+    return tuple(found)
+
+
+def covered(permit: Permit, query: Query) -> Query:
+    """The query, of the types that the permit lets one search where it names none. Raises FhirError(forbidden)."""
+    parts = [each for each in query.parts if not query.anything or permit.covering("s", each[0])] or query.parts[:1]
+    for each, _ in parts:
+        permit.require("s", each)
+    (first, criteria), *others = parts
+    return replace(query, type=first, criteria=criteria, others=tuple(others)) if query.anything else query
+
+
+def statements(
+    matching: Sequence[Matching], query: Query, cursor: Cursor | None
+) -> list[tuple[Statement, dict[str, Any]]]:
+    """The statements of a page, one for each stretch of its order, each with its parameters (without `most`)."""
+    order = paging.keys(matching[0].permit, query)
+    shapes = tuple(each.shape for each in matching)
+    found = []
+    for stretch in paging.stretches(order, cursor, _all_valued(query)):
+        made = once(("page", shapes, stretch.shape), partial(_page, matching, stretch))
+        values = _values(matching) | stretch.values()
+        found.append((made, values))
+    return found
+
+
+async def _rows(connection: Connection, matching: Sequence[Matching], query: Query, cursor: Cursor | None) -> list[Any]:
+    """Up to one more than a page: (type, id, body, person, sort keys, snapshot, key of cursors)."""
     rows: list[Any] = []
-    for stretch in paging.stretches(order, cursor, all_dated):
-        shape = ("page", matching.shape, sorted_by, stretch.shape)
-        made = once(shape, partial(_page, matching, order, stretch))
-        values = matching.values() | stretch.values() | {"most": query.count + 1 - len(rows)}
-        rows += await connection.fetch(made.sql, *made.arguments(values))
+    for made, values in statements(matching, query, cursor):
+        most = {"most": query.count + 1 - len(rows)}
+        rows += await connection.fetch(made.sql, *made.arguments(values | most))
         if len(rows) > query.count:
             break
     return rows
 
 
-def _page(matching: Matching, order: Sequence[Key], stretch: Stretch) -> Select[Any]:
-    shown = visibility.body(matching.permit, matching.type)
-    page = matching.select(resource.c.id, shown, resource.c.patient, *(key.spelt for key in order[:-1]))
-    return stretch.build(page).limit(_most())
+def _all_valued(query: Query) -> bool:
+    """Whether every match has a value of the first key, because a criterion asks for one."""
+    if not query.sort:
+        return False
+    key = query.sort[0].parameter
+    return any(
+        isinstance(each, Dates | Strings | Numbers) and each.parameter == key and not getattr(each, "beside", ())
+        for each in query.criteria
+    )
+
+
+def _values(matching: Sequence[Matching]) -> dict[str, Any]:
+    return {name: value for each in matching for name, value in each.values().items()}
+
+
+def _page(matching: Sequence[Matching], stretch: Stretch) -> SelectBase:
+    """One SELECT; or as many as there are types and tables, each as long as a page at most, in one order."""
+    told = (
+        select(cast(func.pg_current_snapshot(), Text)).scalar_subquery().label("snapshot"),
+        select(cursor_key.c.key).scalar_subquery().label("seal"),
+    )
+    branches = [(each, table) for each in matching for table in each.tables]
+    if len(branches) == 1:
+        return _branch(*branches[0], stretch, told)
+    union = union_all(*(_branch(*branch, stretch).subquery().select() for branch in branches)).subquery("every")
+    values = [union.c[f"k{at}"] for at in range(len(stretch.order))]
+    page = select(*list(union.c)[:4], *(cast(each, Text) for each in values), *told)
+    return page.order_by(*stretch.ways(values)).limit(_most())
+
+
+def _branch(matching: Matching, table: Any, stretch: Stretch, told: Sequence[Any] | None = None) -> Select[Any]:
+    """The page of one type from one table. Alone it spells its keys (and `told`); of several it hands them on."""
+    values, joined, conditions = stretch.columns(table)
+    spelt = [each.label(f"k{at}") if told is None else cast(each, Text) for at, each in enumerate(values)]
+    shown = visibility.body(matching.permit, matching.type, table).label("body")
+    columns = (table.c.type, table.c.id, shown, table.c.patient, *spelt, *(told or ()))
+    page = matching.select(*columns, table=table)
+    if joined is not None:
+        page = page.select_from(joined)
+    return stretch.place(page.where(*conditions), values).limit(_most())
 
 
 async def _total(
-    connection: Connection, matching: Matching, query: Query, cursor: Cursor | None, all_there: int | None
+    connection: Connection, matching: Sequence[Matching], query: Query, cursor: Cursor | None, all_there: int | None
 ) -> int | None:
     if query.total == "none":
         return None
@@ -101,17 +176,20 @@ async def _total(
     return counted if counted <= COUNTED else None
 
 
-async def _count(connection: Connection, matching: Matching, most: int | None = None) -> int:
+async def _count(connection: Connection, matching: Sequence[Matching], most: int | None = None) -> int:
     """How many match, or `most` if that is fewer."""
     bounded = most is not None
-    made = once(("count", matching.shape, bounded), lambda: _counted(matching, bounded))
-    return int(await connection.fetchval(made.sql, *made.arguments(matching.values() | {"most": most})))
+    shape = ("count", tuple(each.shape for each in matching), bounded)
+    made = once(shape, lambda: _counted(matching, bounded))
+    return int(await connection.fetchval(made.sql, *made.arguments(_values(matching) | {"most": most})))
 
 
-def _counted(matching: Matching, bounded: bool) -> Select[Any]:
-    if not bounded:
-        return matching.select(func.count())
-    return select(func.count()).select_from(matching.select(literal(1)).limit(_most()).subquery())
+def _counted(matching: Sequence[Matching], bounded: bool) -> Select[Any]:
+    every = [each.select(literal(1).label("one"), table=table) for each in matching for table in each.tables]
+    if len(every) == 1 and not bounded:
+        return every[0].with_only_columns(func.count(), maintain_column_froms=True)
+    union = every[0] if len(every) == 1 else union_all(*every)
+    return select(func.count()).select_from((union.limit(_most()) if bounded else union).subquery())
 
 
 def _most() -> Any:

@@ -13,6 +13,7 @@ import tarfile
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -107,7 +108,53 @@ def token_texts(name: str, kind: str, value: Any) -> set[str]:
     if "value" in value and "code" not in value and ":" not in value.get("system", ":"):
         contact = value["value"].casefold().strip()
         return {f"{name}||{contact if '@' in contact else PHONE_NOISE.sub('', contact)}"}
-    return pair(name, value.get("system"), value.get("code", value.get("value")))
+    texts = pair(name, value.get("system"), value.get("code", value.get("value")))
+    for each in value["type"].get("coding", []) if isinstance(value.get("type"), dict) else []:
+        texts.add(f"{name}:of-type|{each.get('system', ' ')}|{each['code']}|{value['value']}")
+    return texts
+
+
+def measured(value: Any) -> list[tuple[Any, ...]]:
+    """A quantity, range or sampled data as (low, high, system, code, unit); both ends belong to it."""
+    endless = Decimal("Infinity")
+    if "data" in value:
+        origin, factor = value["origin"], Decimal(str(value.get("factor", 1)))
+        points = [Decimal(str(origin["value"])) + factor * Decimal(each) for each in value["data"].split()]
+        return [(min(points), max(points), origin.get("system"), origin.get("code"), origin.get("unit"))]
+    if "low" in value or "high" in value:
+        ends = [value.get("low", {}), value.get("high", {})]
+        said = next(each for each in ends if "value" in each)
+        low = Decimal(str(ends[0]["value"])) if "value" in ends[0] else -endless
+        high = Decimal(str(ends[1]["value"])) if "value" in ends[1] else endless
+        return [(low, high, said.get("system"), said.get("code"), said.get("unit"))]
+    if "value" not in value:
+        return []
+    point = Decimal(str(value["value"]))
+    ends = {"<": (-endless, point), "<=": (-endless, point), ">": (point, endless), ">=": (point, endless)}
+    low, high = ends.get(value.get("comparator", ""), (point, point))
+    return [(low, high, value.get("system"), value.get("code"), value.get("unit"))]
+
+
+def beside(
+    definition: dict[str, Any], kinds: dict[str, str], resource: dict[str, Any]
+) -> list[tuple[str, Any, str, Any]]:
+    """What a composite finds: the group's path, its first value, the kind of the second, and that."""
+    found = []
+    parts = [(kinds[each["definition"]], each["expression"]) for each in definition["component"]]
+    if definition["code"] == "relationship":  # R4 has these two the wrong way round
+        parts = [(kind, {"code": "target", "target": "code"}[path]) for kind, path in parts]
+    for branch in definition["expression"].split(" | "):
+        name = branch.partition(".")[2]
+        for group in values(branch, resource) if name else [resource]:
+            heads = list(walk(f"Group.{parts[0][1]}", group))
+            tails = [value for path in parts[1][1].split(" | ") for value in walk(f"Group.{path}", group)]
+            found += [(name, head, parts[1][0], tail) for head in heads for tail in tails]
+    return found
+
+
+def behind(kind: str, value: Any) -> set[str]:
+    """The texts of a token's value, without the parameter's name."""
+    return {text.partition("|")[2] for text in token_texts("", kind, value)}
 
 
 def pair(name: str, system: str | None, code: str | None) -> set[str]:

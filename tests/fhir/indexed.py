@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -40,6 +41,13 @@ LISTS = dict.fromkeys(("given", "prefix", "suffix", "line"), GAPPED)
 CODING = partly(system=SYSTEMS, code=WORDS, display=WORDS)
 IDENTIFIER = partly(system=SYSTEMS, value=WORDS)
 PERIOD = partly(start=DATES, end=LATE)
+QUANTITY = partly(
+    value=st.sampled_from([0, 5, Decimal("5.40"), Decimal("-1.5")]),
+    comparator=st.sampled_from(["<", ">="]),
+    system=SYSTEMS,
+    code=WORDS,
+    unit=WORDS,
+)
 BY_TYPE = {
     "CodeableConcept": partly(coding=several(CODING), text=WORDS),
     "Coding": CODING,
@@ -53,6 +61,9 @@ BY_TYPE = {
     "Period": PERIOD,
     "Timing": partly(event=several(DATES | st.none()), repeat=partly(boundsPeriod=PERIOD)),
     **dict.fromkeys(("date", "dateTime", "instant"), DATES),
+    **dict.fromkeys(("Quantity", "Age", "Duration"), QUANTITY),
+    "Range": partly(low=QUANTITY, high=QUANTITY),
+    "SampledData": st.fixed_dictionaries({"origin": QUANTITY, "data": st.sampled_from(["1 2", "E", "-1 U 3"])}),
 }
 
 

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fhirgw.fhir import tokens
-from fhirgw.fhir.criterion import Chain, Criterion, Dates, Ids, Strings, Tokens
+from fhirgw.fhir.criterion import (
+    Below,
+    Chain,
+    Criterion,
+    Dates,
+    Every,
+    Has,
+    Ids,
+    Missing,
+    Numbers,
+    Strings,
+    Tokens,
+)
 from fhirgw.fhir.dates import span
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError
-from fhirgw.fhir.parameters import HELD, parameters, supported
+from fhirgw.fhir.numbers import Amount, amount
+from fhirgw.fhir.parameters import HELD, parameters, part_of, supported
 from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, Include, Query, Sort
+from fhirgw.fhir.values import Asked
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
 PATIENT, TASK = parameters("Patient"), parameters("Task")
@@ -102,6 +117,111 @@ def test_one_level_of_chaining() -> None:
     )
 
 
+def test_several_levels_and_the_other_way_round() -> None:
+    assert asked("Task", "patient.general-practitioner:Organization.name", "x") == Chain(
+        TASK["patient"],
+        "Patient",
+        Chain(PATIENT["general-practitioner"], "Organization", Strings(parameters("Organization")["name"], ("x",))),
+    )
+    target = parameters("Provenance")["target"]
+    agent = Tokens(parameters("Provenance")["agent"], of("agent|Organization/o"))
+    observed = Has(parameters("Observation")["patient"], "Patient", Has(target, "Observation", agent))
+    assert asked("Patient", "_has:Observation:patient:_has:Provenance:target:agent", "Organization/o") == observed
+    assert asked("Task", "patient._has:Observation:patient:_has:Provenance:target:agent", "Organization/o") == Chain(
+        TASK["patient"], "Patient", observed
+    )
+
+
+def test_numbers_with_their_units() -> None:
+    quantity = parameters("Observation")["value-quantity"]
+    places = ("valueQuantity", "valueSampledData")
+    exact = Asked("gt", Amount(Decimal("5.4"), Decimal("5.35"), Decimal("5.45")), ("http://unitsofmeasure.org", "mg"))
+    assert asked("Observation", "value-quantity", "gt5.4|http://unitsofmeasure.org|mg,100||kg") == Numbers(
+        quantity,
+        places,
+        (exact, Asked("eq", Amount(Decimal(100), Decimal("99.5"), Decimal("100.5")), ("", "kg"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("100", "99.5", "100.5"),
+        ("100.00", "99.995", "100.005"),
+        ("1e2", "95", "105"),
+        ("5.4e-3", "0.00535", "0.00545"),
+        ("-2.0", "-2.05", "-1.95"),
+    ],
+)
+def test_a_number_is_as_precise_as_it_is_written(text: str, low: str, high: str) -> None:
+    """R4's own examples: https://hl7.org/fhir/R4/search.html#number, #quantity"""
+    assert amount(text) == Amount(Decimal(text), Decimal(low), Decimal(high))
+
+
+def test_a_composite_is_its_parts_in_one_element() -> None:
+    known = parameters("Observation")
+    number = Asked("eq", amount("120"))
+    assert asked("Observation", "code-value-quantity", "s|bp$120") == Every(
+        known["code-value-quantity"],
+        (
+            Tokens(known["code"], of("code|s|bp")),
+            Numbers(
+                part_of(known["code-value-quantity"], known["code-value-quantity"].groups[0], 1),
+                ("valueQuantity",),
+                (number,),
+            ),
+        ),
+    )
+    assert asked("Observation", "component-code-value-quantity", "bp$120") == Numbers(
+        known["component-code-value-quantity"], ("component.valueQuantity",), (number,), of("component$|bp")
+    )
+    assert asked("Observation", "component-code-value-concept", "s|bp$|d") == Tokens(
+        known["component-code-value-concept"], of("component$s|bp$ |d")
+    )
+
+
+def test_above_and_below_an_address() -> None:
+    url = parameters("Questionnaire")["url"]
+    assert asked("Questionnaire", "url:below", "https://x.uk/Q") == Below(url, ("https://x.uk/Q",))
+    above = ("url|https://x.uk/Q/1", "url|https://x.uk/Q/1/", "url|https://x.uk/Q", "url|https://x.uk/Q/")
+    assert asked("Questionnaire", "url:above", "https://x.uk/Q/1") == Tokens(
+        url, of(*above, "url|https://x.uk", "url|https://x.uk/")
+    )
+
+
+def test_what_may_be_missing() -> None:
+    assert asked("Task", "status:missing", "true") == Missing(TASK["status"], missing=True)
+    for kind in HELD:
+        for name in supported(kind):
+            assert asked(kind, f"{name}:missing", "false") == Missing(parameters(kind)[name], missing=False)
+
+
+def test_a_search_of_the_whole_system() -> None:
+    query = Query.parse("", [("_type", "Patient,Task"), ("_id", "a"), ("_sort", "-_lastUpdated")])
+    assert query.types == ("Patient", "Task")
+    assert query.parts == (
+        ("Patient", (Ids(PATIENT["_id"], ("a",)),)),
+        ("Task", (Ids(TASK["_id"], ("a",)),)),
+    )
+    assert set(Query.parse("", [("_id", "a")]).types) == {*HELD} - {"AuditEvent"}
+    for pairs, said in (
+        ([("_type", "Patiet")], "did you mean Patient"),
+        ([("_type", "Patient,Task"), ("gender", "male")], "Task has no search parameter gender"),
+        ([("_type", "Patient,Task"), ("_sort", "name")], "Task|several|name"),
+    ):
+        with pytest.raises(FhirError, match=said):
+            Query.parse("", pairs)
+
+
+def test_what_comes_along_again_and_again() -> None:
+    query = Query.parse("Task", [("_include", "Task:patient"), ("_include:iterate", "Patient:general-practitioner")])
+    practitioner = PATIENT["general-practitioner"]
+    assert query.include == (Include("Task", TASK["patient"]), Include("Patient", practitioner, iterate=True))
+    every = Query.parse("Task", [("_include", "*")]).include
+    assert {each.parameter.name for each in every} >= {"owner", "patient", "focus"}
+    assert Query.parse("Task", [("_include", "Task:*")]).include == every
+
+
 def test_a_whole_request() -> None:
     pairs = [
         ("patient", "p1"),
@@ -146,8 +266,20 @@ REFUSED = [
     ("Task", "9000000009 Smith", "x", "invalid", "no search parameter of that name"),
     ("Task", "status", "", "invalid", "status has no value"),
     ("Task", "status", "|", "invalid", "status is a bare |"),
-    ("Task", "status:in", "x", "not-supported", "The modifier :in of status is not supported; it may have :not"),
-    ("Task", "status:missing", "true", "not-supported", "The modifier :missing of status"),
+    ("Task", "status:in", "x", "not-supported", "The modifier :in of status is not supported: value sets are not"),
+    (
+        "Task",
+        "code:below",
+        "x",
+        "not-supported",
+        "The modifier :below of code is not supported: the hierarchy of codes",
+    ),
+    ("Task", "status:exact", "x", "not-supported", "The modifier :exact of status is not supported; it may have :not"),
+    ("Task", "status:text", "x", "not-supported", "The modifier :text of status"),
+    ("Task", "status:missing", "perhaps", "invalid", "status:missing is true or false"),
+    ("Task", "code:of-type", "s|c|v", "not-supported", "The modifier :of-type of code"),
+    ("Patient", "identifier:of-type", "s|c", "invalid", "identifier:of-type is written system|code|value"),
+    ("Task", "_profile:below", "urn:oid:1.2", "invalid", "_profile is no url"),
     ("Task", "_id:not", "a", "not-supported", "The modifier :not of _id"),
     ("Task", "_id", "Smith Jones", "invalid", "_id is not an id"),
     ("Task", "period", "2025-02-30", "invalid", "period is not a date that exists"),
@@ -155,14 +287,12 @@ REFUSED = [
     ("Patient", "active", "yes", "invalid", "active is true or false"),
     ("Patient", "phonetic", "smith", "not-supported", "phonetic is not supported: matching by sound"),
     ("Patient", "name", " ", "invalid", "name has a blank among its values"),
-    ("Observation", "value-quantity", "5", "not-supported", "quantity parameters are not supported yet"),
-    (
-        "Goal",
-        "target-date",
-        "2025",
-        "not-supported",
-        "target-date is not supported: it looks in an element that repeats",
-    ),
+    ("Observation", "value-quantity", "five", "invalid", "value-quantity is not a number: write digits"),
+    ("Observation", "value-quantity", "1e99", "invalid", "value-quantity is not a number"),
+    ("Observation", "value-quantity", "5|kg", "invalid", "value-quantity is written number, number|system|code"),
+    ("Observation", "code-value-quantity", "a", "invalid", "code-value-quantity has 2 parts: write $ between them"),
+    ("Observation", "code-value-date", "a$soon", "invalid", "value-date is not a date"),
+    ("Location", "near", "51|0|5|km", "not-supported", "near is not supported: distances are not computed"),
     ("Task", "patient", "Practitioner/1", "invalid", "patient does not refer to such a resource"),
     ("Task", "patient", "Patient/p1/_history/1", "invalid", "patient does not refer to such a resource"),
     ("Task", "patient:Group", "1", "not-supported", "The modifier :Group of patient"),
@@ -170,23 +300,35 @@ REFUSED = [
     ("Task", "patient:identifier", "9000000009", "invalid", "patient:identifier needs both: system|value"),
     ("Task", "subject.name", "x", "invalid", "subject may refer to several types: name one, subject:Patient"),
     ("Task", "patient.nope", "x", "invalid", "Patient has no search parameter nope"),
-    ("Task", "patient.general-practitioner.name", "x", "not-supported", "patient is chained more than once"),
+    ("Task", "patient.general-practitioner.name", "x", "invalid", "general-practitioner may refer to several types"),
+    ("Task", "part-of.part-of.part-of.part-of.part-of.part-of.part-of.status", "x", "too-costly", "more than 5 steps"),
     ("Task", "status.name", "x", "invalid", "status is no reference"),
-    ("Task", "_has:Observation:patient:code", "x", "not-supported", "_has:Observation:patient:code is not supported"),
-    ("Task", "_include:iterate", "Task:owner", "not-supported", "_include:iterate is not supported"),
-    ("Task", "_include", "*", "invalid", "_include is written Type:parameter"),
+    (
+        "Task",
+        "_has:Observation:patient:code",
+        "x",
+        "invalid",
+        "_has names patient of Observation, which does not refer",
+    ),
+    ("Task", "_has:Observation", "x", "invalid", "_has is written _has:Type:reference:parameter"),
+    ("Patient", "_has:Observation:patient:nope", "x", "invalid", "Observation has no search parameter nope"),
+    *(
+        ("Task", name, "x", "not-supported", f"The search parameter {name} is not supported: ")
+        for name in ("_text", "_content", "_filter", "_list", "_query", "_contained", "_containedType")
+    ),
+    ("Task", "_type", "Patient", "invalid", "_type is for searches of the whole system"),
+    ("Task", "_explain", "yes", "invalid", "_explain is true or false"),
+    ("Task", "_include", "Task", "invalid", "_include is written Type:parameter"),
     ("Task", "_include", "Patient:organization", "invalid", "_include starts with the searched type: Task:parameter"),
     ("Task", "_include", "Task:status", "invalid", "_include names status, which is no reference"),
     ("Task", "_include", "Task:patient:Device", "invalid", "_include names Device, to which patient does not refer"),
     ("Task", "_revinclude", "Observation:subject", "invalid", "_revinclude names a parameter that refers to Task"),
-    ("Task", "_sort", "status", "not-supported", "_sort by status is not supported: sort by a date"),
+    ("Task", "_sort", "status", "not-supported", "_sort by status is not supported: sort by a string"),
     ("Task", "_sort", "nope", "invalid", "Task has no search parameter nope"),
     ("Task", "_count", "-1", "invalid", "_count is a number"),
     ("Task", "_count", "٥", "invalid", "_count is a number"),
     ("Task", "_total", "yes", "invalid", "_total is one of none, accurate, estimate"),
     ("Task", "_format", "xml", "not-supported", "_format is JSON only"),
-    ("Task", "_elements", "status", "not-supported", "_elements is not supported"),
-    ("Task", "_summary", "true", "not-supported", "_summary may be count or false"),
     ("Task", "status", "x\0y", "invalid", "status has no value"),
     ("Task", "status", ",".join("x" * 501), "too-costly", "status has more than 500 values"),
 ]

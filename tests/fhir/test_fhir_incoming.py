@@ -1,0 +1,57 @@
+"""The scan of what comes in, held against JSON made at random and plain counting."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.incoming import DEEPEST, DIGITS, LARGEST, parse, read
+from fhirgw.fhir.issue import FhirError
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=[chr(n) for n in range(32)]), max_size=8)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(ANY, st.booleans())
+def test_sound_json_is_what_it_says(value: Any, ascii: bool) -> None:
+    assert parse(json.dumps(value, ensure_ascii=ascii).encode()) == value
+
+
+@given(st.lists(st.sampled_from("[{"), min_size=DEEPEST - 3, max_size=DEEPEST + 3), TEXT)
+def test_depth_is_counted_as_one_would(opened: list[str], text: str) -> None:
+    """Brackets within texts do not count."""
+    inner = json.dumps(text + "[[{{" + '"')
+    closing = {"[": "]", "{": "}"}
+    body = "".join('{"a":' if each == "{" else "[" for each in opened) + inner
+    body += "".join(closing[each] for each in reversed(opened))
+    if len(opened) <= DEEPEST:
+        assert parse(body.encode()) == json.loads(body)
+    else:
+        with pytest.raises(FhirError, match="nested"):
+            parse(body.encode())
+
+
+@given(st.integers(1, DIGITS + 3), st.integers(-LARGEST - 3, LARGEST + 3))
+def test_numbers_are_bounded_and_keep_their_digits(digits: int, exponent: int) -> None:
+    number = f"1.{'7' * (digits - 1)}e{exponent}" if digits > 1 else f"7e{exponent}"
+    body = f'{{"a":{number}}}'.encode()
+    if digits <= DIGITS and abs(exponent) <= LARGEST:
+        found = read(body)
+        assert found["a"] == Decimal(number)
+        assert Decimal(json.loads(encode(found), parse_float=str)["a"]) == Decimal(number)
+    else:
+        with pytest.raises(FhirError):
+            read(body)
+
+
+@pytest.mark.parametrize("text", ["1.10", "0.00000001", "-0", "100", "1.0", "12345678901234567890123456789"])
+def test_a_number_is_written_as_it_was(text: str) -> None:
+    assert encode(read(f'{{"a":{text}}}'.encode())) == f'{{"a":{text}}}'.encode()
