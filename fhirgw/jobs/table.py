@@ -7,7 +7,6 @@ database merges the batch before.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +17,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from fhirgw.fhir.issue import Resource
+from fhirgw.jobs.unread import Unread
 from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.leaf import Referring
 from fhirgw.mapping.mapping import Mapping, Row
 from fhirgw.mapping.refusal import Fault, RefusedRow, value_class
+from fhirgw.store.incoming import KEY, LONGEST_KEY
 from fhirgw.store.lineage import GONE, Traced
-
-LONGEST_KEY = 200
-KEY = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{LONGEST_KEY}}}").fullmatch
-"""What may be a key: it is staged, indexed and made into identifiers as it is."""
 
 
 class Candidate(NamedTuple):
@@ -68,8 +65,10 @@ class Table:
     applied: dict[str, list[str]] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
     sizes: dict[str, int] = field(default_factory=dict)
+    unread: Unread = field(init=False)
 
     def __post_init__(self) -> None:
+        self.unread = Unread(self.mappings)
         self.applied = {mapping.name: [] for mapping in self.mappings}
         self._named = {mapping.name: people_named(mapping) for mapping in self.mappings}
         self._columns = itemgetter(*_at_least_two(self.columns))
@@ -102,6 +101,7 @@ class Table:
             key = row[self.key]
             if key is None or key in self.seen or not KEY(key):
                 self._refuse(outcome, self.mappings[0], [self._keyless(key)])
+                self.unread.add(row, key if key and KEY(key) else "", self.mappings, (), self.persons)
                 continue
             self.seen.add(key)
             self._row(row, key, traced, outcome)
@@ -139,6 +139,9 @@ class Table:
             return
         outcome.faults += faults
         outcome.refused[faults[0][1].reason] += 1
+        self.unread.add(
+            row, key, applying or self.mappings, (name for name in traced if key in traced[name]), self.persons
+        )
         if stranger:
             self.persons.discard(key)
 

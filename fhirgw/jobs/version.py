@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
-from functools import lru_cache
 
-from fhirgw.access.consent import delegations, directives
-from fhirgw.access.label import also, labels, redacted
-from fhirgw.access.relationship import ties
-from fhirgw.fhir.canonical import decode, encode
-from fhirgw.fhir.index import index
+from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.jobs.table import KEY, Candidate
+from fhirgw.jobs.table import Candidate
 from fhirgw.mapping.mapping import Field, Mapping, Row
 from fhirgw.mapping.refusal import Fault, Refusal, RefusedRow
+from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming, Kept
 
 
 def incoming(
     candidate: Candidate, resource: Resource, kind: str, version: int, moment: datetime, origin: str, controller: str
 ) -> Incoming:
-    """The version to be written: the body as it will be served, and all it will be found by."""
-    meta = resource.setdefault("meta", {})
-    meta["versionId"] = str(version)
-    meta["lastUpdated"] = instant(moment)
-    found = index(resource)
-    held = list(_identifiers(resource)) if resource["resourceType"] == "Patient" else []
-    return Incoming(
-        *(kind, candidate.key, candidate.digest, resource["resourceType"], resource["id"], version, moment),
-        *(found.patient, origin, controller, found.tokens),
-        dates=tuple([end for span in found.dates for end in (span or _NO_SPAN)]),
-        body=encode(resource).decode(),
-        params=[param for param, value in found.strings if value],
-        strings=[value for _, value in found.strings if value],
-        systems=[system for system, _ in held],
-        identifiers=[value for _, value in held],
-        labels=labels(resource),
-        also=also(resource),
-        redacted=encode(without).decode() if (without := redacted(resource)) else None,
-        ties=ties(resource),
-        directives=directives(resource),
-        delegations=delegations(resource),
-    )
-
-
-_NO_SPAN = (None, None)
-
-
-@lru_cache(maxsize=8)
-def instant(moment: datetime) -> str:
-    """A FHIR instant to the millisecond. Cached: a batch is of one moment."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The version to be written of a row."""
+    made = made_of(resource, kind, version, moment, origin, controller)
+    return made._replace(key=candidate.key, digest=candidate.digest)
 
 
 def onto(candidate: Candidate, kept: Kept, origin: str) -> Resource | None:
@@ -87,14 +54,6 @@ def parted(held: Resource, namespace: str) -> Resource:
     """Another system's Patient without the numbers of this one, which has forgotten them."""
     theirs = [each for each in held["identifier"] if not str(each.get("system", "")).startswith(f"{namespace}/")]
     return {**held, "identifier": theirs}
-
-
-def _identifiers(resource: Resource) -> Iterator[tuple[str, str]]:
-    """The identifiers that can lead to a Patient: whole ones, of printable text."""
-    for each in resource.get("identifier", ()):
-        system, value = each.get("system"), each.get("value")
-        if system and value and KEY(system) and KEY(value):
-            yield system, value
 
 
 def claimed(mapping: Mapping, row: Row) -> tuple[str, str] | None:

@@ -17,10 +17,14 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
+import orjson
+
 from fhirgw.access.consent import Delegation, Directive
 from fhirgw.access.label import SEALED
 from fhirgw.access.relationship import Tie
+from fhirgw.fhir.index import NamedSpan
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.numbers import Number
 from fhirgw.store import rules
 from fhirgw.store.database import Connection
 
@@ -30,7 +34,23 @@ GRACE = 1.0
 """Seconds a COPY has to fail by itself once its connection is gone."""
 CELL, LIST = "\x02", "\x03"
 RULES = ("ties", "directives", "delegations")
-STAGED = (*COLUMNS, *DATES, "body", "labels", "also", "redacted", "params", "strings", "systems", "identifiers", *RULES)
+SIDES = ("present", "numbers", "spans")
+STAGED = (
+    *(*COLUMNS, *DATES, "body", "labels", "also", "redacted", "params", "strings", "systems", "identifiers"),
+    *(*RULES, *SIDES),
+)
+TYPES = {
+    "digest": "bytea",
+    "version": "int",
+    "updated": "timestamptz",
+    "tokens": "bigint[]",
+    "labels": "smallint",
+    **dict.fromkeys(DATES, "timestamptz"),
+    "present": "bigint",
+    "numbers": "json",
+    "spans": "json",
+}
+"""What a staged column is, where it is not text."""
 
 
 class Incoming(NamedTuple):
@@ -38,7 +58,7 @@ class Incoming(NamedTuple):
 
     `params` and `strings` are parallel (search_string), so are `systems` and `identifiers` (a Patient's). `labels`,
     `also` and `redacted` are what security labels come to; the rules are those that rest on the resource, about its
-    `patient`.
+    `patient`. `present`, `numbers` and `spans` are as in fhirgw.fhir.index.Index.
     """
 
     kind: str
@@ -64,14 +84,17 @@ class Incoming(NamedTuple):
     ties: Sequence[Tie] = ()
     directives: Sequence[Directive] = ()
     delegations: Sequence[Delegation] = ()
+    present: int = 0
+    numbers: Sequence[Number] = ()
+    spans: Sequence[NamedSpan] = ()
 
 
-def _line(each: Incoming) -> str:
-    """A staged row as COPY reads it. No value holds a control character, so none is quoted; an empty one is NULL.
+def cells(each: Incoming) -> tuple[str, ...]:
+    """A staged row as text, by STAGED. No value holds a control character that parts others; an empty one is NULL.
 
     By hand, because asyncpg's encoding of arrays looks at every element: half of the time of a bulk load.
     """
-    cells = (
+    return (
         *(each.kind, each.key, "\\x" + each.digest.hex(), each.type, each.id, str(each.version)),
         *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{str(each.tokens)[1:-1]}}}"),
         *["" if moment is None else _spelt(moment) for moment in each.dates],
@@ -85,8 +108,18 @@ def _line(each: Incoming) -> str:
         ),
         *(LIST.join(each.systems), LIST.join(each.identifiers)),
         *(rules.lines(each.ties), rules.lines(each.directives), rules.lines(each.delegations)),
+        *(str(each.present), _json(each.numbers), _json(each.spans)),
     )
-    return CELL.join(cells) + "\n"
+
+
+def _line(each: Incoming) -> str:
+    """A staged row as COPY reads it: nothing in it is quoted."""
+    return CELL.join(cells(each)) + "\n"
+
+
+def _json(rows: Sequence[Any]) -> str:
+    """Rows as JSON, which escapes every control character; most resources have none, which is an empty cell."""
+    return orjson.dumps(rows, default=str).decode() if rows else ""
 
 
 def _ruling(each: Incoming) -> bool:
@@ -118,17 +151,17 @@ class Stale(FhirError):
 
 STAGE = f"""
 CREATE TEMP TABLE stage (
-    kind text, key text, digest bytea, type text, id text, version int, updated timestamptz, patient text,
-    origin text, controller text, tokens bigint[], {", ".join(f"{name} timestamptz" for name in DATES)},
-    body text, labels smallint, also text, redacted text, params text, strings text, systems text, identifiers text,
-    ties text, directives text, delegations text
+    {", ".join(f"{name} {TYPES.get(name, 'text')}" for name in STAGED)}
 ) WITH (toast_tuple_target = 8160) ON COMMIT DROP;
 ALTER TABLE stage ALTER COLUMN body SET STORAGE EXTERNAL
 """
 """Bodies are staged as they are: compressing what is read back a moment later costs as much as storing it."""
 
-_SAME = (*COLUMNS[5:], *DATES, "body", "labels", "also", "redacted")
-_KEPT = ("patient", "origin", "controller", "body", "labels", "also", "redacted", "tokens")
+_SAME = (*COLUMNS[5:], *DATES, "body", "labels", "also", "redacted", "present")
+_KEPT = (
+    *("patient", "origin", "controller", "body", "labels", "also", "redacted", "tokens"),
+    *(*DATES, "present", "transaction"),
+)
 """What history keeps of a version, besides its name, number and time."""
 
 _KEPT_FROM = """EXISTS (
@@ -144,10 +177,26 @@ def _lists(*names: str) -> str:
     return f"unnest({split})"
 
 
-TRACES = f"""
+def handed(first: int) -> str:
+    """A step that is what `stage` is, of lists of `cells`: one for each column, from parameter `first` on."""
+    columns = ", ".join(f"nullif({name}, '')::{TYPES.get(name, 'text')} AS {name}" for name in STAGED)
+    lists = ", ".join(f"${first + at}::text[]" for at in range(len(STAGED)))
+    return f"stage AS MATERIALIZED (SELECT {columns} FROM unnest({lists}) AS handed ({', '.join(STAGED)}))"
+
+
+TOLD = f"""
 said AS (
     INSERT INTO fhirgw.search_string (type, id, param, value)
     SELECT type, id, param, value FROM stage, {_lists("params", "strings")} AS said (param, value)
+), counted AS (
+    INSERT INTO fhirgw.search_number (type, id, place, low, high, system, code, unit, tokens)
+    SELECT type, id, n ->> 0, (n ->> 1)::float8, (n ->> 2)::float8, n ->> 3, n ->> 4, n ->> 5,
+        translate(n ->> 6, '[]', '{{}}')::bigint[]
+    FROM stage, json_array_elements(numbers) AS n
+), spanned AS (
+    INSERT INTO fhirgw.search_span (type, id, param, low, high)
+    SELECT type, id, s ->> 0, (s ->> 1)::timestamptz, (s ->> 2)::timestamptz
+    FROM stage, json_array_elements(spans) AS s
 ), known AS (
     INSERT INTO fhirgw.identifier (system, value, patient, origin, sure)
     SELECT known.system, known.value, id, origin, 'stated'
@@ -155,38 +204,40 @@ said AS (
     ON CONFLICT DO NOTHING
 ), logged AS (
     INSERT INTO fhirgw.change (type, id, version, kind, origin) SELECT type, id, version, kind, $1 FROM stage
-), traced AS (
+)
+"""
+"""What every write says besides: what it is found by, who is who, and that it happened."""
+
+TRACES = f"""{TOLD}, traced AS (
     INSERT INTO fhirgw.lineage (system, mapping, key, type, id, digest)
     SELECT $1, $2, key, type, id, digest FROM stage
     ON CONFLICT (system, mapping, key) DO UPDATE SET digest = excluded.digest, id = excluded.id, type = excluded.type
 )
 """
 
-CREATE = f"""
-WITH created AS (
+CREATING = f"""created AS (
     INSERT INTO fhirgw.resource (type, id, {", ".join(_SAME)})
     SELECT type, id, {", ".join(_SAME)} FROM stage WHERE kind = 'create'
     RETURNING 1
-), {TRACES}
-SELECT count(*) FROM created
-"""
+)"""
+CREATED = "SELECT count(*) FROM created"
+CREATE = f"WITH {CREATING}, {TRACES} {CREATED}"
 
 # The type stands in the statement, so that it is planned for one partition and not for all of them.
-MERGE = f"""
-WITH superseded AS (
-    INSERT INTO fhirgw.history (type, id, version, updated, {", ".join(_KEPT)})
-    SELECT r.type, r.id, r.version, r.updated, {", ".join(f"r.{name}" for name in _KEPT)}
+MERGING = f"""superseded AS (
+    INSERT INTO fhirgw.history (type, id, version, updated, beside, {", ".join(_KEPT)})
+    SELECT r.type, r.id, r.version, r.updated, fhirgw.beside(r.type, r.id), {", ".join(f"r.{name}" for name in _KEPT)}
     FROM fhirgw.resource r JOIN stage s USING (id) WHERE s.kind = 'update' AND r.type = '{{type}}'
-), created AS (
-    INSERT INTO fhirgw.resource (type, id, {", ".join(_SAME)})
-    SELECT type, id, {", ".join(_SAME)} FROM stage WHERE kind = 'create'
-    RETURNING 1
-), updated AS (
-    UPDATE fhirgw.resource r SET {", ".join(f"{name} = s.{name}" for name in _SAME)}
+), {CREATING}, updated AS (
+    UPDATE fhirgw.resource r SET transaction = pg_current_xact_id(), {", ".join(f"{name} = s.{name}" for name in _SAME)}
     FROM stage s WHERE s.kind = 'update' AND r.type = '{{type}}' AND r.id = s.id AND r.version = s.version - 1
     RETURNING 1
 ), unsaid AS (
     DELETE FROM fhirgw.search_string t USING stage s WHERE s.kind = 'update' AND t.type = '{{type}}' AND t.id = s.id
+), uncounted AS (
+    DELETE FROM fhirgw.search_number t USING stage s WHERE s.kind = 'update' AND t.type = '{{type}}' AND t.id = s.id
+), unspanned AS (
+    DELETE FROM fhirgw.search_span t USING stage s WHERE s.kind = 'update' AND t.type = '{{type}}' AND t.id = s.id
 ), unknown AS (
     DELETE FROM fhirgw.identifier t USING stage s
     WHERE s.kind = 'update' AND s.type = 'Patient' AND t.patient = s.id
@@ -194,23 +245,27 @@ WITH superseded AS (
         SELECT FROM {_lists("s.systems", "s.identifiers")} AS kept (system, value)
         WHERE kept.system = t.system AND kept.value = t.value
     )
-), {TRACES}
-SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM updated)
-"""
+)"""
+MERGED = "SELECT (SELECT count(*) FROM created) + (SELECT count(*) FROM updated)"
+MERGE = f"WITH {MERGING}, {TRACES} {MERGED}"
 
 # What a system took from another's Patient (a number) goes with the row that brought it; the Patient stays. And where a
 # Patient goes whom other systems know, their rows are marked (a digest no row has), to be taken anew at their next run.
 REMOVED = f"""
 removed AS (
-    DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{{type}}' AND r.id = g.id AND r.origin = $1
+    DELETE FROM fhirgw.resource r USING gone g WHERE r.type = '{{type}}' AND r.id = g.id AND {{whose}}
     RETURNING r.type, r.id, r.version, r.updated, {", ".join(f"r.{name}" for name in _KEPT)}
 ), kept AS (
-    INSERT INTO fhirgw.history (type, id, version, updated, deleted, {", ".join(_KEPT)})
-    SELECT type, id, version, updated, false, {", ".join(_KEPT)} FROM removed
+    INSERT INTO fhirgw.history (type, id, version, updated, deleted, beside, {", ".join(_KEPT)})
+    SELECT type, id, version, updated, false, fhirgw.beside(type, id), {", ".join(_KEPT)} FROM removed
     UNION ALL
-    SELECT type, id, version + 1, $2::timestamptz, true, {", ".join(_BURIED)} FROM removed
+    SELECT type, id, version + 1, $2::timestamptz, true, NULL, {", ".join(_BURIED)} FROM removed
 ), {rules.ended("removed")}, unsaid AS (
     DELETE FROM fhirgw.search_string t USING removed r WHERE t.type = r.type AND t.id = r.id
+), uncounted AS (
+    DELETE FROM fhirgw.search_number t USING removed r WHERE t.type = r.type AND t.id = r.id
+), unspanned AS (
+    DELETE FROM fhirgw.search_span t USING removed r WHERE t.type = r.type AND t.id = r.id
 ), unknown AS (
     DELETE FROM fhirgw.identifier t USING removed r WHERE r.type = 'Patient' AND t.patient = r.id
 ), missed AS (
@@ -222,6 +277,9 @@ removed AS (
 )
 SELECT count(*) FROM removed
 """
+
+BROUGHT = "r.origin = $1"
+"""A system removes what it brought itself."""
 
 VANISH = """
 WITH gone AS (
@@ -267,7 +325,7 @@ async def merge(connection: Connection, system: str, mapping: str, incoming: Seq
     lines = "".join(map(_line, incoming)).encode()
     await _copied(connection, lines)
     news = all(each.kind == "create" for each in incoming)
-    query = CREATE if news else MERGE.format(type=incoming[0].type)
+    query = CREATE if news else MERGE.replace("{type}", incoming[0].type)
     written = await connection.fetchval(query, system, mapping)
     await rules.write(connection, renewed=not news, any_made=any(map(_ruling, incoming)))
     await connection.execute("TRUNCATE stage")
@@ -308,13 +366,13 @@ async def vanish(
     connection: Connection, system: str, mapping: str, resource_type: str, seen: Sequence[str], moment: datetime
 ) -> int:
     """Deletes, with history, what rows that are no longer in the extract had become; says how many."""
-    query = VANISH + REMOVED.format(type=resource_type)
+    query = VANISH + REMOVED.format(type=resource_type, whose=BROUGHT)
     return int(await connection.fetchval(query, system, moment, mapping, list(seen)))
 
 
 async def leave(connection: Connection, system: str, resource_type: str, ids: Sequence[str], moment: datetime) -> int:
     """Deletes, with history, what rows left behind that now belong to another person; says how many."""
-    query = LEAVE + REMOVED.format(type=resource_type)
+    query = LEAVE + REMOVED.format(type=resource_type, whose=BROUGHT)
     return int(await connection.fetchval(query, system, moment, list(ids))) if ids else 0
 
 
@@ -332,7 +390,11 @@ async def last_versions(connection: Connection, resource_type: str, ids: Sequenc
 
 
 SETTLED = ", ".join(
-    f"fhirgw.{table}" for table in ("resource", "search_string", "identifier", "lineage", *rules.TABLES)
+    f"fhirgw.{table}"
+    for table in (
+        *("resource", "search_string", "search_number", "search_span", "identifier", "lineage"),
+        *rules.TABLES,
+    )
 )
 
 

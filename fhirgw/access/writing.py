@@ -1,0 +1,191 @@
+"""Who may write what. Nobody empowers themselves: what opens a record is written by the council that controls it.
+
+| who | writes |
+|---|---|
+| the controlling council's own systems | everything but the audit |
+| its staff, by those systems (`user/` scopes) | the same, but nothing that opens a record to themselves |
+| the controller's other applications, other organisations | what grants nothing, without labels and sources |
+| the person | their own OWN, without words on who is acting for them or has verified it |
+| who acts for the person | DELEGATED |
+| planning, research, emergency, safeguarding | nothing: they are purposes to read for |
+
+What a resource grants is not a matter of its type alone: it is the relationships, directives and delegations that rest
+on it (fhirgw.access.relationship, fhirgw.access.consent). Whoever may not write those may change, bring or remove none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fhirgw.access.consent import SHARING, Delegation, Directive, delegations, directives
+from fhirgw.access.permit import WORDS, Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.access.relationship import Tie, ties
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+
+COUNCIL = f"{SHARING}|council"
+"""The party that every application of a council is."""
+
+NEVER = ("AuditEvent",)
+"""Written by the gateway, by nobody else."""
+
+KEPT = {
+    "Patient": "who a person is, and which records are theirs",
+    "Consent": "who may see what",
+    "RelatedPerson": "who may act for somebody",
+    "Organization": "which organisation a caller is",
+    "Practitioner": "which member of staff a caller is",
+    "PractitionerRole": "which team a caller is of",
+    "HealthcareService": "what a team is known by",
+    "Location": "where the council's services are",
+    "Questionnaire": "what is asked of everybody",
+    "Provenance": "whose word a record is",
+}
+"""Types that only the controlling council's systems write, and what each decides."""
+
+WHO_IS_WHO = ("Organization", "Practitioner", "PractitionerRole")
+"""Of those, what says who the staff are: the council's systems write it by themselves."""
+COUNCILS = "council"
+"""The tie of a person to their council, on which its applications rest and no member of its staff."""
+
+OWN = ("Consent", "Communication", "QuestionnaireResponse")
+"""What a person writes in their own record: what they decide, say and answer."""
+DELEGATED = ("Communication", "QuestionnaireResponse")
+"""What those write who act for them: a consent would be for themselves."""
+
+SILENT = ("security", "source")
+"""What meta says that decides who sees a resource, or whose word it is."""
+
+
+def origin(permit: Permit) -> str:
+    """By what name the store knows what an application wrote: no system of record has such a one."""
+    return f"app:{permit.registration}"
+
+
+def council(permit: Permit) -> bool:
+    """Whether the caller is a system of the council whose records these are."""
+    return permit.purpose == Purpose.DIRECT_CARE and permit.controls and COUNCIL in permit.parties
+
+
+def vouches(permit: Permit) -> bool:
+    """Whether the caller may refer to what is not held here, or not to be seen: it sends its own records as they are.
+
+    Both are taken alike, and which it was is not told. Anybody else is refused both alike.
+    """
+    return council(permit) and not in_person(permit)
+
+
+def in_person(permit: Permit) -> bool:
+    """Whether a member of staff asks, and not an application by itself."""
+    return any(scope.context == "user" for scope in permit.scopes)
+
+
+def check_type(permit: Permit, verb: str, kind: str) -> None:
+    """Raises FhirError(forbidden) for a type that the permit's holder does not write, whatever is in it.
+
+    `verb` is a letter of `cud`. The token and the type alone decide it.
+    """
+    permit.require(verb, kind)
+    if kind in NEVER:
+        raise _refusal(f"{kind} is written by the gateway alone", kind)
+    if permit.purpose == Purpose.PERSON:
+        allowed = DELEGATED if permit.delegate else OWN
+        if kind not in allowed:
+            raise _refusal(f"A person's application writes {', '.join(allowed)}; the council keeps the rest", kind)
+    elif permit.purpose != Purpose.DIRECT_CARE:
+        raise _refusal(f"The purpose {permit.purpose} is one to read for: write under {Purpose.DIRECT_CARE}", kind)
+    elif in_person(permit) and kind in WHO_IS_WHO:
+        raise _refusal(f"{kind} says {KEPT[kind]}: nobody says that of themselves, so no member of staff does", kind)
+    elif kind in KEPT and not council(permit):
+        told = f"{kind} says {KEPT[kind]}: only the controlling council's own systems {WORDS[verb]} it"
+        raise _refusal(told, kind)
+
+
+def check(permit: Permit, before: Resource | None, after: Resource | None) -> None:
+    """Raises FhirError(forbidden) unless the permit's holder may make `before` into `after` (None: it is not there).
+
+    That the holder may see `before` and whom it is about, and that a scope covers it, is asked elsewhere
+    (fhirgw.store.writing).
+    """
+    if council(permit):
+        if in_person(permit):
+            _not_oneself(permit, before, after)
+        return
+    _unlabelled(before, after)
+    kind = (after or before or {})["resourceType"]
+    if permit.purpose == Purpose.PERSON:
+        if kind == "Consent" and after is not None:
+            _own_consent(permit, after)
+    elif _grants(before) != _grants(after):
+        told = f"This {kind} decides who may see the person's record: only the controlling council's own systems say so"
+        raise _refusal(told, kind)
+
+
+def covered(permit: Permit, verb: str, kind: str, tokens: Collection[int], patient: str | None) -> bool:
+    """Whether some scope covers a resource as it will be: nobody writes out of their scope, or moves anything out.
+
+    A person, and who acts for them, writes in that person's record, whatever the scope's context.
+    """
+    if permit.purpose == Purpose.PERSON and patient != permit.patient:
+        return False
+    return any(
+        (scope.context != "patient" or patient == permit.patient)
+        and all(any(token in tokens for token in each.any_of) for each in scope.criteria())
+        for scope in permit.covering(verb, kind)
+    )
+
+
+def owns(permit: Permit, brought: str, controller: str | None) -> bool:
+    """Whether a resource is for the caller to change: its controller's, or what the same application brought."""
+    controls = permit.purpose == Purpose.DIRECT_CARE and controller == permit.organisation
+    return controls or brought == origin(permit)
+
+
+def _not_oneself(permit: Permit, before: Resource | None, after: Resource | None) -> None:
+    """Staff write what opens records, but not to themselves or their team, nor take back what keeps it from those.
+
+    The tie to the council is not in question: it opens nothing to its staff.
+    """
+    old, new = _grants(before), _grants(after)
+    opened = [each for each in new - old if _opens(each)] + [each for each in old - new if not _opens(each)]
+    for each in opened:
+        whom = each.delegate if isinstance(each, Delegation) else each.party
+        if whom in permit.parties and getattr(each, "kind", None) != COUNCILS:
+            told = "This would open the record to whoever writes it: somebody else has to, or the system by itself"
+            raise _refusal(told, (after or before or {})["resourceType"])
+
+
+def _opens(rule: Tie | Directive | Delegation) -> bool:
+    return not isinstance(rule, Directive) or rule.effect == "permit"
+
+
+def _own_consent(permit: Permit, consent: Resource) -> None:
+    """A person's Consent is in their own name, and what has verified it is not for them to say."""
+    if "verification" in consent:
+        raise _refusal("A person's own Consent is verified by others: leave it out", "Consent.verification")
+    own = f"Patient/{permit.patient}"
+    if any(each.get("reference") != own for each in consent.get("performer", ())):
+        raise _refusal("A person's own Consent is theirs: performer names nobody else", "Consent.performer")
+
+
+def _unlabelled(before: Resource | None, after: Resource | None) -> None:
+    for name in SILENT:
+        if after is not None and _meta(after).get(name) != (_meta(before).get(name) if before else None):
+            kind = after["resourceType"]
+            raise _refusal(f"meta.{name} is the controlling council's to say: leave it as it is", f"{kind}.meta.{name}")
+
+
+def _grants(resource: Resource | None) -> frozenset[Tie | Directive | Delegation]:
+    """What rests on a resource."""
+    if resource is None:
+        return frozenset()
+    return frozenset((*ties(resource), *directives(resource), *delegations(resource)))
+
+
+def _meta(resource: Resource) -> Resource:
+    found: Resource = resource.get("meta", {})
+    return found
+
+
+def _refusal(diagnostics: str, expression: str) -> FhirError:
+    return FhirError(Issue("forbidden", diagnostics, expression))

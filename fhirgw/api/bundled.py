@@ -1,0 +1,127 @@
+"""What a Bundle's entries are answered with, and those of them that read.
+
+An entry that reads is a request within the request: the handler of its address answers it, under the same permit, and
+in a transaction over its connection. https://hl7.org/fhir/R4/bundle.html#transaction-response
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, fields
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from fhirgw.access.permit import Permit
+from fhirgw.api.answer import Handler, Interactions, check_format
+from fhirgw.api.context import WITHIN, Context, context
+from fhirgw.api.writers import STATUS, location, said
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.entries import Entry
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store.database import Connection
+from fhirgw.store.writing import Written
+
+PLAIN = "%&=+?/:;,|!$'()*@~-._[]<>"
+"""What stands in a query as it is."""
+Told = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Within(Context):
+    """The context of a request that is part of a transaction: it reads what that has written."""
+
+    connection: Connection = None
+
+    def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self.connection)
+
+    def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self.connection)
+
+
+def answered(kind: str, entries: Sequence[Told]) -> str:
+    """The Bundle of answers."""
+    return orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries}, option=orjson.OPT_UTC_Z).decode()
+
+
+def responded(done: Written | None, base: str, wish: str) -> Told:
+    """The entry of a change that was made; None: of one whose condition found nothing to delete."""
+    if done is None:
+        return {"response": {"status": _status(204)}}
+    response: Told = {"status": _status(STATUS.get(done.kind, 200))}
+    if done.kind != "deleted":
+        response["location"] = location(done, base)
+    response["etag"] = f'W/"{done.version}"'
+    if done.updated is not None:
+        response["lastModified"] = done.updated
+    if wish == "OperationOutcome":
+        response["outcome"] = said(done)
+    shown = wish == "representation" and done.body is not None
+    return ({"resource": orjson.Fragment(done.body or "")} if shown else {}) | {"response": response}
+
+
+def failed(error: FhirError) -> Told:
+    """The entry of what was refused."""
+    outcome = orjson.Fragment(encode(error.outcome()))
+    return {"response": {"status": _status(error.status), "outcome": outcome}}
+
+
+async def read(request: Request, asked: Entry, connection: Connection | None = None) -> Told:
+    """The entry of what was read, over the connection if there is one. Raises FhirError."""
+    within = _request(request, asked, connection)
+    handler = _handler(within)
+    check_format(within)
+    response = await handler(within)
+    body = getattr(response, "body", None)
+    if body is None:
+        told = "This answer is sent as it is read, for which a Bundle has no room: ask for it by itself, or by _count"
+        raise FhirError(Issue("too-costly", told))
+    return _shown(asked, response, bytes(body))
+
+
+def _request(request: Request, asked: Entry, connection: Connection | None) -> Request:
+    here = context(request)
+    headers = [(name, value) for name, value in request.scope["headers"] if name == b"host"]
+    if asked.none_match:
+        headers.append((b"if-none-match", asked.none_match.encode("latin-1", "replace")))
+    scope = {
+        **request.scope,
+        "method": "GET",
+        "path": f"/fhir/{'/'.join(asked.path)}",
+        "query_string": quote(asked.query, safe=PLAIN).encode(),
+        "headers": headers,
+    }
+    if connection is not None:
+        known = {each.name: getattr(here, each.name) for each in fields(Context)}
+        scope[WITHIN] = _Within(**known, connection=connection)
+    return Request(scope, request.receive)
+
+
+def _handler(request: Request) -> Handler:
+    """Who answers a GET of this address. Raises FhirError(not-found)."""
+    for route in request.app.routes:
+        if isinstance(route, Interactions) and "GET" in route.handlers:
+            match, found = route.matches(request.scope)
+            if match is not Match.NONE:
+                request.scope.update(found)
+                return route.handlers["GET"]
+    raise FhirError(Issue("not-found", "There is nothing to read at this address"))
+
+
+def _shown(asked: Entry, response: Response, body: bytes) -> Told:
+    told: Told = {"status": _status(response.status_code)}
+    if etag := response.headers.get("etag"):
+        told["etag"] = etag
+    shown = body and asked.method == "GET"
+    return ({"resource": orjson.Fragment(body)} if shown else {}) | {"response": told}
+
+
+def _status(code: int) -> str:
+    return f"{code} {HTTPStatus(code).phrase}"

@@ -1,0 +1,163 @@
+"""POST [base]: a transaction, all of it or nothing, in the order that R4 gives its entries.
+
+First what goes, then what comes: conditions are looked up, ids given, the Bundle's own names replaced by them wherever
+they stand, and everything is written together, by one statement a type. What is read is read last, in the same
+transaction. The answer has the entries in the order of the request. https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fhirgw.access.permit import Permit
+from fhirgw.api import bundled, conditions, received
+from fhirgw.api.audit import entry
+from fhirgw.api.batch import batch
+from fhirgw.api.change import KINDS, change_of
+from fhirgw.api.context import base, permitted
+from fhirgw.api.writers import preferred, writers, written
+from fhirgw.fhir.entries import Entry, entries, renamed, resolved
+from fhirgw.fhir.entries import conditions as conditional_references
+from fhirgw.fhir.index import index
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.store.database import Connection
+from fhirgw.store.replay import Answer
+from fhirgw.store.writing import VERBS, Change, Written, apply, at, new_id
+
+ROUTE = "/fhir"
+Found = dict[tuple[str, str], str]
+
+
+async def bundle(request: Request) -> Response:
+    """POST [base]: a Bundle of type transaction or batch"""
+    here, address = writers(request), base(request)
+    body, given = await received.resource(request, here.longest)
+    if given.get("resourceType") != "Bundle" or given.get("type") not in ("transaction", "batch"):
+        told = "What is posted to the base is a Bundle of type transaction or batch; a resource goes to its own type"
+        raise FhirError(Issue("invalid", told))
+    entry(request).interaction = str(given["type"])
+    if given["type"] == "batch":
+        return await batch(request, given)
+    asked = entries(given, here.entries, address)
+    for each in asked:
+        if not each.reads:
+            with at(each.place):
+                permitted(request).require(VERBS[KINDS[each.method]], each.kind)
+
+    async def work(connection: Connection, permit: Permit, moment: datetime) -> Answer:
+        return await _Transaction(request, connection, permit, moment, address).done(asked)
+
+    return await written(request, ROUTE, "transaction", body, work)
+
+
+class _Transaction:
+    """One transaction on its way: what its entries are called, and what became of them (None: nothing to do)."""
+
+    def __init__(
+        self, request: Request, connection: Connection, permit: Permit, moment: datetime, address: str
+    ) -> None:
+        self.request, self.connection, self.permit = request, connection, permit
+        self.moment, self.base = moment, address
+        self.names: dict[str, str] = {}
+        self.results: dict[int, Written | None] = {}
+
+    async def done(self, asked: Sequence[Entry]) -> Answer:
+        """The answer, when all is done."""
+        writing = [each for each in asked if not each.reads]
+        _distinct((each, (each.kind, each.id)) for each in writing if each.id)
+        _distinct((each, (each.kind, each.condition)) for each in writing if each.condition is not None)
+        await self._phase([each for each in writing if each.method == "DELETE"])
+        await self._phase([each for each in writing if each.method != "DELETE"])
+        results = {each: self.results[each.number] for each in writing}
+        _distinct((each, (done.type, done.id)) for each, done in results.items() if done is not None)
+        entry(self.request).saw_all((done.type, done.id, done.person) for done in results.values() if done)
+        return await self._answer(asked)
+
+    async def _answer(self, asked: Sequence[Entry]) -> Answer:
+        wish = preferred(self.request) or "minimal"
+        told: list[bundled.Told] = []
+        for each in asked:
+            if each.reads:
+                with at(each.place):
+                    told.append(await bundled.read(self.request, each, self.connection))
+            else:
+                told.append(bundled.responded(self.results[each.number], self.base, wish))
+        kept = [{"response": each["response"]} for each in told]
+        kind = "transaction-response"
+        return Answer(200, {}, bundled.answered(kind, told), kept=bundled.answered(kind, kept))
+
+    async def _phase(self, asked: Sequence[Entry]) -> None:
+        """Conditions, ids, names, and then the changes together."""
+        changes: dict[int, Change] = {}
+        for each in sorted(asked, key=lambda each: (each.kind, each.condition or "")):
+            # Those with a condition wait for whoever has the same, so everybody takes them in one order.
+            with at(each.place):
+                made = await change_of(self.connection, self.permit, each, self.base)
+                if isinstance(made, Change):
+                    changes[each.number] = made
+                else:
+                    self.results[each.number] = made
+                if isinstance(made, Written) or (isinstance(made, Change) and made.id):
+                    self._call(each, f"{made.type}/{made.id}")
+        coming = [each for each in asked if each.number in changes and each.method in ("POST", "PUT")]
+        found = await self._references(coming)
+        for patients in (True, False):
+            for each in coming:
+                if (each.kind == "Patient") is patients:
+                    self._identify(each, changes, found)
+        for each in coming:
+            with at(each.place):
+                given = resolved(each, self.names, found, self.base)
+            changes[each.number] = replace(changes[each.number], given=given)
+        done = await apply(self.connection, self.permit, list(changes.values()), self.moment)
+        self.results |= dict(zip(changes, done, strict=True))
+
+    async def _references(self, coming: Sequence[Entry]) -> Found:
+        """What the conditional references lead to. Raises FhirError (412) where that is not one resource."""
+        found: Found = {}
+        for kind, criteria in sorted(conditional_references(coming)):
+            id = await conditions.found(self.connection, self.permit, kind, criteria, self.base)
+            if id is None:
+                told = f"A conditional reference finds no {kind}: create it in the same Bundle, or name it by its id"
+                raise FhirError(Issue("not-found", told), status=412)
+            found[kind, criteria] = id
+        return found
+
+    def _identify(self, asked: Entry, changes: dict[int, Change], found: Found) -> None:
+        """Gives what is created its id: in the place of the person it is about, who has theirs already."""
+        change = changes[asked.number]
+        if not change.id:
+            with at(asked.place):
+                made = replace(change, id=new_id(_person(self._known(asked, found))))
+                self._call(asked, f"{made.type}/{made.id}")
+            changes[asked.number] = made
+
+    def _known(self, asked: Entry, found: Found) -> Resource:
+        return renamed(asked, self.names, found, self.base)
+
+    def _call(self, asked: Entry, reference: str) -> None:
+        if asked.full_url and self.names.setdefault(asked.full_url, reference) != reference:
+            raise FhirError(Issue("invalid", "Two entries have one fullUrl", f"{asked.place}.fullUrl"))
+
+
+def _person(resource: Resource) -> str | None:
+    """Whose record it will be in, as far as it can be told; whether it is sound is judged later."""
+    try:
+        return index(resource).patient if resource["resourceType"] != "Patient" else None
+    except FhirError:
+        return None
+
+
+def _distinct(named: Iterable[tuple[Entry, Any]]) -> None:
+    """Raises FhirError(invalid) where two entries are about the same. https://hl7.org/fhir/R4/http.html#trules"""
+    known: set[Any] = set()
+    for asked, name in named:
+        if name in known:
+            raise FhirError(Issue("invalid", "Two entries of a transaction are about the same resource", asked.place))
+        known.add(name)

@@ -1,0 +1,180 @@
+"""The entries of a batch or transaction Bundle: what each asks for, and what its neighbours call it.
+
+https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fhirgw.fhir import incoming, patch
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.parameters import HELD
+from fhirgw.fhir.references import references, replaced
+
+ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
+"""In which order a transaction's entries are done. https://hl7.org/fhir/R4/http.html#trules"""
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+CONDITION = re.compile(r"([A-Z][A-Za-z]{1,63})\?(.+)", re.DOTALL)
+RELATIVE = re.compile(r"[A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64}")
+OWN = ("urn:uuid:", "urn:oid:")
+"""How a Bundle names what has no address yet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One entry: `method` and `path` (of the address below the base, in parts), its `query`, and what goes with them.
+
+    `kind` is the type it writes, `id` of an instance. `given` is the resource, or a patch's operations.
+    """
+
+    number: int
+    method: str
+    path: tuple[str, ...]
+    query: str
+    kind: str
+    id: str | None
+    given: Any
+    full_url: str | None
+    match: str | None
+    none_match: str | None
+    none_exist: str | None
+
+    @property
+    def place(self) -> str:
+        """Where it stands."""
+        return f"Bundle.entry[{self.number}]"
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return ORDER[self.method] == ORDER["GET"]
+
+    @property
+    def condition(self) -> str | None:
+        """What it searches for before it writes; None where it is about an instance, or plainly creates."""
+        if self.method == "POST":
+            return None if self.none_exist is None else self.none_exist.rpartition("?")[2]
+        return self.query if self.id is None else None
+
+
+def entries(bundle: Resource, most: int, base: str) -> list[Entry]:
+    """The entries of a Bundle, in its order. Raises FhirError (400, 413) naming the first that is none."""
+    found = bundle.get("entry", [])
+    if not isinstance(found, list):
+        raise FhirError(Issue("structure", "entry is a list", "Bundle.entry"))
+    if len(found) > most:
+        raise FhirError(Issue("too-long", f"A Bundle has at most {most} entries: send it in parts", "Bundle.entry"))
+    return [entry(number, each, base) for number, each in enumerate(found)]
+
+
+def entry(number: int, given: Any, base: str) -> Entry:
+    """One entry. Raises FhirError (400)."""
+    place = f"Bundle.entry[{number}]"
+    asked = given.get("request") if isinstance(given, dict) else None
+    if not isinstance(asked, dict):
+        raise FhirError(Issue("required", "An entry says in request what to do", f"{place}.request"))
+    texts = {name: asked.get(name) for name in ("method", "url", "ifMatch", "ifNoneMatch", "ifNoneExist")}
+    texts["fullUrl"] = given.get("fullUrl")
+    for name, value in texts.items():
+        if not isinstance(value, str) and (value is not None or name in ("method", "url")):
+            raise FhirError(Issue("structure", f"{name} is a text, and method and url are needed", f"{place}.request"))
+    method, url = str(texts["method"]), str(texts["url"])
+    if method not in ORDER:
+        raise FhirError(Issue("value", f"method is one of {', '.join(ORDER)}", f"{place}.request.method"))
+    address, _, query = url.removeprefix(f"{base}/").removeprefix("/").partition("?")
+    path = tuple(address.split("/"))
+    kind, id = path[0], path[1] if len(path) > 1 else None
+    if ORDER[method] < ORDER["GET"]:
+        _check(method, path, query, given.get("resource"), place)
+    resource = _operations(given["resource"], place) if method == "PATCH" else given.get("resource")
+    full, match, none_match = texts["fullUrl"], texts["ifMatch"], texts["ifNoneMatch"]
+    return Entry(number, method, path, query, kind, id, resource, full, match, none_match, texts["ifNoneExist"])
+
+
+def _check(method: str, path: tuple[str, ...], query: str, resource: Any, place: str) -> None:
+    """Raises FhirError where the address and the resource are not what the method wants."""
+    kind, *below = path
+    if kind not in HELD:
+        raise FhirError(Issue("not-supported", "url begins with a type that is held here", f"{place}.request.url"))
+    instance = len(below) == 1 and ID.fullmatch(below[0]) and not query
+    if not (not below and not query if method == "POST" else instance or (not below and query)):
+        wanted = "[type]" if method == "POST" else "[type]/[id] or [type]?criteria"
+        raise FhirError(Issue("value", f"url of {method} is {wanted}", f"{place}.request.url"))
+    if method == "DELETE":
+        return
+    wanted = "Binary" if method == "PATCH" else kind
+    if not isinstance(resource, dict) or resource.get("resourceType") != wanted:
+        told = f"{method} needs a resource: a {wanted}, by its url"
+        raise FhirError(Issue("required", told, f"{place}.resource"))
+    own = resource.get("id")
+    if own is not None and not (isinstance(own, str) and ID.fullmatch(own)):
+        raise FhirError(
+            Issue("value", "An id has 1 to 64 characters: letters, digits, - and .", f"{place}.resource.id")
+        )
+    if method == "PUT" and instance and own != below[0]:
+        raise FhirError(Issue("value", "The id of the resource is that of the url", f"{place}.resource.id"))
+
+
+def _operations(binary: Resource, place: str) -> Any:
+    """The operations of the JSON Patch in a Binary. https://hl7.org/fhir/R4/http.html#jsonpatch"""
+    if binary.get("contentType") != patch.MEDIA:
+        told = f"A patch in a Bundle is a Binary whose contentType is {patch.MEDIA}"
+        raise FhirError(Issue("value", told, f"{place}.resource.contentType"))
+    try:
+        text = base64.b64decode(binary.get("data", ""), validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise FhirError(Issue("value", "data is no base64", f"{place}.resource.data")) from None
+    return incoming.parse(text)
+
+
+def conditions(asked: Sequence[Entry]) -> set[tuple[str, str]]:
+    """The conditional references in the resources, as (type, criteria)."""
+    found: set[tuple[str, str]] = set()
+    for each in asked:
+        for _, text in references(each.given):
+            if (known := CONDITION.fullmatch(text)) and known[1] in HELD:
+                found.add((known[1], known[2]))
+    return found
+
+
+def renamed(asked: Entry, names: Mapping[str, str], found: Mapping[tuple[str, str], str], base: str) -> Resource:
+    """The entry's resource with names of the Bundle's own, and conditional references, as what they lead to.
+
+    `names` are full URLs, each with the reference it becomes; `found` the conditions, each with the id it found.
+    """
+    roots = [*_root(asked), f"{base}/"]
+
+    def reference(text: str) -> str:
+        if text in names:
+            return names[text]
+        if (condition := CONDITION.fullmatch(text)) and (condition[1], condition[2]) in found:
+            return f"{condition[1]}/{found[condition[1], condition[2]]}"
+        if RELATIVE.fullmatch(text):
+            return next((names[root + text] for root in roots if root + text in names), text)
+        return text
+
+    return replaced(asked.given, names, reference)
+
+
+def resolved(asked: Entry, names: Mapping[str, str], found: Mapping[tuple[str, str], str], base: str) -> Resource:
+    """The same, once everything has a name. Raises FhirError where it uses one that nothing in the Bundle has."""
+    made = renamed(asked, names, found, base)
+    for path, text in references(made):
+        if text.startswith(OWN):
+            told = "Nothing in the Bundle has this name as its fullUrl"
+            raise FhirError(Issue("not-found", told, f"{asked.place}.resource.{path}"), status=400)
+    return made
+
+
+def _root(asked: Entry) -> Iterator[str]:
+    """The base that relative references of an entry are below, where its fullUrl is an address."""
+    full, own = asked.full_url or "", f"{asked.kind}/"
+    before, there, _ = full.rpartition(own)
+    if there and full.startswith(("http://", "https://")):
+        yield before

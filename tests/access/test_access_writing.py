@@ -1,0 +1,209 @@
+"""Nobody empowers themselves: who may write what, as a table."""
+
+from typing import Any
+
+import pytest
+
+from fhirgw.access.consent import SHARING
+from fhirgw.access.permit import Permit
+from fhirgw.access.scope import Scope
+from fhirgw.access.writing import KEPT, check, check_type, council, covered, origin, owns
+from fhirgw.fhir.index import index
+from fhirgw.fhir.issue import FhirError
+
+EVERYTHING = (Scope.parse("system/*.cruds"),)
+COUNCIL = Permit("Z99", "direct-care", EVERYTHING, parties=(f"{SHARING}|council",), registration="core")
+PORTAL = Permit("Z99", "direct-care", EVERYTHING, parties=(f"{SHARING}|nhs",), registration="portal")
+OTHER_COUNCIL = Permit(
+    "Z98", "direct-care", EVERYTHING, parties=(f"{SHARING}|council",), registration="theirs", controls=False
+)
+PROVIDER = Permit("P01", "direct-care", EVERYTHING, parties=("Organization/p",), registration="care", controls=False)
+PERSON = Permit("Z99", "person", EVERYTHING, patient="p1", parties=(f"{SHARING}|council",), registration="app")
+DELEGATE = Permit("Z99", "person", EVERYTHING, patient="p1", delegate="RelatedPerson/r1", registration="app")
+PLANNING = Permit("Z99", "planning", EVERYTHING, parties=(f"{SHARING}|council",), agreement="a1")
+EMERGENCY = Permit("Z99", "emergency", EVERYTHING, patient="p1", practitioner="x", grant="g")
+OTHERS = {
+    "another application of the controller": PORTAL,
+    "another council": OTHER_COUNCIL,
+    "a care provider": PROVIDER,
+    "the person": PERSON,
+    "who acts for them": DELEGATE,
+    "planning": PLANNING,
+    "an emergency": EMERGENCY,
+}
+
+PATIENT = {"reference": "Patient/p1"}
+GRANTING: dict[str, dict[str, Any]] = {
+    "an episode of care": {
+        "resourceType": "EpisodeOfCare",
+        "status": "active",
+        "patient": PATIENT,
+        "managingOrganization": {"reference": "Organization/p"},
+    },
+    "an order": {
+        "resourceType": "ServiceRequest",
+        "status": "active",
+        "intent": "order",
+        "subject": PATIENT,
+        "performer": [{"reference": "Organization/p"}],
+    },
+    "a care team": {
+        "resourceType": "CareTeam",
+        "status": "active",
+        "subject": PATIENT,
+        "participant": [{"member": {"reference": "Organization/p"}}],
+    },
+    "a task": {
+        "resourceType": "Task",
+        "status": "accepted",
+        "for": PATIENT,
+        "authoredOn": "2026-01-01",
+        "owner": {"reference": "Practitioner/x"},
+    },
+    "a label": {"resourceType": "Observation", "meta": {"security": [{"code": "R"}]}},
+    "a source": {"resourceType": "Observation", "meta": {"source": "urn:elsewhere"}},
+}
+PLAIN = {"resourceType": "Observation", "status": "final", "subject": PATIENT, "meta": {"tag": [{"code": "x"}]}}
+
+
+def allowed(permit: Permit, before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:
+    verb = "c" if before is None else "d" if after is None else "u"
+    try:
+        check_type(permit, verb, (after or before or {})["resourceType"])
+        check(permit, before, after)
+    except FhirError as error:
+        assert error.status == 403
+        return False
+    return True
+
+
+@pytest.mark.parametrize("what", GRANTING)
+@pytest.mark.parametrize("who", OTHERS)
+def test_what_grants_is_written_by_the_council_alone(who: str, what: str) -> None:
+    resource = GRANTING[what]
+    for before, after in ((None, resource), (resource, None), ({**resource, "meta": {}, "status": "x"}, resource)):
+        if before is not None and "meta" in resource and after is None:
+            continue  # what is labelled may be deleted by whose it is
+        assert allowed(COUNCIL, before, after)
+        assert not allowed(OTHERS[who], before, after)
+
+
+@pytest.mark.parametrize("who", ["another application of the controller", "another council", "a care provider"])
+def test_what_grants_nothing_may_be_written_by_others(who: str) -> None:
+    for before, after in ((None, PLAIN), (PLAIN, {**PLAIN, "status": "amended"}), (PLAIN, None)):
+        assert allowed(OTHERS[who], before, after)
+    ordered = GRANTING["an episode of care"]
+    assert allowed(OTHERS[who], ordered, {**ordered, "type": [{"text": "what it is called"}]})
+    assert allowed(OTHERS[who], None, {**GRANTING["a task"], "owner": None, "status": "draft"})
+
+
+@pytest.mark.parametrize("kind", [*KEPT, "AuditEvent"])
+@pytest.mark.parametrize("who", OTHERS)
+def test_types_that_say_who_is_who_are_the_councils(who: str, kind: str) -> None:
+    own_consent = kind == "Consent" and who == "the person"
+    for permit, wanted in ((COUNCIL, kind != "AuditEvent"), (OTHERS[who], own_consent)):
+        for before, after in ((None, {"resourceType": kind}), ({"resourceType": kind}, None)):
+            assert allowed(permit, before, after) is wanted
+
+
+RECIPIENT = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]}
+STAFF = Permit(
+    "Z99",
+    "direct-care",
+    (Scope.parse("user/*.cruds"),),
+    practitioner="x",
+    parties=("Practitioner/x", "Organization/team", "Organization/council", f"{SHARING}|council"),
+)
+
+
+def test_staff_open_records_but_not_to_themselves() -> None:
+    episode, team, task = (GRANTING[each] for each in ("an episode of care", "a care team", "a task"))
+    assert allowed(STAFF, None, episode)
+    assert allowed(STAFF, None, team)
+    assert not allowed(STAFF, None, task)
+    assert allowed(STAFF, None, {**task, "owner": {"reference": "Practitioner/y"}})
+    assert not allowed(STAFF, None, {**task, "owner": {"reference": "Organization/team"}})
+    assert allowed(STAFF, task, {**task, "description": "what they had already"})
+    for member in ("Practitioner/x", "Organization/team"):
+        assert not allowed(STAFF, team, {**team, "participant": [{"member": {"reference": member}}]})
+    person = {"resourceType": "Patient", "id": "p1", "managingOrganization": {"reference": "Organization/council"}}
+    assert allowed(STAFF, None, person)
+    for whom, wanted in (("Practitioner/x", False), ("Practitioner/y", True)):
+        dissent = {
+            **consent(performer=[PATIENT]),
+            "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+            "provision": {"type": "deny", "actor": [{"role": RECIPIENT, "reference": {"reference": whom}}]},
+        }
+        assert allowed(STAFF, None, dissent)
+        assert allowed(STAFF, dissent, {**dissent, "status": "inactive"}) is wanted
+        assert allowed(COUNCIL, dissent, {**dissent, "status": "inactive"})
+    for kind in ("Organization", "Practitioner", "PractitionerRole"):
+        assert not allowed(STAFF, None, {"resourceType": kind})
+        assert allowed(COUNCIL, None, {"resourceType": kind})
+
+
+def consent(**elements: Any) -> dict[str, Any]:
+    return {"resourceType": "Consent", "status": "active", "patient": PATIENT, **elements}
+
+
+@pytest.mark.parametrize(
+    ("elements", "fits"),
+    [
+        ({}, True),
+        ({"performer": [PATIENT]}, True),
+        ({"provision": {"type": "permit", "actor": [{"reference": {"reference": "Organization/p"}}]}}, True),
+        ({"verification": [{"verified": True}]}, False),
+        ({"performer": [{"reference": "RelatedPerson/r1"}]}, False),
+        ({"performer": [{"identifier": {"value": "x"}}]}, False),
+        ({"meta": {"security": [{"code": "R"}]}}, False),
+    ],
+)
+def test_a_persons_own_consent_is_theirs_alone(elements: dict[str, Any], fits: bool) -> None:
+    assert allowed(PERSON, None, consent(**elements)) is fits
+    assert allowed(COUNCIL, None, consent(**elements))
+    assert not allowed(DELEGATE, None, consent(**elements))
+
+
+def test_a_person_and_who_acts_for_them_say_and_answer() -> None:
+    for permit in (PERSON, DELEGATE):
+        for kind in ("Communication", "QuestionnaireResponse"):
+            assert allowed(permit, None, {"resourceType": kind})
+        assert not allowed(permit, None, PLAIN)
+
+
+def test_nobody_writes_without_a_scope() -> None:
+    reader = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),), parties=(f"{SHARING}|council",))
+    assert council(reader)
+    for verb in "cud":
+        with pytest.raises(FhirError, match="No scope"):
+            check_type(reader, verb, "Observation")
+
+
+def test_what_is_written_fits_the_scope() -> None:
+    final = Permit("Z99", "direct-care", (Scope.parse("system/Observation.cud?status=final,amended"),))
+    mine = Permit("Z99", "person", (Scope.parse("patient/Observation.cud"),), patient="p1")
+    for permit, resource, wanted in (
+        (final, PLAIN, True),
+        (final, {**PLAIN, "status": "amended"}, True),
+        (final, {**PLAIN, "status": "cancelled"}, False),
+        (mine, PLAIN, True),
+        (mine, {**PLAIN, "subject": {"reference": "Patient/p2"}}, False),
+        (PERSON, PLAIN, True),
+        (PERSON, {**PLAIN, "subject": {"reference": "Patient/p2"}}, False),
+        (PERSON, {**PLAIN, "subject": {"display": "somebody"}}, False),
+        (COUNCIL, {**PLAIN, "subject": {"display": "somebody"}}, True),
+        (COUNCIL, PLAIN, True),
+    ):
+        found = index(resource)
+        assert covered(permit, "u", "Observation", found.tokens, found.patient) is wanted
+    assert not covered(final, "r", "Observation", index(PLAIN).tokens, "p1")
+
+
+def test_whose_a_resource_is_to_change() -> None:
+    assert owns(COUNCIL, "core-system", "Z99")
+    assert owns(PORTAL, "core-system", "Z99")
+    assert not owns(PROVIDER, "core-system", "Z99")
+    assert owns(PROVIDER, origin(PROVIDER), "Z99")
+    assert not owns(PROVIDER, origin(PORTAL), "Z99")
+    assert not owns(PERSON, "core-system", "Z99")
+    assert owns(PERSON, origin(PERSON), "Z99")
