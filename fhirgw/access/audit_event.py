@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,6 +24,7 @@ EVENT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 INTERACTION = "http://hl7.org/fhir/restful-interaction"
 OPERATION = "https://fhirgw.uk/fhir/CodeSystem/audit-operation"
 """Operations by name: `everything`, `export`, `token`, `who-looked` …"""
+ACTION = "http://hl7.org/fhir/audit-event-action"
 DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
@@ -37,7 +38,11 @@ POLICY = "https://fhirgw.uk/fhir/policy"
 EVERYBODY = "*"
 """Stands for every person where a bulk copy was made: whose records were in it, nobody lists."""
 
+TIMES = "times"
+"""The detail that says for how many requests a row stands, where it is more than one."""
+
 ACTIONS = {"create": "C", "update": "U", "patch": "U", "delete": "D", "search-type": "E", "operation": "E"}
+ACTIONS |= {"transaction": "E", "batch": "E"}
 """What is not here reads. https://hl7.org/fhir/R4/valueset-audit-event-action.html"""
 
 APPLICATION = {"system": DICOM, "code": "110150"}
@@ -55,7 +60,11 @@ SOURCE: Resource = {
 PERSON: Resource = {"type": {"system": ENTITY_TYPE, "code": "1"}, "role": {"system": ENTITY_ROLE, "code": "1"}}
 ASKED: Resource = {"type": {"system": ENTITY_TYPE, "code": "2"}, "role": {"system": ENTITY_ROLE, "code": "4"}}
 QUERY: Resource = {"type": {"system": ENTITY_TYPE, "code": "2"}, "role": {"system": ENTITY_ROLE, "code": "24"}}
+CHANGED: Resource = {"type": {"system": ENTITY_TYPE, "code": "2"}, "role": {"system": ENTITY_ROLE, "code": "11"}}
 """What the parts of an AuditEvent are. No `display`: as many bytes again, of every request there will ever be."""
+
+FRONT = '{"resourceType":"AuditEvent","id":"'
+"""What every body in the audit begins with, before its id."""
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What an id of ours looks like."""
@@ -76,7 +85,11 @@ class Access:
     `interaction` is one of FHIR's restful-interaction codes, `operation` the name of an operation, without its `$`.
     `route` is the template of the address, `parameters` the names of search parameters, `asked` the instance that the
     address names (`Patient/…`), whether there is one or not. `status` is HTTP's. `everybody`: a bulk copy, of `types`
-    (none: all). `permit` is None for a caller nobody knows; `registration` then says who it claims to be.
+    (none: all). `permit` is None for a caller nobody knows; `registration` then says who it claims to be. `behalf` is
+    the ODS code of the organisation that the answer is for, where an application that serves several says so.
+
+    `application` is the registration that was changed, or got a token. A row for many refusals of nobody known says how
+    many (`times`), and the instances that were asked for (`tried`).
     """
 
     interaction: str
@@ -93,11 +106,37 @@ class Access:
     types: Sequence[str] = ()
     permit: Permit | None = None
     registration: str = ""
+    behalf: str = ""
+    application: str = ""
+    tried: Sequence[str] = ()
+    times: int = 1
 
     @property
     def permitted(self) -> bool:
         """Whether the caller got what was asked for."""
         return self.status < 400
+
+
+MOST_TRIED = 50
+"""Instances that one row for many refusals names: whoever asks for more makes them up."""
+
+
+def together(accesses: Sequence[Access]) -> Access:
+    """One row for many refusals of nobody known: how many they were, by which routes, of which instances."""
+    first, *others = accesses
+    if not others:
+        return first
+    alike = all((each.interaction, each.operation) == (first.interaction, first.operation) for each in others)
+    tried = dict.fromkeys(each.asked for each in others if each.asked and each.asked != first.asked)
+    return replace(
+        first,
+        interaction=first.interaction if alike else "operation",
+        operation=first.operation if alike else "refused",
+        route=" ".join(dict.fromkeys(each.route for each in accesses)),
+        parameters=(),
+        tried=tuple(tried)[:MOST_TRIED],
+        times=len(accesses),
+    )
 
 
 def event(access: Access, id: str) -> Resource:
@@ -140,7 +179,8 @@ def _purpose(purpose: str) -> Resource:
 
 def _agents(access: Access) -> list[Resource]:
     """Who took part. Addresses on a network are left out: they may be those of somebody's home."""
-    return _permitted(access.permit) if access.permit else [_application(access.registration)]
+    known = _permitted(access.permit) if access.permit else [_application(access.registration)]
+    return [*known, _end_user(access.behalf)] if access.behalf else known
 
 
 @lru_cache(maxsize=2000)
@@ -152,6 +192,12 @@ def _permitted(permit: Permit) -> list[Resource]:
         *({"type": {"coding": [code]}, "who": _party(who), "requestor": False} for code, who in _people(permit)),
         {"who": organisation, "requestor": False},
     ]
+
+
+def _end_user(organisation: str) -> Resource:
+    """Whose staff reads it, as the application says: nobody has checked it, so it stands after what was checked."""
+    who = {"identifier": {"system": ODS_ORGANISATION, "value": organisation}, "type": "Organization"}
+    return {"type": {"coding": [RECIPIENT]}, "who": who, "requestor": False}
 
 
 def _application(name: str) -> Resource:
@@ -187,12 +233,15 @@ def _entities(access: Access) -> Iterator[Resource]:
     held: dict[str | None, dict[str, list[str]]] = {None: {}}
     for each in access.seen:
         held.setdefault(each.person, {}).setdefault(each.type, []).append(each.id)
-    yield _asked(access) | _details(held.pop(None))
+    yield _asked(access) | _details(held.pop(None), access.times)
+    if access.application:
+        yield {"what": {"identifier": {"system": REGISTRATION, "value": access.application}}, **CHANGED}
     if access.everybody:
         yield _person(None) | _details({each: [] for each in access.types})
     asked = access.asked or ""
-    if asked.startswith("Patient/") and asked[8:] not in held and ID.fullmatch(asked[8:]):
-        held[asked[8:]] = {}  # they are told of attempts too
+    for tried in (asked, *access.tried):
+        if tried.startswith("Patient/") and ID.fullmatch(tried[8:]):
+            held.setdefault(tried[8:], {})  # they are told of attempts too
     for person, types in held.items():
         yield _person(person) | _details(types)
     if _kept(access):
@@ -219,7 +268,8 @@ def _person(id: str | None) -> Resource:
     return ({"what": {"reference": f"Patient/{id}"}} if id else {"description": "everybody"}) | PERSON
 
 
-def _details(types: dict[str, list[str]]) -> Resource:
+def _details(types: dict[str, list[str]], times: int = 1) -> Resource:
     """The ids by type: an entity for each would be four times as long."""
     held = [{"type": kind, "valueString": " ".join(ids) or EVERYBODY} for kind, ids in types.items()]
+    held += [{"type": TIMES, "valueString": str(times)}] if times > 1 else []
     return {"detail": held} if held else {}

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhirgw.access.consent import Delegation, Directive
 from fhirgw.access.relationship import Tie
+from fhirgw.fhir.nhs import ODS_ORGANISATION
 
 LONDON = ZoneInfo("Europe/London")
+
+SHARING = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|"
+SECTORS = {
+    "nhs": "the NHS",
+    "care-provider": "care providers",
+    "voluntary": "voluntary organisations",
+    "council": "councils",
+    "family": "family and friends",
+}
+"""What a consent that names a whole sector calls it, as people do."""
 
 
 class Reason(NamedTuple):
@@ -58,6 +70,15 @@ class Facts:
     opted_out: bool = False
     list_fresh: bool = False
     granted_until: datetime | None = None
+    may_break: bool = False
+    """Whether the asker may break the glass."""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, party: str) -> str:
+        """A party by its name, where it has one: a reference or an identifier tells nobody who that is."""
+        if party.startswith(SHARING):
+            return SECTORS.get(party.removeprefix(SHARING), party)
+        return self.names.get(party) or party.removeprefix(f"{ODS_ORGANISATION}|")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from fhirgw.access.label import CLASSES
 from fhirgw.access.purpose import GRANTED, Purpose
 from fhirgw.access.scope import Scope, granted, scopes
 from fhirgw.access.token import Bearer, check_times
+from fhirgw.access.unread import SECTORS
 from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.nhs import is_nhs_number
 
@@ -75,6 +76,8 @@ class Issuer(BaseModel):
             yield f"clearance: there is no class {', '.join(sorted(unknown))}"
         if {"sds_user", "nhs_number"} <= self.claims.keys():
             yield "claims: sds_user tells of a practitioner and nhs_number of a person: two issuers"
+        if (sector := self.fixed.get("sector")) is not None and sector not in SECTORS:
+            yield f"fixed.sector: choose from {', '.join(SECTORS)}"
         if not {"organisation"} & {*self.claims, *self.fixed}:
             yield "organisation: say by claims or fixed which organisation is asking"
         try:
@@ -105,7 +108,7 @@ class Issuer(BaseModel):
             purposes=self._purposes(text.get("purpose")),
             patient=text.get("patient"),
             organisation=text.get("organisation") or self.fixed.get("organisation"),
-            sector=text.get("sector") or self.fixed.get("sector", "nhs"),
+            sector=_sector(text.get("sector") or self.fixed.get("sector", SECTORS[0])),
             sds_user=text.get("sds_user"),
             nhs_number=_nhs_number(text.get("nhs_number")),
             delegate=text.get("delegate") or self.fixed.get("delegate"),
@@ -163,6 +166,13 @@ def _bits(names: Iterator[str]) -> int:
     for name in names:
         found |= CLASSES[name]
     return found
+
+
+def _sector(value: str) -> str:
+    """Consents deny by sector: whoever is of none that they know would be denied by none."""
+    if value not in SECTORS:
+        raise jose.Untrusted(f"its sector is none of {', '.join(SECTORS)}")
+    return value
 
 
 def _nhs_number(value: str | None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import Resource
 
@@ -29,6 +30,17 @@ person and those who act for them, not from professionals."""
 
 TELLING = ("RelatedPerson",)
 """Types that may tell of another Patient than the one they are filed under (`also`)."""
+
+
+def opened(permit: Permit, resource_type: str) -> int:
+    """The classes of a person's rows that a permit sees: those it is cleared for, and those its purpose opens.
+
+    Where they live is not kept from those who live there; where somebody else does, whom a row in their record tells
+    of, may well be.
+    """
+    own = RESTRICTED if permit.themselves and resource_type not in TELLING else 0
+    return permit.clearance | OPEN.get(permit.purpose, 0) | own
+
 
 RELATED_PATIENT = "https://fhirgw.uk/fhir/StructureDefinition/ext-related-patient"
 RECORD_CLASS = "https://fhirgw.uk/fhir/CodeSystem/record-class"

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from fhirgw.access.consent import Directive
 from fhirgw.access.facts import Facts, Reason, Row, Ruled, current, day
-from fhirgw.access.label import CLASSES, OPEN, RESTRICTED, SEALED
+from fhirgw.access.label import CLASSES, RESTRICTED, SEALED, opened
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
+from fhirgw.access.unread import UNREAD
 
 HEEDED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH)
 DECIDED = {
@@ -21,6 +22,15 @@ DECIDED = {
     "best-interest": "decided in the person's best interests",
     "record": "as their record is labelled",
 }
+
+
+MEANT = {
+    "restricted": "restricted: they tell where somebody lives who must not be found",
+    "safeguarding": "about safeguarding",
+    "sealed": "sealed",
+    "third-party": "what somebody else told in confidence (third-party)",
+}
+"""Each class as a reason tells it."""
 
 
 def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
@@ -33,16 +43,15 @@ def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
     for labels in sorted({row.labels for row in rows}):
         matching = [each for each in facts.rules if _matches(permit, resource_type, labels, each.rule, facts.now)]
         if matching:
-            yield _strongest(matching)
+            yield _strongest(matching, facts)
 
 
 def _labelled(permit: Permit, resource_type: str, rule: Directive, rests_on: str) -> Iterator[Reason]:
-    themselves = permit.purpose == Purpose.PERSON and permit.delegate is None
     if permit.purpose == Purpose.OPERATIONS:
         return
     if rule.effect == "seal" and not permit.clearance & SEALED:
         yield Reason(False, "The person's record is sealed.", rests_on, "it were cleared for sealed records")
-    if rule.effect != "restrict" or permit.clearance & RESTRICTED or themselves:
+    if rule.effect != "restrict" or permit.clearance & RESTRICTED or permit.themselves:
         return
     if resource_type in (rule.kinds or ()):
         told = "The person is restricted: what tells where they are is withheld."
@@ -63,30 +72,35 @@ def _matches(permit: Permit, resource_type: str, labels: int, rule: Directive, n
     )
 
 
-def _strongest(matching: list[Ruled]) -> Reason:
+def _strongest(matching: list[Ruled], facts: Facts) -> Reason:
     """The rule that decides: the greatest weight; of equals, the deny."""
     rule, rests_on = max(matching, key=lambda each: (each.rule.weight, each.rule.effect == "deny"))
+    if rule.decided == UNREAD:
+        row = rests_on.removeprefix(f"{UNREAD}/")
+        told = f"The row {row} is about sharing the person's record and was refused: it may be a dissent."
+        return Reason(False, told, None, "the row were corrected at its source: the errors file of the sync says how")
     about = [
-        f"to {rule.party}" if rule.party else "to everybody",
-        *([f"for {rule.purpose}"] if rule.purpose else []),
-        *([f"of {', '.join(rule.kinds)}"] if rule.kinds else []),
-        *([f"of what is {_named(rule.classes)}"] if rule.classes else []),
+        *([", ".join(rule.kinds)] if rule.kinds else []),
+        *([f"what is {_named(rule.classes)}"] if rule.classes else []),
+        f"with {facts.called(rule.party)}" if rule.party else "with everybody",
+        *([f"for {rule.purpose.replace('-', ' ')}"] if rule.purpose else []),
     ]
-    since = f" since {day(rule.starts)}" if rule.starts else ""
+    since = f", since {day(rule.starts)}" if rule.starts else ""
     says = "A consent" if rule.effect == "permit" else "A dissent"
-    told = f"{says} to sharing {' '.join(about)} decides{since}: {DECIDED[rule.decided]} (weight {rule.weight})."
+    told = f"{says} to sharing {' '.join(about)} decides{since}: {DECIDED[rule.decided]}."
     if rule.effect == "permit":
         return Reason(True, told, rests_on)
     return Reason(False, told, rests_on, "the dissent were withdrawn, or a more specific consent given")
 
 
-def classes(permit: Permit, rows: tuple[Row, ...]) -> Iterator[Reason]:
+def classes(permit: Permit, resource_type: str, rows: tuple[Row, ...]) -> Iterator[Reason]:
     """Rows of a class that the permit is not cleared for, and its purpose does not open."""
-    cleared = permit.clearance | OPEN.get(permit.purpose, 0)
+    cleared = opened(permit, resource_type)
     for name, bit in CLASSES.items():
-        count = sum(row.held for row in rows if row.labels & bit & ~cleared)
-        if count:
-            yield Reason(False, f"{count} of them are {name}.", None, f"it were cleared for {name} records")
+        kept = [row for row in rows if row.labels & bit & ~cleared]
+        if kept:
+            which = "They are" if len(kept) == len(rows) else "Some are"
+            yield Reason(False, f"{which} {MEANT[name]}.", None, f"it were cleared for {name} records")
 
 
 def _named(classes: int) -> str:

@@ -9,6 +9,9 @@ from fhirgw.access.purpose import BOUND, Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError, Issue
 
+OPERATOR = "operator"
+"""Whoever runs the gateway, in the place of a registration."""
+
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -55,7 +58,12 @@ class Permit:
             raise _refusal("A delegate asks for the person they act for, and for no other purpose")
         for element in BOUND[Purpose(self.purpose)]:
             if not getattr(self, element):
-                raise _refusal(f"The purpose {self.purpose} needs a {element}")
+                raise _refusal(f"The purpose {self.purpose} needs {'an' if element[0] in 'aeiou' else 'a'} {element}")
+
+    @property
+    def themselves(self) -> bool:
+        """Whether it is the person who asks, and nobody for them."""
+        return self.purpose == Purpose.PERSON and self.delegate is None
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
@@ -73,7 +81,7 @@ def operations(controller: str) -> Permit:
 
     For the command line and the composition root alone: no token has it.
     """
-    return Permit(controller, Purpose.OPERATIONS, (Scope.parse("system/*.rs"),), registration="operator")
+    return Permit(controller, Purpose.OPERATIONS, (Scope.parse("system/*.rs"),), registration=OPERATOR)
 
 
 def directory(controller: str) -> Permit:

@@ -7,13 +7,14 @@ controller can check a decision, and whoever was refused can be told what to do 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 
 from fhirgw.access.facts import Facts, Held, Reason, Row, current, day
+from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.relationship import KINDS
+from fhirgw.fhir.nhs import ODS_ORGANISATION
 
 TIES = {
     "council": "the person's council",
@@ -24,6 +25,7 @@ TIES = {
     "referral": "who referred the person",
     "care-provider": "a care provider with a package of care",
     "late-visits": "a care provider whose package of care has ended (for its visits, 28 days more)",
+    "supplier": "a supplier of equipment or care technology",
 }
 AGAIN = {
     "council": "the council had the person's case",
@@ -34,6 +36,7 @@ AGAIN = {
     "referral": "the referral were open",
     "care-provider": "the package of care were running",
     "late-visits": "the package of care were running",
+    "supplier": "the equipment were asked for, or in the home",
 }
 
 
@@ -43,17 +46,26 @@ def reasons(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
         *_scopes(permit, resource_type, rows, facts),
         *BASES[Purpose(permit.purpose)](permit, resource_type, facts),
         *dissent(permit, resource_type, rows, facts),
-        *classes(permit, rows),
+        *classes(permit, resource_type, rows),
     ]
     return sorted(dict.fromkeys(found), key=lambda reason: reason.allows)
+
+
+def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> str | None:
+    """What an emergency would change, for a practitioner who may break the glass: all but what is sealed."""
+    sealed = any(rule.effect == "seal" and current(rule.starts, rule.ends, facts.now) for rule, _ in facts.rules)
+    hidden = any(row.seen < row.held and not row.labels & SEALED for row in rows)
+    if not facts.may_break or sealed or not hidden or not permit.covering("r", resource_type):
+        return None
+    return "in an emergency the practitioner broke the glass, with a written reason (half an hour, then reviewed)"
 
 
 def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
     if not covering:
         context = permit.scopes[0].context if permit.scopes else "system"
-        remedy = f"it were registered for the scope {context}/{resource_type}.rs"
-        yield Reason(False, f"None of its scopes covers {resource_type}.", None, remedy)
+        remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
+        yield Reason(False, "None of its scopes covers these.", None, remedy)
     elif all(scope.constraint for scope in covering) and any(row.seen < row.held for row in rows):
         spelt = ", ".join(map(str, covering))
         yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
@@ -65,22 +77,26 @@ def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[R
     in_person = any(scope.context == "user" for scope in permit.scopes)
     own = permit.organisation in facts.controllers and not in_person
     if own:
-        yield Reason(True, f"{permit.organisation} is the controller of this record.")
+        yield Reason(True, f"{_asker(permit, facts)} is the controller of this record.")
     opening = [each for each in facts.ties if not (in_person and each.tie.kind == "council")]
-    told = [_tie(each, resource_type, facts.now) for each in opening]
+    told = [_tie(each, resource_type, facts) for each in opening]
     yield from told if not any(each.allows for each in told) and not own else (each for each in told if each.allows)
     if not told and not own:
         yield Reason(
             False,
-            "Nothing in the record ties whoever asks to the person.",
+            f"Nothing in the record ties {_asker(permit, facts)} to the person.",
             None,
             "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
         )
 
 
-def _tie(held: Held, resource_type: str, now: datetime) -> Reason:
-    _, party, kind, starts, ends = held.tie
-    types = KINDS[kind]
+def _asker(permit: Permit, facts: Facts) -> str:
+    return facts.called(f"{ODS_ORGANISATION}|{permit.organisation}")
+
+
+def _tie(held: Held, resource_type: str, facts: Facts) -> Reason:
+    _, named, kind, starts, ends = held.tie
+    types, party, now = KINDS[kind], facts.called(named), facts.now
     since = f" since {day(starts)}" if starts else ""
     if starts is not None and now < starts:
         return Reason(
@@ -90,10 +106,8 @@ def _tie(held: Held, resource_type: str, now: datetime) -> Reason:
         assert ends is not None
         return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
     if types is not None and resource_type not in types:
-        told = f"{party} is {TIES[kind]}{since}, which does not open {resource_type}."
-        return Reason(
-            False, told, held.rests_on, f"there were another relationship: {TIES[kind]} may see {', '.join(types)}"
-        )
+        told = f"{party} is {TIES[kind]}{since}, which does not open these."
+        return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     return Reason(True, f"{party} is {TIES[kind]}{since}.", held.rests_on)
 
 
@@ -110,7 +124,7 @@ def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
         if not current(delegation.starts, delegation.ends, facts.now):
             yield Reason(False, f"{told}, but not at this time.", rests_on, "the delegation were in force")
         elif kinds is not None and resource_type not in kinds:
-            yield Reason(False, f"{told}, but not for {resource_type}.", rests_on, f"it covered {resource_type}")
+            yield Reason(False, f"{told}, but not for these.", rests_on, "what they were given covered these too")
         else:
             yield Reason(True, f"{told}.", rests_on)
     if not facts.delegations:
@@ -120,7 +134,8 @@ def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
 
 def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
     if permit.organisation not in facts.controllers:
-        yield Reason(False, f"{permit.organisation} is not the controller of these.", None, "the controller asked")
+        told = f"{_asker(permit, facts)} is not the controller of these."
+        yield Reason(False, told, None, "the controller asked")
     else:
         yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
     if not facts.list_fresh:
@@ -143,7 +158,8 @@ def _safeguarding(permit: Permit, resource_type: str, facts: Facts) -> Iterator[
     if permit.organisation in facts.controllers:
         yield Reason(True, "The person has a safeguarding case.", f"Flag/{permit.case}")
     else:
-        yield Reason(False, f"{permit.organisation} is not the controller of the case.", None, "the controller asked")
+        told = f"{_asker(permit, facts)} is not the controller of the case."
+        yield Reason(False, told, None, "the controller asked")
 
 
 BASES: dict[Purpose, Callable[[Permit, str, Facts], Iterator[Reason]]] = {

@@ -39,6 +39,10 @@ ESSENTIALS = (
 
 VISITS = ("Appointment", "Encounter", "MedicationAdministration")
 
+SUPPLIES = ("Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement")
+"""What a supplier of equipment or care technology needs: whom to bring it to, who answers when an alarm is raised, what
+to beware of at the door, and what was asked for, brought and is in use."""
+
 KINDS: dict[str, tuple[str, ...] | None] = {
     "council": None,
     "gp": None,
@@ -48,6 +52,7 @@ KINDS: dict[str, tuple[str, ...] | None] = {
     "referral": None,
     "care-provider": ESSENTIALS,
     "late-visits": VISITS,
+    "supplier": SUPPLIES,
 }
 """Each kind of relationship, and the types it opens; None for every type."""
 
@@ -245,6 +250,12 @@ def _order(resource: Resource) -> Bounds:
     return bounds(resource.get("occurrenceTiming", {}).get("repeat", {}).get("boundsPeriod"))
 
 
+def _equipment(resource: Resource) -> Bounds:
+    """From when it was asked for, as it has to be brought first, until it was returned."""
+    returned = (resource.get("occurrencePeriod") or {}).get("end")
+    return bounds({"start": resource.get("authoredOn"), "end": returned})
+
+
 def _contact(resource: Resource) -> Bounds:
     """From when it was received until it was closed."""
     closed = [each.get("valueDate") for each in _extensions(resource, CLOSED)]
@@ -273,6 +284,8 @@ def _later(moment: datetime | None, by: timedelta) -> datetime | None:
 _ORGANISATION, _PRACTITIONER = ("Organization",), ("Practitioner",)
 _SERVING, _SERVED = frozenset({"active", "onhold"}), frozenset({"finished"})
 _REQUESTED, _DONE = frozenset({"active", "on-hold"}), frozenset({"completed"})
+_SUPPLIED = frozenset({"draft", "active", "on-hold"})
+"""Equipment that was asked for is a draft until it is in the home, as Interweave reads a DeviceRequest."""
 _WORKING = frozenset({"requested", "received", "accepted", "ready", "in-progress", "on-hold"})
 
 
@@ -293,6 +306,7 @@ _EPISODE = _providing(_one("managingOrganization"))
 _ORDER = _providing(_each("performer"))
 _CONTACT = (Row("referral", _one("requester")), *_working(_each("performer")))
 _TEAM = (Row("care-team", _participants),)
+_SUPPLIER = (Row("supplier", _one("performer"), _ORGANISATION),)
 _TASK = (*_working(_one("owner")), *_working(_performers))
 
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -301,6 +315,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("subject", _REQUESTED, _DONE, _order, _ordered, _ORDER),
         Rule("subject", _REQUESTED, _DONE, _contact, _contacted, _CONTACT),
     ),
+    "DeviceRequest": (Rule("subject", _SUPPLIED, _DONE, _equipment, _ordered, _SUPPLIER),),
     "CareTeam": (Rule("subject", frozenset({"active"}), frozenset({"inactive"}), _episode, _any, _TEAM),),
     "Task": (Rule("for", _WORKING, _DONE, _task, _any, _TASK),),
 }

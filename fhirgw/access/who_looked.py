@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from html import escape
 from zoneinfo import ZoneInfo
 
-from fhirgw.access.audit_event import BENEFICIARY, EVERYBODY, OPERATION, RECIPIENT
+from fhirgw.access.audit_event import BENEFICIARY, EVERYBODY, RECIPIENT, TIMES
 from fhirgw.access.audit_facets import Facets, facets
+from fhirgw.access.permit import OPERATOR
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import Resource
 
@@ -54,10 +54,38 @@ WHAT = {
 
 RECORD = "your record"
 DONE = {
-    "break-glass": "was given emergency access to your record",
+    "search-type": "searched, and found {}",
+    "create": "added {}",
+    "update": "changed {}",
+    "patch": "changed {}",
+    "delete": "deleted {}",
+    "batch": "looked at or changed {}",
+    "transaction": "looked at or changed {}",
+    "break-glass": "was given emergency access to your record, for half an hour at most",
+    "break-glass-list": "looked at why somebody was given emergency access to your record, and whether they should be",
+    "break-glass-review": "judged whether somebody should have had emergency access to your record",
     "explain": "asked which rules decide who may see your record",
+    "app-add": "registered an application that may ask for your record",
+    "app-rotate": "gave other keys to an application that may ask for your record",
+    "app-activate": "let in again an application that may ask for your record",
+    "app-deactivate": "shut out an application that could ask for your record",
 }
-"""Operations that are more than a look at what is in their answer."""
+"""What was done, by FHIR's word for an interaction or our name of an operation; what is not here looked at {}."""
+
+LOOKED = "looked at {}"
+REFUSED = {
+    **dict.fromkeys(("create", "update", "patch", "delete"), "asked to change your record and was not allowed to"),
+    "break-glass": "asked for emergency access to your record and was not given it",
+}
+NOT_GIVEN = "asked for your record and was not given it"
+FAILED = "asked for your record and got no answer, as something had failed"
+
+CHECKING = "to check how these records are used"
+WHY_DONE = {
+    "break-glass": WHY[Purpose.EMERGENCY],
+    **dict.fromkeys(("break-glass-list", "break-glass-review", "explain", "audit-list"), CHECKING),
+}
+"""Acts whose reason is not what the application that did them is otherwise for."""
 
 STAFF = "a member of staff"
 OTHERS = ("another person", "somebody who acts for another person")
@@ -68,13 +96,17 @@ Shown = Callable[[str, str], bool]
 """Whether the reader may see a resource, by type and id."""
 
 
-def told(event: Resource, person: str, names: Mapping[str, str], shown: Shown | None = None) -> Resource:
+def told(
+    event: Resource, person: str, names: Mapping[str, str], shown: Shown | None = None, again: Sequence[Resource] = ()
+) -> Resource:
     """The person's own part of an AuditEvent, with its sentence as the narrative; `names` of organisations by code.
 
-    Without `shown`, for an auditor, nothing that is about the person is left out.
+    Without `shown`, for an auditor, nothing that is about the person is left out. The sentence of the newest of a group
+    is that of the group: `again` are the others.
     """
     own = about(event, person, shown)
-    div = f'<div xmlns="{XHTML}"><p>{escape(sentence(own, person, names), quote=False)}</p></div>'
+    said = account([own, *(about(each, person, shown) for each in again)], person, names)
+    div = f'<div xmlns="{XHTML}"><p>{escape(said, quote=False)}</p></div>'
     if shown is not None and _people(event, person) in OTHERS:
         own["agent"] = [each | {"who": SOMEBODY} if _named(each) else each for each in own["agent"]]
     head = {"resourceType": own.pop("resourceType"), "id": own.pop("id")}
@@ -95,41 +127,86 @@ def mentioned(event: Resource) -> Iterator[tuple[str, str]]:
         kind, _, id = _reference(entity).partition("/")
         if id:
             yield kind, id
-        for detail in entity.get("detail", ()):
+        for detail in (each for each in entity.get("detail", ()) if each["type"] != TIMES):
             yield from ((detail["type"], each) for each in detail["valueString"].split() if each != EVERYBODY)
 
 
 def sentence(event: Resource, person: str, names: Mapping[str, str]) -> str:
     """What happened, told to the person. `event` is their own part of it."""
-    found = facets(event)
-    who = _who(event, found, person, names)
-    why = f" Why: {WHY[Purpose(found.purpose)]}." if found.purpose else ""
-    return f"{when(found.recorded)}, {_did(event, found, who)}.{why}"
+    return account([event], person, names)
 
 
-def when(moment: datetime) -> str:
-    """`On 3 March 2026 at 10:02`, by the clocks of this country."""
-    here = moment.astimezone(HERE)
-    return f"On {here.day} {here:%B %Y} at {here:%H:%M}"
+def account(events: Sequence[Resource], person: str, names: Mapping[str, str]) -> str:
+    """What happened again and again on one day, told to the person: AuditEvents of one group, the newest first."""
+    found = [facets(each) for each in events]
+    newest, act = found[0], _act(events[0])
+    who = _who(events[0], newest, person, names)
+    kinds = list(dict.fromkeys(kind for each in events for kind in _kinds(each)))
+    reason = _why(act, kinds, newest)
+    times = sum(map(_times, events))
+    told = _did(act, newest, who, _listed(kinds)) + (f", {times} times" if times > 1 else "")
+    return f"{_when(found)}, {told}.{f' Why: {reason}.' if reason else ''}"
 
 
-def _did(event: Resource, found: Facets, who: str) -> str:
+def groups(events: Sequence[Resource], person: str, most: int) -> list[list[Resource]]:
+    """AuditEvents, the newest first, put together that tell of the same again: by day, by whom, what and what for.
+
+    `most` groups at most: the events after that, from the first that would begin another one, are left for later.
+    """
+    made: dict[Hashable, list[Resource]] = {}
+    for each in events:
+        found = facets(each)
+        day = found.recorded.astimezone(HERE).date()
+        key = (day, _act(each), _people(each, person), EVERYBODY in found.persons, *found[2:])
+        if key not in made and len(made) == most:
+            break
+        made.setdefault(key, []).append(each)
+    return list(made.values())
+
+
+def _when(found: Sequence[Facets]) -> str:
+    """By the clocks of this country: `On 3 March 2026 at 10:02`, or from when to when."""
+    first, last = (each.recorded.astimezone(HERE) for each in (found[-1], found[0]))
+    begins, ends = f"{first:%H:%M}", f"{last:%H:%M}"
+    at = f" at {ends}" if begins == ends else f" between {begins} and {ends}"
+    return f"On {last.day} {last:%B %Y}{at}"
+
+
+def _act(event: Resource) -> str:
+    """What was done: the operation, or else the interaction."""
+    code: str = event["subtype"][-1]["code"]
+    return code
+
+
+def _times(event: Resource) -> int:
+    """How often: one row may stand for many attempts of nobody known."""
+    details = event["entity"][0].get("detail", ()) if event["entity"] else ()
+    return next((int(each["valueString"]) for each in details if each["type"] == TIMES), 1)
+
+
+def _why(act: str, kinds: Sequence[str], found: Facets) -> str:
+    if found.purpose and found.purpose != Purpose.PERSON and kinds == [WHAT["AuditEvent"]]:
+        return CHECKING
+    return WHY_DONE.get(act) or (WHY[Purpose(found.purpose)] if found.purpose else "")
+
+
+def _did(act: str, found: Facets, who: str, kinds: str) -> str:
     """What was done, with who did it: for a bulk copy nobody knows whether this person is in it."""
-    kinds, refused = _listed(_kinds(event)), found.outcome != "0"
     if EVERYBODY in found.persons:
-        if refused:
+        if found.outcome != "0":
             return f"a bulk copy of records was asked for by {who}, and was not made"
         return f"a bulk copy of records was made for {who}, and may have included {kinds or 'all of your record'}"
-    if refused:
-        return f"{who} asked for your record and was not given it"
-    operation = next((each["code"] for each in event["subtype"] if each["system"] == OPERATION), "")
-    return f"{who} {DONE.get(operation, f'looked at {kinds or RECORD}')}"
+    if found.outcome == "0":
+        return f"{who} {DONE.get(act, LOOKED).format(kinds or RECORD)}"
+    return f"{who} {FAILED if found.outcome == '8' else REFUSED.get(act, NOT_GIVEN)}"
 
 
 def _who(event: Resource, found: Facets, person: str, names: Mapping[str, str]) -> str:
     """Whoever asked, by what they are, and the organisation by its name, or its code."""
     people, code = _people(event, person), found.organisation
     at = names.get(code) or (f"the organisation {code}" if code else "")
+    if found.registration == OPERATOR:
+        return f"those who run this service for {at}"
     if people and at:
         at = f"{people} {'at' if people == STAFF else 'through'} {at}"
     who = at or "somebody who did not say who they are"
@@ -137,7 +214,8 @@ def _who(event: Resource, found: Facets, person: str, names: Mapping[str, str]) 
 
 
 def _people(event: Resource, person: str) -> str:
-    agents = [(each["type"]["coding"], each["who"].get("reference", "")) for each in event["agent"] if "type" in each]
+    told = [each for each in event["agent"] if "type" in each and each["who"].get("type") != "Organization"]
+    agents = [(each["type"]["coding"], each["who"].get("reference", "")) for each in told]
     asked = [who.partition("/")[0] for codings, who in agents if RECIPIENT in codings]
     yours = any(who == f"Patient/{person}" for _, who in agents)
     if not asked:
@@ -151,7 +229,8 @@ def _people(event: Resource, person: str) -> str:
 
 def _named(agent: Resource) -> bool:
     codings = agent.get("type", {}).get("coding", ())
-    return RECIPIENT in codings or BENEFICIARY in codings
+    person = agent["who"].get("type") != "Organization"
+    return person and (RECIPIENT in codings or BENEFICIARY in codings)
 
 
 def _kinds(event: Resource) -> list[str]:
@@ -183,7 +262,7 @@ def _pared(entity: Resource, shown: Shown) -> Resource:
     held: dict[str, str] = {}
     for detail in entity.get("detail", ()):
         kind, ids = detail["type"], detail["valueString"].split()
-        held[kind] = " ".join(each for each in ids if each == EVERYBODY or shown(kind, each))
+        held[kind] = " ".join(each for each in ids if each == EVERYBODY or kind == TIMES or shown(kind, each))
     kept = [{"type": kind, "valueString": ids} for kind, ids in held.items() if ids]
     bare = {name: value for name, value in entity.items() if name not in ("detail", "query", "description")}
     return bare | {"detail": kept} if kept else bare

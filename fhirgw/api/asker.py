@@ -7,6 +7,7 @@ break-glass grant, a safeguarding case, who a token is launched for) is looked u
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fhirgw.access.label import EVERY, SEALED
 from fhirgw.access.permit import Permit
@@ -22,6 +23,12 @@ from fhirgw.store.registration import SECTORS, Asker, caller, find
 
 BY_HEADER = {Purpose.EMERGENCY: "break-glass", Purpose.SAFEGUARDING: "safeguarding"}
 """Purposes that a request names by a header, and the role that lets it."""
+
+NEEDS = {
+    Purpose.PERSON: ", with the person's id (--patient)",
+    **dict.fromkeys((Purpose.PLANNING, Purpose.RESEARCH), ", with the agreement that allows it (--agreement)"),
+}
+"""What a registration for a purpose names besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +52,45 @@ class Question:
             raise FhirError(Issue("invalid", f"The purpose is one of {', '.join(GRANTED)}"))
 
 
-async def asked_by(connection: Connection, overseer: Permit, question: Question) -> Permit:
-    """The permit they would ask with; `overseer` sees the person's record.
+class Asking(NamedTuple):
+    """The permit somebody would ask with, and their roles."""
 
-    Raises FhirError: not-found, or forbidden or login saying why they would get none.
+    permit: Permit
+    roles: tuple[str, ...]
+
+
+async def asked_by(connection: Connection, overseer: Permit, question: Question) -> Asking:
+    """What they would ask with; `overseer` sees the person's record.
+
+    Raises FhirError: not-found, or forbidden or login saying why they would get no permit.
     """
     purpose = Purpose(question.purpose) if question.purpose else None
     plain = None if purpose in BY_HEADER else purpose
     asking = _application if question.application is not None else _organisation
     permit, roles = await asking(connection, question, plain)
     if purpose not in BY_HEADER:
-        return permit
+        return Asking(permit, roles)
     if BY_HEADER[purpose] not in roles:
-        raise FhirError(
-            Issue("forbidden", f"It may not ask for {purpose}: it could with the role {BY_HEADER[purpose]}")
-        )
+        remedy = f"it could if it were registered with the role {BY_HEADER[purpose]}, for a practitioner"
+        raise _refusal(f"It may not ask for the purpose {purpose}: {remedy}")
     if purpose == Purpose.SAFEGUARDING:
-        return replace(permit, purpose=purpose, case=await _case(connection, overseer, question.person))
-    grant = await _grant(connection, question.person, permit.practitioner)
+        case = await _case(connection, overseer, question.person)
+        return Asking(replace(permit, purpose=purpose, case=case), roles)
+    return Asking(await _emergency(connection, question.person, permit), roles)
+
+
+async def _emergency(connection: Connection, person: str, permit: Permit) -> Permit:
+    """The permit of one who has broken the glass. Raises FhirError(forbidden) where they have not."""
+    grant = await _grant(connection, person, permit.practitioner)
     scopes = tuple(each for each in permit.scopes if each.context == "user")
-    cleared = EVERY & ~SEALED
     return replace(
-        permit, purpose=purpose, scopes=scopes, patient=question.person, grant=grant, delegate=None, clearance=cleared
+        permit,
+        purpose=Purpose.EMERGENCY,
+        scopes=scopes,
+        patient=person,
+        grant=grant,
+        delegate=None,
+        clearance=EVERY & ~SEALED,
     )
 
 
@@ -77,6 +101,9 @@ async def _application(
     found = await find(connection, question.application or "")
     if found is None:
         raise FhirError(Issue("not-found", "There is no such application: `fhirgw app list` shows them"))
+    if purpose is not None and purpose not in found.purposes:
+        remedy = f"it is registered for {', '.join(found.purposes)}, and could if it were registered for that too"
+        raise _refusal(f"{found.id} may not ask for the purpose {purpose}: {remedy}{NEEDS.get(purpose, '')}")
     launched = any(scope.context == "patient" for scope in readable(found.scopes)) or Purpose.PERSON in found.purposes
     patient = question.person if launched and found.patient is None else None
     practitioner = question.practitioner if found.practitioner is None else None
@@ -107,12 +134,16 @@ async def _grant(connection: Connection, person: str, practitioner: str | None) 
     found = await held_by(connection, person, practitioner)
     if found is None:
         remedy = "it would see this if a practitioner with the role broke the glass, with a reason"
-        raise FhirError(Issue("forbidden", f"There is no break-glass grant in force for this person: {remedy}"))
+        raise _refusal(f"There is no break-glass grant in force for this person: {remedy}")
     return found
 
 
 async def _case(connection: Connection, overseer: Permit, person: str) -> str:
     found = await case_of(connection, overseer, person)
     if found is None:
-        raise FhirError(Issue("forbidden", "The person has no safeguarding case: nobody sees them for safeguarding"))
+        raise _refusal("The person has no safeguarding case: nobody sees them for safeguarding")
     return found
+
+
+def _refusal(diagnostics: str) -> FhirError:
+    return FhirError(Issue("forbidden", diagnostics))

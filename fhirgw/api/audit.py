@@ -23,6 +23,8 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, parameters
 from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, UNSUPPORTED
 from fhirgw.store.audit import Auditor
+from fhirgw.terminology.definitions import SEARCHED
+from fhirgw.terminology.operations import NAMES
 
 UNAUDITED = ("/fhir/metadata", "/fhir/.well-known/smart-configuration")
 REQUEST_ID = "x-request-id"
@@ -32,7 +34,10 @@ METHODS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delet
 ENDS = {"_history": "history-instance", "{vid}": "vread", "_search": "search-type"}
 PARTS = re.compile(r"[:.]")
 MODIFIERS = ("exact", "contains", "missing", "not", "text", "identifier", "in", "not-in", "above", "below", "of-type")
-OTHERS = ("_since", "_outputFormat", "iterate", "app", "organisation", "practitioner", "purpose", "sector", "type")
+OTHERS = (
+    *("_since", "_outputFormat", "_has", "_pretty", "iterate", "app", "organisation", "own", "practitioner"),
+    *("purpose", "sector", "type"),
+)
 NOT_NAMED = "?"
 """Stands for a parameter that R4 does not know: anything may be written where its name belongs."""
 
@@ -42,7 +47,9 @@ class Entry:
     """What a request is in the audit: `permit` once its caller has one.
 
     `registration` is the application where there is no permit, as at the token endpoint: only one that is registered,
-    for a caller may claim to be anything.
+    for a caller may claim to be anything. `behalf` is the organisation the answer is for, as the application says.
+    `durable`: the audit has it already, with what it wrote. `interaction` is FHIR's name of what the address alone does
+    not tell.
     """
 
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -53,6 +60,9 @@ class Entry:
     bulk: bool = False
     types: tuple[str, ...] = ()
     parameters: list[str] = field(default_factory=list)
+    behalf: str = ""
+    durable: bool = False
+    interaction: str = ""
 
     def saw(self, resource_type: str, id: str, person: str | None) -> None:
         """A resource is in the answer; `person` is the id of the Patient whose record it is of."""
@@ -84,9 +94,10 @@ async def recorded(request: Request, template: str, response: Response) -> Respo
     if template in UNAUDITED:
         return response
     found = entry(request)
-    auditor = cast(Auditor, request.app.state.auditor)
-    await auditor.record(access(request, template, response.status_code, found))
-    response.headers[REQUEST_ID] = found.request
+    if not found.durable:
+        auditor = cast(Auditor, request.app.state.auditor)
+        await auditor.record(access(request, template, response.status_code, found))
+    response.headers.setdefault(REQUEST_ID, found.request)
     return response
 
 
@@ -98,7 +109,7 @@ def access(request: Request, template: str, status: int, found: Entry) -> Access
     known = resource_type if resource_type in HELD else None
     id = request.path_params.get("id")
     return Access(
-        interaction=interaction,
+        interaction=found.interaction or interaction,
         operation=operation,
         route=template,
         moment=found.moment,
@@ -112,6 +123,7 @@ def access(request: Request, template: str, status: int, found: Entry) -> Access
         types=found.types,
         permit=found.permit,
         registration=found.registration,
+        behalf=found.behalf,
     )
 
 
@@ -160,7 +172,7 @@ def _plain(name: str) -> bool:
 
 @cache
 def _words() -> frozenset[str]:
-    return frozenset((*HELD, *EVERYWHERE, *CONTROLS, *UNSUPPORTED, *MODIFIERS, *OTHERS, *_known()))
+    return frozenset((*HELD, *NAMES, *SEARCHED, *EVERYWHERE, *CONTROLS, *UNSUPPORTED, *MODIFIERS, *OTHERS, *_known()))
 
 
 def _known() -> Iterator[str]:

@@ -80,7 +80,7 @@ class Gatekeeper:
             request.scope[ROLES] = roles
             if grant := request.headers.get(BREAK_GLASS):
                 return await _emergency(connection, grant, bearer, known, roles)
-        return _permit(bearer, known, _case(request, roles))
+        return _permit(bearer, known, _case(request, known, bearer, roles))
 
     async def bearer(self, request: Request) -> Bearer:
         """What the request's token says, if it is one. Raises Refusal (401)."""
@@ -191,11 +191,18 @@ async def _emergency(
     )
 
 
-def _case(request: Request, roles: frozenset[str]) -> str | None:
+def _case(request: Request, known: Caller, bearer: Bearer, roles: frozenset[str]) -> str | None:
     case = request.headers.get(CASE)
     if case and "safeguarding" not in roles:
         raise _forbidden("To name a safeguarding case needs the role")
+    if case and Purpose.SAFEGUARDING not in _purposes(bearer, known):
+        raise _forbidden("To name a safeguarding case needs an application that is registered for safeguarding")
     return case or None
+
+
+def _purposes(bearer: Bearer, known: Caller) -> tuple[str, ...]:
+    """What the application may ask for at all: by its registration, or else by its token's issuer."""
+    return known.registration.purposes if known.registration else bearer.purposes or ()
 
 
 def _name(bearer: Bearer, known: Caller) -> str:
@@ -214,7 +221,7 @@ def _organisation(bearer: Bearer, known: Caller) -> str:
 
 def _purpose(bearer: Bearer, known: Caller) -> Purpose:
     """The token's purpose, if the registration still has it; the first of several that both have."""
-    allowed = known.registration.purposes if known.registration else bearer.purposes or ()
+    allowed = _purposes(bearer, known)
     for each in bearer.purposes or allowed:
         if each in allowed:
             return Purpose(each)

@@ -36,6 +36,10 @@ BANNER = (
     "EMERGENCY ACCESS (break-glass): you see this record for the reason you wrote. Each access is recorded and will be"
     " reviewed; the person may be told. Sealed information is still withheld."
 )
+USE = "Send the grant along in the header X-Break-Glass, with requests for this person's record"
+SHOWN = 8
+"""Characters of a grant that the alert tells."""
+
 BANNER_HEADER = "x-break-glass-banner"
 """The header every answer carries that an emergency permit got."""
 
@@ -107,8 +111,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _alert(made: Grant) -> None:
-    """The person, and what was written about them, stay out of the log: the review queue shows them."""
-    log.warning("break-glass", organisation=made.organisation, practitioner=made.practitioner)
+    """The person, and what was written about them, stay out of the log: the review queue shows them.
+
+    Of the grant only what it can be found by there: whoever has the whole of it could try to use it.
+    """
+    log.warning("break-glass", organisation=made.organisation, practitioner=made.practitioner, grant=made.id[:SHOWN])
 
 
 def _told(made: Grant) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def _told(made: Grant) -> dict[str, Any]:
         "parameter": [
             {"name": "grant", "valueId": made.id},
             {"name": "expires", "valueInstant": expires},
+            {"name": "use", "valueString": USE},
             {"name": "banner", "valueString": BANNER},
         ],
     }

@@ -7,6 +7,7 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ class Exchange:
         quota = self.limits.take(found.id, found.rate)
         if quota.wait:
             told = f"More than {found.rate} tokens a minute: use one until it expires"
-            raise OAuthError("slow_down", told, 429, quota.headers())
+            raise OAuthError("temporarily_unavailable", told, 429, quota.headers())
 
     async def _use(self, connection: Connection, given: Assertion) -> None:
         until = datetime.fromtimestamp(given.expires + assertion.LEEWAY, UTC)
@@ -134,20 +135,35 @@ def _purpose(found: Registration, asked: str | None) -> str:
 
 def _scopes(found: Registration, asked: str) -> tuple[Scope, ...]:
     """What is both asked for and registered. Raises OAuthError(invalid_scope) if that is nothing."""
-    if not asked.strip():
+    if not "".join(_smart(asked)):
         raise OAuthError("invalid_scope", "A scope is needed, as in system/Patient.rs")
     try:
-        allowed = granted(scopes(asked), token.readable(found.scopes))
+        both = granted(scopes(" ".join(_smart(asked))), token.readable(found.scopes))
     except FhirError as error:
         raise OAuthError("invalid_scope", str(error)) from None
     held = {"system", *(["patient"] if found.patient else []), *(["user"] if found.practitioner else [])}
-    allowed = tuple(each for each in allowed if each.context in held)
+    allowed = tuple(each for each in both if each.context in held)
+    if not allowed and both:
+        lacking = " or ".join(NEEDED[each] for each in sorted({each.context for each in both}))
+        raise OAuthError("invalid_scope", f"The application is registered without the {lacking}")
     if not allowed:
         raise OAuthError("invalid_scope", "None of these scopes is one the application is registered for")
     return allowed
 
 
+NEEDED = {"patient": "patient that a patient scope needs", "user": "practitioner that a user scope needs"}
+
+
+def _smart(asked: str) -> list[str]:
+    """Those that are about records. OpenID Connect's and a launch's (openid, launch/patient, offline_access) mean
+    nothing to an application that nobody signs in to, and RFC 6749 (3.3) lets a server grant the others."""
+    return [each for each in asked.split(" ") if not FOREIGN.fullmatch(each)]
+
+
+FOREIGN = re.compile(r"openid|fhirUser|profile|launch(/[a-z]+)?|(offline|online)_access")
+
+
 def _spelt(asked: str, allowed: Sequence[Scope]) -> str:
     """What is granted, as it was asked for where all of it is: who asks in v1's spelling is answered in it."""
-    spelling = {Scope.parse(each): each for each in asked.split(" ")}
+    spelling = {Scope.parse(each): each for each in _smart(asked)}
     return " ".join(spelling.get(each, str(each)) for each in allowed)

@@ -1,11 +1,12 @@
 """`Patient/$explain`: may this caller see this of a person, by which rule, and what would change it.
 
-For auditors of the organisation that runs the gateway, those whose token names `system/AuditEvent.r`: a wildcard is no
-role. For everybody else there is no such Patient, as what explains a refusal tells what was refused.
+For auditors of the organisation that runs the gateway alone (fhirgw.api.auditor), as what explains a refusal tells what
+was refused. Types of which the same is decided for the same reasons are told together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -17,11 +18,12 @@ from fhirgw.access.permit import Permit
 from fhirgw.api.answer import ID, answer, interactions
 from fhirgw.api.asker import Question, asked_by
 from fhirgw.api.audit import entry
+from fhirgw.api.auditor import auditing
 from fhirgw.api.context import context, permitted
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD
-from fhirgw.store.explain import Explained, explain
+from fhirgw.store.explain import Explained, explain, together
 from fhirgw.store.resources import absent
 
 PARAMETERS = ("app", "organisation", "practitioner", "purpose", "sector", "type")
@@ -35,16 +37,17 @@ async def explain_to(request: Request) -> Response:
     overseer: Permit = request.app.state.overseer
     async with context(request).searcher(overseer) as connection:
         try:
-            asker = await asked_by(connection, overseer, question)
+            asker, roles = await asked_by(connection, overseer, question)
         except FhirError as refusal:
             if refusal.issues[0].code not in ("forbidden", "login"):
                 raise
             return answer(encode(_parameters([_text("refused", str(refusal))])))
-        found = await explain(connection, overseer, asker, person, types, request.app.state.opt_out_days)
+        days = request.app.state.opt_out_days
+        found = await explain(connection, overseer, asker, person, types, days, roles)
     if not any(each.held for each in found) and not types:
         raise absent("Patient")
     entry(request).saw("Patient", person, person)
-    return answer(encode(_parameters([_text("purpose", asker.purpose), *map(_told, found)])))
+    return answer(encode(_parameters([_text("purpose", asker.purpose), *map(_told, together(found))])))
 
 
 def routes() -> list[Route]:
@@ -53,10 +56,10 @@ def routes() -> list[Route]:
 
 
 def _person(request: Request, permit: Permit) -> str:
-    """Whose record it is about. Raises FhirError(not-found) for whoever is no auditor."""
-    exactly = any(each.context == "system" and each.type == "AuditEvent" for each in permit.covering("r", "AuditEvent"))
+    """Whose record it is about. Raises FhirError: forbidden for whoever is no auditor, not-found for what is no id."""
+    auditing(request, permit)
     person: str = request.path_params["id"]
-    if not exactly or permit.organisation != request.app.state.controller or not ID.fullmatch(person):
+    if not ID.fullmatch(person):
         raise absent("Patient")
     return person
 
@@ -67,7 +70,7 @@ def _asked(request: Request, person: str) -> tuple[Question, tuple[str, ...]]:
     for name, value in request.query_params.multi_items():
         if name in PARAMETERS and name not in given and value:
             given[name] = value
-        elif name != "_format":
+        elif name not in ("_format", "_pretty"):
             raise FhirError(Issue("invalid", f"$explain takes, once each and not blank: {', '.join(PARAMETERS)}"))
     types = tuple(given["type"].split(",")) if "type" in given else ()
     if not set(types) <= set(HELD):
@@ -83,15 +86,21 @@ def _asked(request: Request, person: str) -> tuple[Question, tuple[str, ...]]:
     return question, types
 
 
-def _told(found: Explained) -> Part:
+def _told(group: Sequence[Explained]) -> Part:
+    """Types of which the same is decided for the same reasons."""
+    first = group[0]
     parts: list[Part] = [
-        {"name": "type", "valueCode": found.type},
-        {"name": "held", "valueUnsignedInt": found.held},
-        {"name": "seen", "valueUnsignedInt": found.seen},
-        *map(_reason, found.reasons),
-        *(_text("wouldChange", each) for each in found.remedies),
+        {"name": "decision", "valueCode": first.decision},
+        *map(_type, group),
+        *map(_reason, first.reasons),
+        *(_text("wouldChange", each) for each in first.remedies),
     ]
     return {"name": "explanation", "part": parts}
+
+
+def _type(found: Explained) -> Part:
+    counts = [{"name": name, "valueUnsignedInt": getattr(found, name)} for name in ("held", "seen")]
+    return {"name": "type", "part": [{"name": "code", "valueCode": found.type}, *counts]}
 
 
 def _reason(reason: Reason) -> Part:

@@ -12,6 +12,7 @@ from fhirgw.access import jose
 from fhirgw.access.issuer import Issuer
 from fhirgw.api.jwks import KeySets, Unfetched, check_address
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.mapping.positions import Positioned
 
 
 class Issuers:
@@ -29,14 +30,19 @@ class Issuers:
         if path is None:
             return cls((), key_sets)
         try:
-            listed = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise _fault(path, f"it cannot be read ({type(error).__name__})") from None
-        if not isinstance(listed, list):
-            raise _fault(path, "it is not a list of issuers")
-        made = cls([_declared(path, at, each, key_sets.loopback) for at, each in enumerate(listed, 1)], key_sets)
-        if len(made._issuers) != len(listed):
-            raise _fault(path, "an issuer is listed twice")
+            positioned = Positioned(path)
+        except OSError as error:
+            raise _fault(path, 1, f"it cannot be read ({error.strerror})") from None
+        except (ValueError, yaml.YAMLError) as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            raise _fault(path, line, "it is no YAML: see how a list of issuers is written in k8s/README.md") from None
+        if not isinstance(positioned.data, list):
+            raise _fault(path, 1, "it is not a list of issuers: begin each with `- issuer:`")
+        for line, key in positioned.repeated:
+            raise _fault(path, line, f"the key {key} is there twice: remove one")
+        made = cls([_declared(positioned, at, key_sets.loopback) for at in range(len(positioned.data))], key_sets)
+        if len(made._issuers) != len(positioned.data):
+            raise _fault(path, 1, "an issuer is listed twice: remove one")
         return made
 
     def find(self, issuer: object) -> Issuer | None:
@@ -50,20 +56,24 @@ class Issuers:
         return await self._key_sets.keys(issuer.jwks_url, eager=eager)
 
 
-def _declared(path: Path, at: int, value: object, loopback: bool) -> Issuer:
+def _declared(file: Positioned, at: int, loopback: bool) -> Issuer:
     try:
-        made = Issuer.model_validate(value)
+        made = Issuer.model_validate(file.data[at])
         if made.jwks_url is not None:
             check_address(made.jwks_url, loopback=loopback)
         elif not jose.public_keys(made.jwks):
-            raise jose.Untrusted("jwks: it holds no key to verify with")
+            raise jose.Untrusted("it holds no key to verify with: give the issuer's public keys")
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}".lstrip(": ") for each in error.errors())
-        raise _fault(path, f"issuer {at}: {told}") from None
+        each = error.errors()[0]
+        key = ".".join(map(str, each["loc"]))
+        rule = each["msg"].removeprefix("Value error, ")
+        told = f"{key}: {rule}" if key else rule
+        raise _fault(file.file, file.line((at, *each["loc"])), f"issuer {at + 1}: {told}") from None
     except (Unfetched, jose.Untrusted) as error:
-        raise _fault(path, f"issuer {at}: {error}") from None
+        key = "jwks_url" if isinstance(error, Unfetched) else "jwks"
+        raise _fault(file.file, file.line((at, key)), f"issuer {at + 1}: {key}: {error}") from None
     return made
 
 
-def _fault(path: Path, fault: str) -> FhirError:
-    return FhirError(Issue("invalid", f"{path}: {fault}"))
+def _fault(path: Path, line: int, fault: str) -> FhirError:
+    return FhirError(Issue("invalid", f"{path}:{line}: {fault}"))

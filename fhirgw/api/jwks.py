@@ -125,7 +125,7 @@ def check_address(url: str, *, loopback: bool = False) -> tuple[str, int]:
         raise Unfetched("the address of the keys is malformed") from None
     if not url.isascii() or any(each <= " " or each in '\\"' for each in url) or split.fragment or "@" in split.netloc:
         raise Unfetched("the address of the keys holds what an address of keys does not")
-    if split.scheme == "http" and loopback and _loopback_name(host):
+    if split.scheme == "http" and loopback and loopback_name(host):
         return host, port or 80
     if split.scheme != "https" or not host:
         raise Unfetched("the address of the keys is not an https address")
@@ -163,7 +163,7 @@ def _trusted() -> ssl.SSLContext:
 
 async def _body(url: str, loopback: bool, internal: bool) -> tuple[bytes, str]:
     host, port = check_address(url, loopback=loopback)
-    address = await _resolved(host, port, loopback and _loopback_name(host), internal)
+    address = await _resolved(host, port, loopback and loopback_name(host), internal)
     target = httpx.URL(url).copy_with(host=address)
     headers = {"host": httpx.URL(url).netloc.decode(), "accept": "application/json", "accept-encoding": "identity"}
     async with (
@@ -195,7 +195,8 @@ async def _resolved(host: str, port: int, loopback: bool, internal: bool) -> str
     return addresses[0]
 
 
-def _loopback_name(host: str) -> bool:
+def loopback_name(host: str) -> bool:
+    """Whether a host is this machine by name; what others resolve to is seen when they are fetched."""
     return host in ("127.0.0.1", "::1", "localhost")
 
 

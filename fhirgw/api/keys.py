@@ -23,6 +23,7 @@ from joserfc.jwk import RSAKey
 from fhirgw.access import jose
 from fhirgw.access.token import ALGORITHM
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.private import private_folder
 
 BITS = 2048
 STALE = 60.0
@@ -80,12 +81,6 @@ class Keyring:
             self._texts = texts
 
 
-def private_folder(folder: Path) -> Path:
-    """The folder, made so that only this account may enter it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
-
-
 def keep(path: Path, text: str) -> None:
     """Writes a secret in one go, for this account alone."""
     made = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
@@ -97,6 +92,8 @@ def keep(path: Path, text: str) -> None:
 
 
 def _make(folder: Path) -> None:
+    if not folder.parent.exists():
+        private_folder(folder.parent)  # applications' keys may come to lie there
     private_folder(folder)
     with _alone(folder):
         if not (folder / ID).exists():

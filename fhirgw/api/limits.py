@@ -1,8 +1,9 @@
 """How often a registration may ask: so many requests a minute, which may come in one burst.
 
 The generic cell rate algorithm: one number for each registration, the moment at which its quota will be whole again.
-Counted in each serving process by itself. The library `limits` (5.8.0, 2026) is well kept, but in memory it takes 15 µs
-a request and starts a thread every 10 ms to forget; this takes one, and forgets by itself.
+Counted in each serving process by itself, which has its share of the rate: all of them together never let in more, and
+an application that asks one alone gets less. The library `limits` (5.8.0, 2026) is well kept, but in memory it takes
+15 µs a request and starts a thread every 10 ms to forget; this takes one, and forgets by itself.
 https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
 """
 
@@ -36,15 +37,16 @@ class Quota(NamedTuple):
 
 
 class Limits:
-    """The registrations' quotas."""
+    """The registrations' quotas, of which `processes` have a share each."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, processes: int = 1) -> None:
+        self._clock, self._processes = clock, processes
         self._whole: dict[str, float] = {}
 
     def take(self, key: str, rate: int) -> Quota:
         """One request more. A request that has to wait takes nothing."""
         now = self._clock()
+        rate = max(1, rate // self._processes)
         each = WINDOW / rate
         whole = max(self._whole.get(key, now), now) + each
         if whole - now > WINDOW + 1e-9:

@@ -21,7 +21,7 @@ from fhirgw.access.assertion import OAuthError
 from fhirgw.access.token import Bearer
 from fhirgw.api.answer import FORM, interactions
 from fhirgw.api.audit import entry
-from fhirgw.api.authenticate import Connect, Gatekeeper, unauthorised
+from fhirgw.api.authenticate import Connect, Gatekeeper, Refusal, unauthorised
 from fhirgw.api.context import base, context
 from fhirgw.api.exchange import GRANT, Exchange
 from fhirgw.api.issuers import Issuers
@@ -51,12 +51,19 @@ class Smart:
 
 
 def assembled(
-    keys: Path, issuers: Path | None, connect: Connect, reference: Connect, *, loopback: bool = False
+    keys: Path,
+    issuers: Path | None,
+    connect: Connect,
+    reference: Connect,
+    *,
+    loopback: bool = False,
+    processes: int = 1,
 ) -> Smart:
     """All of it, from settings. `reference` gives connections that read reference data. Raises FhirError."""
     key_sets, keyring = KeySets(loopback), Keyring(keys)
     verifier = Verifier(keyring, Issuers.read(issuers, key_sets))
-    return Smart(Gatekeeper(verifier, reference, Limits()), Exchange(keyring, key_sets), connect)
+    asked, issued = Limits(processes=processes), Limits(processes=processes)
+    return Smart(Gatekeeper(verifier, reference, asked), Exchange(keyring, key_sets, issued), connect)
 
 
 def smart(request: Request) -> Smart:
@@ -163,13 +170,19 @@ def _oauth(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
         try:
             return await handler(request)
         except OAuthError as error:
-            told = {"error": error.error, "error_description": error.description}
-            headers = NO_STORE | error.headers
-            if error.status == 401:
-                headers["www-authenticate"] = 'Bearer realm="fhirgw"'
-            return JSONResponse(told, error.status, headers)
+            return _refused(error)
+        except Refusal as error:  # of an access token sent in place of an assertion
+            known = "invalid_token" if "authorization" in request.headers else "invalid_client"
+            return _refused(OAuthError(known, str(error), error.status, error.headers))
 
     return answered
+
+
+def _refused(error: OAuthError) -> Response:
+    """One shape for every refusal of these endpoints: https://www.rfc-editor.org/rfc/rfc6749#section-5.2"""
+    challenge = {"www-authenticate": 'Bearer realm="fhirgw"'} if error.status == 401 else {}
+    told = {"error": error.error, "error_description": error.description}
+    return JSONResponse(told, error.status, NO_STORE | challenge | error.headers)
 
 
 async def _asking(request: Request, form: Form) -> tuple[str, frozenset[str]]:

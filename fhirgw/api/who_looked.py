@@ -1,14 +1,18 @@
 """`Patient/$who-looked`: who has looked at a person's record, told to them in plain English.
 
-For the person themselves, and for auditors of the organisation that runs the gateway: those whose token names
-`system/AuditEvent.r`, for a wildcard is no role. The person is not told what they may not see: kinds of record hidden
-from them, and looks for safeguarding, as somebody with a hold over them may be reading along.
+For the person themselves, and for auditors of the organisation that runs the gateway (fhirgw.api.auditor). The person
+is not told what they may not see: kinds of record hidden from them, and looks for safeguarding, as somebody with a hold
+over them may be reading along.
+
+What happened again on one day is told once: the newest AuditEvent, a match, tells of all of them, and the others are
+included. With `own=true` the person's own looks are there too.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -19,45 +23,53 @@ from starlette.routing import Route
 
 from fhirgw.access.audit_facets import facets
 from fhirgw.access.permit import Permit
-from fhirgw.access.purpose import Purpose
-from fhirgw.access.who_looked import Shown, about, mentioned, told
+from fhirgw.access.who_looked import Shown, about, groups, mentioned, told
 from fhirgw.api import bundle
 from fhirgw.api.answer import ID, answer, interactions
 from fhirgw.api.audit import entry
+from fhirgw.api.auditor import auditing, themselves
 from fhirgw.api.context import base, context, permitted
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import ODS_ORGANISATION
-from fhirgw.fhir.query import Query
+from fhirgw.store.called import called
 from fhirgw.store.database import Connection
 from fhirgw.store.include import fetch
 from fhirgw.store.looked import TIPPING_OFF, Looked, looked
 from fhirgw.store.resources import absent
-from fhirgw.store.search import search
 
 PAGE = 50
-MOST = 200
+ROWS = 200
+"""AuditEvents of one page at most, however few groups they make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many groups, after which AuditEvent, and whether with what the person asked for themselves."""
+
+    count: int = PAGE
+    after: Looked | None = None
+    own: bool = False
 
 
 async def who_looked(request: Request) -> Response:
     """GET [base]/Patient/[id]/$who-looked"""
     person, permit = request.path_params["id"], permitted(request)
     own = _own(request, permit, person)
-    count, after = _asked(request)
+    asked = _asked(request)
     here = context(request)
     async with here.searcher(permit) as connection:
         hidden = TIPPING_OFF if own else ()
-        found = await looked(connection, person, after=after, count=count + 1, hidden=hidden)
-        events: list[Resource] = [orjson.loads(each.body) for each in found[:count]]
+        rows = await looked(connection, person, after=asked.after, count=ROWS + 1, hidden=hidden, own=asked.own)
+        told_of = groups([orjson.loads(each.body) for each in rows[:ROWS]], person, asked.count)
+        events = [each for group in told_of for each in group]
         shown = await showing(connection, permit, events, person) if own else None
     directory: Permit = request.app.state.directory
     async with here.searcher(directory) as connection:
         names = await organisations(connection, directory, events)
     entry(request).saw_all(("AuditEvent", each["id"], person) for each in events)
-    entries = [
-        ("AuditEvent", each["id"], orjson.dumps(told(each, person, names, shown)).decode(), "match") for each in events
-    ]
-    following = found[count - 1] if len(found) > count else None
-    return answer(bundle.searchset(base(request), entries, None, _links(request, person, count, following)))
+    entries = [each for group in told_of for each in _entries(group, person, names, shown)]
+    following = rows[len(events) - 1] if len(rows) > len(events) else None
+    return answer(bundle.searchset(base(request), entries, None, _links(request, person, asked, following)))
 
 
 def routes() -> list[Route]:
@@ -66,34 +78,41 @@ def routes() -> list[Route]:
 
 
 def _own(request: Request, permit: Permit, person: str) -> bool:
-    """Whether it is the person who asks, not an auditor. Raises FhirError: forbidden, not-found for everybody else.
-
-    A delegate does not see it: who may act for somebody is not always who should know whom they have turned to.
-    """
-    scopes = permit.require("r", "AuditEvent")
-    if permit.purpose == Purpose.PERSON:
-        if permit.patient == person and permit.delegate is None:
-            return True
+    """Whether it is the person who asks, not an auditor. Raises FhirError: forbidden, or not-found for another's."""
+    if (asking := themselves(permit)) is None:
+        auditing(request, permit)
+    if asking not in (None, person) or not ID.fullmatch(person):
         raise absent("Patient")
-    exactly = any(each.context == "system" and each.type == "AuditEvent" for each in scopes)
-    if exactly and permit.organisation == request.app.state.controller and ID.fullmatch(person):
-        return False
-    raise absent("Patient")
+    return asking is not None
 
 
-def _asked(request: Request) -> tuple[int, Looked | None]:
-    """How many, and after which. Raises FhirError(invalid) naming the parameter that is wrong."""
-    count, after = PAGE, None
+def _entries(
+    group: Sequence[Resource], person: str, names: Mapping[str, str], shown: Shown | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """The newest of a group tells of all of them, and the others, sent along, each of itself."""
+    newest, *others = group
+    yield "AuditEvent", newest["id"], orjson.dumps(told(newest, person, names, shown, others)).decode(), "match"
+    for each in others:
+        yield "AuditEvent", each["id"], orjson.dumps(told(each, person, names, shown)).decode(), "include"
+
+
+def _asked(request: Request) -> Asked:
+    """What is asked for. Raises FhirError(invalid) naming the parameter that is wrong."""
+    asked = Asked()
     for name, value in request.query_params.multi_items():
         if name == "_count" and value.isascii() and value.isdigit() and int(value[:9]) > 0:
-            count = min(int(value[:9]), MOST)
+            asked = replace(asked, count=min(int(value[:9]), ROWS))
+        elif name == "own" and value in ("true", "false"):
+            asked = replace(asked, own=value == "true")
         elif name == "_cursor":
-            after = _read(value)
+            asked = replace(asked, after=_read(value))
         elif name == "_count":
             raise FhirError(Issue("invalid", "_count is malformed: it is a number above 0"))
-        elif name != "_format":
-            raise FhirError(Issue("not-supported", "$who-looked takes _count"))
-    return count, after
+        elif name == "own":
+            raise FhirError(Issue("invalid", "own is true or false: whether the person's own looks are told too"))
+        elif name not in ("_format", "_pretty"):
+            raise FhirError(Issue("not-supported", "$who-looked takes _count and own"))
+    return asked
 
 
 async def showing(connection: Connection, permit: Permit, events: Sequence[Resource], person: str) -> Shown:
@@ -109,22 +128,13 @@ async def organisations(connection: Connection, directory: Permit, events: Seque
     They are public knowledge: `directory` is the gateway's own permit for organisations and nothing else, so that the
     person is told names where their token shows no organisations.
     """
-    codes = sorted({facets(each).organisation for each in events} - {""})
-    if not codes:
-        return {}
-    spelt = ",".join(f"{ODS_ORGANISATION}|{each}" for each in codes)
-    page = await search(connection, directory, Query.parse("Organization", [("identifier", spelt), ("_count", "1000")]))
-    found = [orjson.loads(each.body) for each in page.matches]
-    return {
-        identifier["value"]: each["name"]
-        for each in found
-        for identifier in each.get("identifier", ())
-        if identifier.get("system") == ODS_ORGANISATION and "name" in each
-    }
+    codes = {each: f"{ODS_ORGANISATION}|{each}" for event in events if (each := facets(event).organisation)}
+    names = await called(connection, directory, sorted(codes.values()))
+    return {code: names[party] for code, party in codes.items() if party in names}
 
 
-def _links(request: Request, person: str, count: int, following: Looked | None) -> list[tuple[str, str]]:
-    first = f"{base(request)}/Patient/{person}/$who-looked?_count={count}"
+def _links(request: Request, person: str, asked: Asked, following: Looked | None) -> list[tuple[str, str]]:
+    first = f"{base(request)}/Patient/{person}/$who-looked?_count={asked.count}{'&own=true' if asked.own else ''}"
     here = request.query_params.get("_cursor")
     known = [("self", f"{first}&_cursor={quote(here)}" if here else first), ("first", first)]
     return [*known, ("next", f"{first}&_cursor={_write(following)}")] if following else known

@@ -22,20 +22,24 @@ from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
 from fhirgw.access.assertion import OAuthError
+from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
 from fhirgw.access.purpose import GRANTED
 from fhirgw.access.scope import scopes as read_scopes
 from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
-from fhirgw.api.jwks import KeySets, Unfetched, check_address
-from fhirgw.api.keys import Keyring, keep, private_folder
+from fhirgw.api.jwks import KeySets, Unfetched, check_address, loopback_name
+from fhirgw.api.keys import Keyring, keep
+from fhirgw.cli.audited import audited, patients
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.fhir.issue import FhirError
+from fhirgw.private import private_folder
 from fhirgw.settings import Settings
 from fhirgw.store import registration as registrations
 from fhirgw.store.database import Connection, direct
 from fhirgw.store.registration import RATE, ROLES, SECTORS, Registration
+from fhirgw.store.soundness import organisation_held, unheld, unmet
 
 app = typer.Typer(name="app", help="Applications that may ask for access tokens.", no_args_is_help=True)
 
@@ -64,8 +68,9 @@ def add(
     ] = False,
     organisation: Annotated[str | None, typer.Option(help="ODS code of who asks; the gateway's own if none.")] = None,
     sector: Annotated[
-        str, typer.Option(help=f"What consents call such an organisation: {', '.join(SECTORS)}.")
-    ] = "nhs",
+        str | None,
+        typer.Option(help=f"What consents call it: {', '.join(SECTORS)}; council for the gateway's own, else nhs."),
+    ] = None,
     purpose: Annotated[Many, typer.Option(help=f"One of {', '.join(GRANTED)}; the first is meant unless asked.")] = [],  # noqa: B006
     role: Annotated[Many, typer.Option(help=f"What it may do besides: {', '.join(ROLES)}.")] = [],  # noqa: B006
     clear: Annotated[Many, typer.Option(help=f"A class of record it is cleared for: {', '.join(CLASSES)}.")] = [],  # noqa: B006
@@ -85,7 +90,7 @@ def add(
         id=name,
         organisation=organisation or given.controller,
         scopes=_scopes(scope),
-        sector=_one_of(sector, SECTORS, "--sector"),
+        sector=_sector(sector, organisation or given.controller, given),
         purposes=tuple(_one_of(each, GRANTED, "--purpose") for each in purpose) or ("direct-care",),
         name=title,
         jwks_url=jwks_url,
@@ -98,17 +103,30 @@ def add(
         agreement_until=agreement_until and agreement_until.replace(tzinfo=UTC),
         rate=rate,
     )
-    if wanted.delegate and wanted.purposes != ("person",):
-        raise CommandError("A delegate asks for the person they act for: say --purpose person, and no other.", 2)
+    if lacking := list(unmet(wanted, elsewhere=elsewhere)):
+        raise CommandError("\n".join(f"{each}." for each in lacking), 2)
     made, public = (None, None) if elsewhere else _keys(given, name, jwks, jwks_url, generate)
 
     async def work() -> Registration:
         async with opened(given) as (_, engine), direct(engine) as connection, connection.transaction():
+            if unknown := await unheld(connection, wanted):
+                raise CommandError("\n".join(f"{each}." for each in unknown), 2)
+            if not organisation:
+                console.note(f"It asks as {wanted.organisation}, the controller: say --organisation for another.")
+            elif not await organisation_held(connection, wanted):
+                console.note(f"No organisation with the code {wanted.organisation} is held yet: no record names it.")
             found = await registrations.add(connection, replace(wanted, jwks=public))
             _keep(given, name, made)
+            await audited(connection, given.controller, "app-add", application=name, seen=_of(found))
             return found
 
     _show(console, given, run(work()))
+
+
+def _sector(named: str | None, organisation: str, given: Settings) -> str:
+    if named is None:
+        return "council" if organisation == given.controller else "nhs"
+    return _one_of(named, SECTORS, "--sector")
 
 
 @app.command("list")
@@ -165,7 +183,9 @@ def rotate(
             await _found(connection, name)
             await registrations.rekey(connection, name, public, jwks_url)
             _keep(given, name, made)
-            return await _found(connection, name)
+            found = await _found(connection, name)
+            await audited(connection, given.controller, "app-rotate", application=name, seen=_of(found))
+            return found
 
     _show(console, given, run(work()))
 
@@ -182,7 +202,14 @@ def token(
     async def work() -> dict[str, Any]:
         async with opened(given) as (_, engine), direct(engine) as connection:
             asked = scope or (await _found(connection, name)).scopes
-            return await got(connection, given, name, asked, purpose)
+            try:
+                async with connection.transaction():
+                    answered = await got(connection, given, name, asked, purpose)
+                    await audited(connection, given.controller, "token", application=name)
+            except CommandError:
+                await audited(connection, given.controller, "token", application=name, refused=True)
+                raise
+            return answered
 
     answered = run(work())
     if not json:
@@ -234,14 +261,24 @@ def key_file(given: Settings, name: str) -> Path:
 
 
 def _activate(name: str, active: bool, console: Console) -> None:
+    given = settings()
+
     async def work() -> Registration:
-        async with opened(settings()) as (_, engine), direct(engine) as connection:
+        async with opened(given) as (_, engine), direct(engine) as connection, connection.transaction():
             await registrations.activate(connection, name, active)
-            return await _found(connection, name)
+            found = await _found(connection, name)
+            operation = "app-activate" if active else "app-deactivate"
+            await audited(connection, given.controller, operation, application=name, seen=_of(found))
+            return found
 
     found = run(work())
     console.line(f"{name} is {_state(found)}.")
     console.document(_as_json(found))
+
+
+def _of(found: Registration) -> list[Seen]:
+    """The person whose application it is, who is told of it."""
+    return patients([found.patient]) if found.patient else []
 
 
 async def _found(connection: Connection, name: str) -> Registration:
@@ -259,9 +296,11 @@ def _keys(
         raise CommandError("Say where the keys are: one of --jwks FILE, --jwks-url URL and --generate.", 2)
     if jwks_url is not None:
         try:
-            check_address(jwks_url, loopback=given.loopback_jwks)
+            host, _ = check_address(jwks_url, loopback=given.loopback_jwks)
         except Unfetched as error:
             raise CommandError(f"--jwks-url: {error}.", 2) from None
+        if loopback_name(host) and not given.loopback_jwks:
+            raise CommandError("--jwks-url: this machine's own is never asked; FHIRGW_LOOPBACK_JWKS lets it be.", 2)
         return None, None
     if jwks is not None:
         return None, _read(jwks)

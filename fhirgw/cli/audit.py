@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import orjson
 import typer
 
-from fhirgw.access.audit_event import ID, OPERATION, Access, Seen
+from fhirgw.access.audit_event import ID, OPERATION, REGISTRATION, Seen
 from fhirgw.access.audit_facets import Facets, facets
 from fhirgw.access.permit import Permit, operations
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
-from fhirgw.access.who_looked import about, sentence
-from fhirgw.api.who_looked import organisations, showing
+from fhirgw.access.who_looked import about, account, groups
+from fhirgw.api.who_looked import ROWS, organisations, showing
+from fhirgw.cli.audited import audited
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.fhir.issue import Resource
-from fhirgw.store.audit import record_now
 from fhirgw.store.audit_chain import Point, Verdict, verify
+from fhirgw.store.called import called
 from fhirgw.store.database import declared, direct
 from fhirgw.store.looked import TIPPING_OFF, listed, looked
 
@@ -70,19 +69,24 @@ def list_some(
     console, given, whose = Console(json), settings(), person and _person(person)
     permit = operations(given.controller)
 
-    async def work() -> list[Resource]:
+    async def work() -> tuple[list[Resource], dict[str, str]]:
         async with opened(given) as (_, engine), direct(engine) as connection:
             after = since and since.replace(tzinfo=UTC)
             rows = await listed(connection, person=whose, registration=application, since=after, count=count)
             events = [orjson.loads(each.body) for each in rows]
-            await record_now(connection, _access(permit, "audit-list", events, whose))
-            return events
+            parties = {_staff(each) for each in events} - {""}
+            async with declared(connection, permit):
+                names = await called(connection, permit, sorted(parties))
+            seen = [Seen("AuditEvent", each["id"], whose) for each in events]
+            asked = f"Patient/{whose}" if whose else None
+            await audited(connection, given.controller, "audit-list", seen=seen, asked=asked)
+            return events, names
 
-    events = run(work())
+    events, names = run(work())
     console.table(
         "Accesses",
-        ["when (UTC)", "organisation", "application", "purpose", "what", "of", "outcome"],
-        [_line(each, facets(each)) for each in events],
+        ["when (UTC)", "organisation", "application", "who", "purpose", "what", "of", "outcome"],
+        [_line(each, facets(each), names) for each in events],
     )
     console.document(events)
 
@@ -93,54 +97,66 @@ def who_looked(
     everything: Annotated[
         bool, typer.Option("--all", help="What is kept from the person too. Not to be handed to them.")
     ] = False,
+    own: Annotated[bool, typer.Option("--own", help="What they looked at themselves, too.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Every look by itself, not a day's together.")] = False,
     count: Count = 50,
     json: Json = False,
 ) -> None:
     """Tell who has looked at a person's record, in plain English: what the person may be told, to be handed to them."""
     console, given, whose = Console(json), settings(), _person(person)
     permit = operations(given.controller)
-    own = Permit(given.controller, Purpose.PERSON, (Scope.parse("patient/*.rs"),), patient=whose)
+    themselves = Permit(given.controller, Purpose.PERSON, (Scope.parse("patient/*.rs"),), patient=whose)
 
     async def work() -> list[str]:
         async with opened(given) as (_, engine), direct(engine) as connection:
             hidden = () if everything else TIPPING_OFF
-            events = [orjson.loads(each.body) for each in await looked(connection, whose, count=count, hidden=hidden)]
+            rows = await looked(connection, whose, count=count if each else ROWS, hidden=hidden, own=own)
+            events = [orjson.loads(row.body) for row in rows]
+            told_of = [[event] for event in events] if each else groups(events, whose, count)
+            events = [event for group in told_of for event in group]
             async with declared(connection, permit):
                 names = await organisations(connection, permit, events)
-            async with declared(connection, own):
-                shown = None if everything else await showing(connection, own, events, whose)
-            await record_now(connection, _access(permit, "who-looked", events, whose))
-            return [sentence(about(each, whose, shown), whose, names) for each in events]
+            async with declared(connection, themselves):
+                shown = None if everything else await showing(connection, themselves, events, whose)
+            await audited(
+                connection,
+                given.controller,
+                "who-looked",
+                seen=[Seen("AuditEvent", event["id"], whose) for event in events],
+                asked=f"Patient/{whose}",
+            )
+            return [account([about(event, whose, shown) for event in group], whose, names) for group in told_of]
 
     told = run(work())
-    for each in told:
-        console.line(each)
+    for line in told:
+        console.line(line)
     if not told:
         console.line("Nobody has looked at this record.")
     console.document(told)
 
 
-def _access(permit: Permit, operation: str, events: Sequence[Resource], person: str | None) -> Access:
-    return Access(
-        "operation",
-        "fhirgw audit",
-        datetime.now(UTC),
-        str(uuid.uuid4()),
-        operation=operation,
-        permit=permit,
-        seen=[Seen("AuditEvent", each["id"], person) for each in events],
-        asked=f"Patient/{person}" if person else None,
-    )
-
-
-def _line(event: Resource, found: Facets) -> list[object]:
+def _line(event: Resource, found: Facets, names: dict[str, str]) -> list[object]:
     kinds = [each["code"] for each in event["subtype"]]
     what = kinds[-1] if event["subtype"][-1]["system"] == OPERATION else kinds[0]
     of = "everybody" if "*" in found.persons else f"{len(found.persons)} people" if len(found.persons) > 1 else ""
     outcome = event.get("outcomeDesc", "permitted")
     moment = f"{found.recorded.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    whose = of or next(iter(found.persons), "")
-    return [moment, found.organisation, found.registration, found.purpose, what, whose, outcome]
+    whose = of or next(iter(found.persons), "") or _application(event)
+    staff = _staff(event)
+    who = names.get(staff, staff)
+    return [moment, found.organisation, found.registration, who, found.purpose, what, whose, outcome]
+
+
+def _staff(event: Resource) -> str:
+    """The Practitioner who asked, if one did."""
+    references = (each["who"].get("reference", "") for each in event["agent"])
+    return next((each for each in references if each.startswith("Practitioner/")), "")
+
+
+def _application(event: Resource) -> str:
+    """The application that was registered or changed, or got a token."""
+    whats = [each["what"]["identifier"] for each in event["entity"] if "identifier" in each.get("what", {})]
+    return next((str(each["value"]) for each in whats if each["system"] == REGISTRATION), "")
 
 
 def _person(text: str) -> str:

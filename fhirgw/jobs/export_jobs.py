@@ -20,11 +20,12 @@ import structlog
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
+from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import Exported, covered, export
 from fhirgw.jobs.files import Unwritable
 from fhirgw.jobs.withdrawal import withdraw
+from fhirgw.private import private_folder
 from fhirgw.store import export_job, withdrawal
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.export import Selection
@@ -82,6 +83,8 @@ class ExportJobs:
         if len(self._running) >= AT_ONCE:
             raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
         await self._tidy()
+        with suppress(OSError):  # which the export itself tells
+            private_folder(self._folder)
         id = uuid4().hex
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._run(id, permit, selection, request, accepted), name=f"export {id}")
@@ -126,10 +129,10 @@ class ExportJobs:
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
         job = await export_job.find(connection, id) if ID.fullmatch(id) else None
-        if job is None or job.state == "cancelled" or not _whose(job.permit, permit):
+        if job is None or job.state == "cancelled":
             raise absent()
         types = [each["type"] for each in job.result["output"]] if job.state == "done" else job.types
-        if not all(_within(job.permit, permit, each) for each in types):
+        if not entitled(permit, job.permit, types):
             raise absent()
         return job
 
@@ -218,20 +221,6 @@ class ExportJobs:
 def absent() -> FhirError:
     """The answer for an export that does not exist, and for one that is somebody else's."""
     return FhirError(Issue("not-found", "There is no such export"))
-
-
-def _within(asked: Permit, permit: Permit, resource_type: str) -> bool:
-    """Whether all that an export was asked for of a type is within what a token covers: a narrower one gets no file."""
-    scopes = [Scope(each.context, resource_type, "r", each.constraint) for each in asked.covering("r", resource_type)]
-    return bool(scopes) and all(any(each.within(other) for other in permit.scopes) for each in scopes)
-
-
-def _whose(asked: Permit, permit: Permit) -> bool:
-    """Whether one permit is of whoever had the other: the same application, for the same purpose and person."""
-    return all(
-        getattr(asked, each) == getattr(permit, each)
-        for each in ("organisation", "registration", "purpose", "patient", "practitioner", "delegate")
-    )
 
 
 def _ended(exporting: asyncio.Task[Exported]) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,6 +22,7 @@ from typing import IO, Any, Self
 import orjson
 
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.private import private_folder, privately
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
@@ -57,7 +59,7 @@ class Draft:
         self.path, self.lines, self.bytes = path, 0, 0
         self._hash = hashlib.sha256()
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = FileIO(path, "w", opener=privately)
         except OSError as error:
             raise Unwritable(path, error) from error
 
@@ -132,7 +134,7 @@ class Publication:
 def publication(folder: Path) -> Iterator[Publication]:
     """The folder, held against a second writer; what is not published by the end is removed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with _lock(folder / ".lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +144,7 @@ def publication(folder: Path) -> Iterator[Publication]:
                 ) from None
             made = Publication(folder)
             shutil.rmtree(made.drafts, ignore_errors=True)  # of a process that was killed
-            made.drafts.mkdir()
+            private_folder(made.drafts)
             try:
                 yield made
             finally:
@@ -153,7 +155,7 @@ def publication(folder: Path) -> Iterator[Publication]:
 
 def _lock(path: Path) -> IO[bytes]:
     """The file to lock: never another one behind a link, and what is in it stays."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b")
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
 
 
 def _listed(manifest: Path) -> set[str]:

@@ -37,13 +37,19 @@ class Counts:
 
 @dataclass(slots=True)
 class SyncSummary:
-    """A finished sync. `resources` counts what the system's rows stand for now, by type; `warnings` are for people."""
+    """A finished sync. `resources` counts what the system's rows stand for now, by type; `warnings` are for people.
+
+    `unshared` are keys of people who are shared with nobody outside, because a row about that was refused; `nobodys`
+    counts such rows that name nobody who is held, so that nothing follows from them.
+    """
 
     system: str
     run: int
     tables: dict[str, Counts] = field(default_factory=dict)
     resources: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    unshared: set[str] = field(default_factory=set)
+    nobodys: int = 0
     seconds: float = 0.0
 
     @property
@@ -61,6 +67,24 @@ class SyncSummary:
         """The rows refused."""
         return sum(sum(counts.refused.values()) for counts in self.tables.values())
 
+    def untold(self) -> list[str]:
+        """What people have to be told about refused rows of consent."""
+        told = []
+        if people := len(self.unshared):
+            who = "1 person is" if people == 1 else f"{people:,} people are"
+            told.append(
+                f"{who} shared with nobody outside the controller: a row about sharing their record was refused, and"
+                " may be a dissent. Correct it at its source"
+            )
+        if self.nobodys:
+            rows = (
+                "1 refused row about sharing names"
+                if self.nobodys == 1
+                else f"{self.nobodys:,} refused rows about sharing name"
+            )
+            told.append(f"{rows} nobody who is held, so that nothing follows from it: find out whom it is about")
+        return told
+
     def as_json(self) -> dict[str, Any]:
         """The whole summary, for machines."""
         return {
@@ -69,6 +93,7 @@ class SyncSummary:
             "tables": {name: counts.as_json() for name, counts in self.tables.items()},
             "resources": dict(sorted(self.resources.items())),
             "written": self.written,
+            "unread": {"people_not_shared": len(self.unshared), "rows_of_nobody": self.nobodys},
             "warnings": self.warnings,
             "seconds": round(self.seconds, 3),
         }

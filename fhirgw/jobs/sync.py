@@ -38,7 +38,8 @@ from fhirgw.mapping.identity import PERSON
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping, Row
 from fhirgw.mapping.refusal import Fault, RefusedRow
-from fhirgw.store import identity, lineage, load, runs
+from fhirgw.private import private_text
+from fhirgw.store import identity, lineage, load, runs, unread
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.lineage import GONE, Traced
 from fhirgw.store.load import Incoming, Kept
@@ -101,11 +102,11 @@ async def sync(
         summary = SyncSummary(definition.name, run)
         stack.enter_context(_undisturbed())
         try:
-            writing = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
+            writing = stack.enter_context(private_text(errors)) if errors else None
             walk = await _walk(engine, reader, definition, system, summary, writing, progress)
             await walk.retire(retired)
             await walk.run()
-            summary.warnings += [*_orphans(definition, system), *await _conflicts(reader)]
+            summary.warnings += [*summary.untold(), *_orphans(definition, system), *await _conflicts(reader)]
             summary.resources = await lineage.resources(reader, definition.name)
             await _settle(engine, summary)
         except BaseException as failure:
@@ -164,6 +165,7 @@ class _Walk:
                 self.summary.warnings.append(
                     f"{gone:,} {resource_type} resources are deleted with the mapping {mapping} that made them"
                 )
+            await unread.forget(writer, self.definition.name, self.definition.tables())
 
     async def run(self) -> None:
         """All tables: read and mapped here, written there, with a few batches in between."""
@@ -222,6 +224,10 @@ class _Walk:
             if await lineage.living(writer, name, mapping.name) > table.kept[mapping.name]:
                 applied = table.applied[mapping.name]
                 counts.deleted += await load.vanish(writer, name, mapping.name, mapping.type, applied, self._now())
+        if table.unread.mappings:
+            await unread.replace(writer, name, table.name, table.unread.rules(self.definition.ids))
+            self.summary.unshared |= {person for person, _, _ in table.unread.persons}
+            self.summary.nobodys += table.unread.nobodys
         if counts.created or counts.updated:
             for resource_type in dict.fromkeys(mapping.type for mapping in table.mappings):
                 await load.fold(writer, resource_type)
@@ -263,10 +269,10 @@ class _Walk:
         for mapping in table.mappings:
             mine = [each for each in outcome.candidates if each.mapping is mapping]
             if mine:
-                prepared.append(await self._versions(mapping, mine, counts))
+                prepared.append(await self._versions(table, mapping, mine, counts))
         return prepared
 
-    async def _versions(self, mapping: Mapping, candidates: list[Candidate], counts: Counts) -> Written:
+    async def _versions(self, table: Table, mapping: Mapping, candidates: list[Candidate], counts: Counts) -> Written:
         """What is to be written for the candidates of one mapping."""
         candidates, left = self._settled(candidates)
         ids = [each.held.id for each in candidates if each.held is not None]
@@ -275,6 +281,9 @@ class _Walk:
         last = await load.last_versions(self.reader, mapping.type, gone) if gone else {}
         versions, retraced, faults = await asyncio.to_thread(self._write, candidates, kept, last)
         self._report(Outcome(faults=faults, refused=Counter(fault.reason for _, fault in faults)), counts)
+        refused = {fault.key for _, fault in faults}
+        for each in (each for each in candidates if each.key in refused):
+            table.unread.add(each.row, each.key, (mapping,), (mapping.name,), self.persons)
         made = sum(each.kind == "create" for each in versions)
         counts.created += made
         counts.updated += len(versions) - made

@@ -1,12 +1,14 @@
 """Taking out of finished exports what their permits no longer show, within a minute of a person's saying so.
 
 A file is written anew without the lines, and takes the place of the old one; its count, size and SHA-256 change in the
-manifest. What has been fetched already nobody can take back.
+manifest. A person who is still shown, but without their whereabouts, keeps a line: what the permit shows of them now.
+What has been fetched already nobody can take back.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     persons, until = await withdrawal.narrowed(connection, job.id)
     left: list[dict[str, Any]] = []
     for each in result["output"]:
-        ids = await withdrawal.hidden(connection, job.permit, each["type"], persons) if persons else set()
-        written = await asyncio.to_thread(_without, folder / each["url"], ids) if ids else None
+        other = await withdrawal.withheld(connection, job.permit, each["type"], persons) if persons else {}
+        written = await asyncio.to_thread(_looked_through, folder / each["url"], other) if other else None
         told = {"count": written.lines, "bytes": written.bytes, "sha256": written.sha256} if written else {}
         if each["count"] and (not written or written.lines):
             left.append(each | told)
@@ -36,17 +38,29 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     return changed or result
 
 
-def _without(path: Path, ids: set[str]) -> Written | None:
-    """The file without the resources of those ids; None where none of them is in it."""
-    without, dropped = path.with_suffix(".without"), 0
+def _looked_through(path: Path, other: Mapping[str, bytes | None]) -> Written:
+    """The file with other lines, or none, for resources of those ids; as it is where that changes nothing in it.
+
+    What is in it is told either way: a process that died between the file and the manifest left the two at odds.
+    """
+    without, changed = path.with_suffix(".without"), False
     with path.open("rb") as lines, Draft(without) as draft:
         while batch := lines.readlines(BATCH):
-            kept = [line for line in batch if orjson.loads(line)["id"] not in ids]
-            dropped += len(batch) - len(kept)
+            kept = [left for line in batch if (left := _left(line, other)) is not None]
+            changed = changed or kept != batch
             draft.write(b"".join(kept))
         written = draft.finish()
-    if not dropped:
+    if changed:
+        without.replace(path)
+    else:
         without.unlink()
-        return None
-    without.replace(path)
     return written
+
+
+def _left(line: bytes, other: Mapping[str, bytes | None]) -> bytes | None:
+    """What stays of a line."""
+    id = orjson.loads(line)["id"]
+    if id not in other:
+        return line
+    body = other[id]
+    return body + b"\n" if body is not None else None

@@ -6,7 +6,7 @@ that it asks (fhirgw.access.reason). Nothing of the records' contents is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,10 +18,11 @@ from fhirgw.access.facts import Acting, Facts, Held, Reason, Row, Ruled
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.reason import reasons
+from fhirgw.access.reason import broken_glass, reasons
 from fhirgw.access.relationship import Tie
-from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
 from fhirgw.store import opt_out, visibility
+from fhirgw.store.called import called
 from fhirgw.store.database import Connection, statement
 from fhirgw.store.schema import resource
 from fhirgw.store.visibility import visible
@@ -29,32 +30,54 @@ from fhirgw.store.visibility import visible
 FAULT = "No reason was found: the decision holds, the explanation is at fault. Please report it."
 
 
+GLASS = "break-glass"
+"""The role of a practitioner who may break the glass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """For one type: how many resources the person's record holds, how many of them are seen, and why."""
+    """For one type: how many resources the person's record holds, how many of them are seen, and why.
+
+    `remedies` would change what stands in the way, if anything does.
+    """
 
     type: str
     held: int
     seen: int
     reasons: tuple[Reason, ...]
+    remedies: tuple[str, ...] = ()
 
     @property
-    def remedies(self) -> tuple[str, ...]:
-        """What would change what stands in the way, if anything does."""
-        found = (reason.remedy for reason in self.reasons if not reason.allows and self.seen < self.held)
-        return tuple(dict.fromkeys(each for each in found if each))
+    def decision(self) -> str:
+        """`all`, `some` or `none` of what is held is seen."""
+        return "all" if self.seen == self.held else "some" if self.seen else "none"
+
+
+def together(found: Sequence[Explained]) -> list[list[Explained]]:
+    """The types of which the same is decided for the same reasons, together: what is withheld first."""
+    made: dict[tuple[object, ...], list[Explained]] = {}
+    for each in found:
+        made.setdefault((each.held > 0, each.decision, each.reasons, each.remedies), []).append(each)
+    return sorted(made.values(), key=lambda group: ("none", "some", "all").index(group[0].decision))
 
 
 async def explain(
-    connection: Connection, overseer: Permit, asker: Permit, person: str, types: Sequence[str], days: float
+    connection: Connection,
+    overseer: Permit,
+    asker: Permit,
+    person: str,
+    types: Sequence[str],
+    days: float,
+    roles: Collection[str] = (),
 ) -> list[Explained]:
-    """What the asker sees of a person's record, for the types given, else all there are in it.
+    """What the asker, who has these roles, sees of a person's record, for the types given, else all there are in it.
 
     `overseer` sees all of it; `days` is how old a list of opt-outs may be. On a connection that declared a permit.
     """
     rows = await _rows(connection, overseer, asker, person, types)
     controllers = await _controllers(connection, overseer, person)
     facts = await _facts(connection, asker, person, days)
+    facts = replace(facts, may_break=_may_break(asker, roles), names=await _names(connection, overseer, asker, facts))
     found = []
     for kind, groups in sorted(rows.items()):
         its = replace(facts, controllers=controllers.get(kind, frozenset()))
@@ -79,10 +102,24 @@ def _explained(kind: str, rows: tuple[Row, ...], asker: Permit, facts: Facts) ->
     held = sum(row.held for row in rows)
     needs_list = asker.purpose in (Purpose.PLANNING, Purpose.RESEARCH) and not facts.list_fresh
     seen = 0 if needs_list else sum(row.seen for row in rows)
-    why = reasons(asker, kind, rows, facts)
-    if held and seen < held and all(each.allows for each in why):
+    why = reasons(asker, kind, rows, facts) if held else []  # nothing is kept from anybody where there is nothing
+    if seen < held and all(each.allows for each in why):
         why = [Reason(False, FAULT), *why]
-    return Explained(kind, held, seen, tuple(why))
+    found = [each.remedy for each in why if not each.allows] if seen < held else []
+    remedies = dict.fromkeys(each for each in (*found, broken_glass(asker, kind, rows, facts)) if each)
+    return Explained(kind, held, seen, tuple(why), tuple(remedies))
+
+
+def _may_break(asker: Permit, roles: Collection[str]) -> bool:
+    in_person = any(scope.context == "user" for scope in asker.scopes)
+    return bool(GLASS in roles and asker.practitioner and in_person and asker.purpose == Purpose.DIRECT_CARE)
+
+
+async def _names(connection: Connection, overseer: Permit, asker: Permit, facts: Facts) -> dict[str, str]:
+    """What the parties that reasons may speak of are called, by how records name them."""
+    own = f"{ODS_ORGANISATION}|{asker.organisation}"
+    parties = {own, *(each.tie.party for each in facts.ties), *(each.rule.party for each in facts.rules)}
+    return await called(connection, overseer, [each for each in parties if each])
 
 
 async def _rows(

@@ -26,8 +26,12 @@ SELECT id, state, permit::text, types, created, finished, polled, rows, bytes, e
 FROM fhirgw.export_job WHERE id = $1"""
 
 REVOKED = """
-EXISTS (SELECT FROM fhirgw.registration r WHERE r.id = permit ->> 'registration' AND NOT r.active)"""
-"""The application that asked for the job has been stopped since."""
+EXISTS (
+    SELECT FROM fhirgw.registration r WHERE r.id = permit ->> 'registration' AND (
+        NOT r.active OR NOT permit ->> 'purpose' = ANY (r.purposes)
+        OR (permit ->> 'purpose' IN ('planning', 'research') AND (
+            r.agreement IS DISTINCT FROM permit ->> 'agreement' OR r.agreement_until <= statement_timestamp()))))"""
+"""The application that asked for the job has been stopped since, or may no longer ask for its purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ async def finished(connection: Connection) -> list[str]:
 
 
 async def revoked(connection: Connection) -> list[str]:
-    """The jobs whose application has been stopped."""
+    """The jobs whose application has been stopped, or its agreement."""
     query = f"SELECT id FROM fhirgw.export_job WHERE state <> 'cancelled' AND {REVOKED}"
     return [row["id"] for row in await connection.fetch(query)]
 

@@ -15,13 +15,18 @@ from sqlalchemy import (
     Text,
     all_,
     bindparam,
+    case,
+    cast,
+    not_,
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
-from fhirgw.access.audit_event import EVERYBODY
+from fhirgw.access.audit_event import EVERYBODY, RECIPIENT
 from fhirgw.access.purpose import Purpose
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import Resource
 from fhirgw.store.database import Connection, once
 from fhirgw.store.schema import audit
 
@@ -48,14 +53,21 @@ class Looked(NamedTuple):
 
 
 async def looked(
-    connection: Connection, person: str, *, after: Looked | None = None, count: int = 50, hidden: Sequence[str] = ()
+    connection: Connection,
+    person: str,
+    *,
+    after: Looked | None = None,
+    count: int = 50,
+    hidden: Sequence[str] = (),
+    own: bool = True,
 ) -> list[Looked]:
     """Accesses to a person's record and bulk copies of everybody's, the newest first; none of the `hidden` purposes.
 
-    `after` is the last one of the page before.
+    `after` is the last one of the page before; `own`: with what they asked for themselves.
     """
-    made = once(("audit looked", after is None), lambda: _looked(after is None))
+    made = once(("audit looked", after is None, own), lambda: _looked(after is None, own))
     values: dict[str, Any] = {"whom": [person, EVERYBODY], "count": count, "hidden": list(hidden)}
+    values["themselves"] = encode({"agent": [{"type": {"coding": [RECIPIENT]}, "who": _patient(person)}]}).decode()
     if after is not None:
         values |= {"recorded": after.recorded, "digest": after.digest}
     return [Looked(*each) for each in await connection.fetch(made.sql, *made.arguments(values))]
@@ -78,9 +90,16 @@ async def listed(
     return [Listed(*each) for each in await connection.fetch(made.sql, *arguments)]
 
 
-def _looked(first: bool) -> Select[Any]:
+def _patient(person: str) -> Resource:
+    return {"reference": f"Patient/{person}"}
+
+
+def _looked(first: bool, own: bool) -> Select[Any]:
     hidden = bindparam("hidden", type_=ARRAY(Text), required=False)
     found = select(audit.c.recorded, audit.c.digest, audit.c.body).where(_whom(), audit.c.purpose != all_(hidden))
+    if not own:
+        asked = cast(audit.c.body, JSONB).contains(cast(bindparam("themselves", type_=Text, required=False), JSONB))
+        found = found.where(case((audit.c.purpose == Purpose.PERSON.value, not_(asked)), else_=True))
     place = tuple_(audit.c.recorded, audit.c.digest)
     if not first:
         recorded = bindparam("recorded", type_=TIMESTAMP(timezone=True), required=False)

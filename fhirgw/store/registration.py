@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from fhirgw.access.unread import SECTORS as SECTORS
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.fhir.tokens import token
@@ -22,8 +23,7 @@ from fhirgw.store.database import Connection
 
 ODS_CODE = "https://fhir.nhs.uk/Id/ods-organization-code"
 SDS_USER = "https://fhir.nhs.uk/Id/sds-user-id"
-SECTORS = ("nhs", "care-provider", "voluntary", "council")
-ROLES = ("break-glass", "safeguarding", "introspect")
+ROLES = ("break-glass", "safeguarding", "introspect", "operator")
 """break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens."""
 
 RATE = 6000

@@ -49,7 +49,7 @@ def _made(column: str) -> str:
 
 
 MADE = f"""
-WITH tied AS (
+tied AS (
     INSERT INTO fhirgw.relationship (person, party, kind, starts, ends, type, id)
     SELECT s.patient, f[1], f[2], {_period(3)}, s.type, s.id {_made("ties")}
 ), acting AS (
@@ -85,13 +85,19 @@ _LABELLED = """
 SELECT patient FROM stage WHERE kind = 'update' AND patient IS NOT NULL AND (labels <> 0 OR redacted IS NOT NULL)"""
 
 RENEWED = f"""
-WITH changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed", _LABELLED)} SELECT 1
+changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed", _LABELLED)} SELECT 1
 """
 
 
-async def write(connection: Connection, *, renewed: bool, any_made: bool) -> None:
-    """The rules that rest on what is staged, instead of those that did."""
+async def write(
+    connection: Connection, *, renewed: bool, any_made: bool, source: str = "", lists: Sequence[Any] = ()
+) -> None:
+    """The rules that rest on what is staged, instead of those that did.
+
+    `source` is a step that makes `stage` of the parameters `lists`, where there is no such table.
+    """
+    before = f"WITH {source}, " if source else "WITH "
     if renewed:
-        await connection.execute(RENEWED)
+        await connection.execute(before + RENEWED, *lists)
     if any_made:
-        await connection.execute(MADE)
+        await connection.execute(before + MADE, *lists)

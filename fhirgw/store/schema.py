@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
@@ -68,6 +69,20 @@ def _instant(name: str, **options: Any) -> Column[Any]:
 NO_CONTROL = r"{} !~ '[\x01-\x1f]'"
 """What lets COPY write NDJSON itself: a JSON text needs no control character, so nothing is ever quoted."""
 
+
+def _dates() -> list[Column[Any]]:
+    slots = range(1, DATE_SLOTS + 1)
+    return [_instant(f"date{slot}_{end}", nullable=True) for slot in slots for end in ("low", "high")]
+
+
+def _kept_as_of() -> tuple[Column[Any], ...]:
+    """Which parameters have a value, a bit each (fhirgw.fhir.index); and the transaction that wrote the version."""
+    return (
+        Column("present", BigInteger, nullable=False, server_default=text("0")),
+        Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    )
+
+
 resource = Table(
     "resource",
     metadata,
@@ -79,9 +94,10 @@ resource = Table(
     _text("origin"),
     _text("controller", nullable=True),
     Column("tokens", ARRAY(BigInteger), nullable=False),
-    *(_instant(f"date{slot}_{end}", nullable=True) for slot in range(1, DATE_SLOTS + 1) for end in ("low", "high")),
+    *_dates(),
     _text("body"),
     *_labelled("resource"),
+    *_kept_as_of(),
     CheckConstraint(NO_CONTROL.format("body"), name="resource_body_plain"),
     Index("resource_by_patient", "patient", postgresql_where=text("patient IS NOT NULL")),
     Index("resource_by_updated", "updated"),
@@ -101,6 +117,42 @@ search_string = Table(
     Index("search_string_by_resource", "type", "id"),
 )
 
+search_number = Table(
+    "search_number",
+    metadata,
+    _text("type"),
+    _text("id"),
+    _text("place"),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    _text("system", nullable=True),
+    _text("code", nullable=True),
+    _text("unit", nullable=True),
+    Column("tokens", ARRAY(BigInteger)),
+    Index("search_number_by_value", "type", "place", "low"),
+    Index("search_number_by_high", "type", "place", "high"),
+    Index("search_number_by_resource", "type", "id"),
+)
+"""Numbers and quantities by where they stand (`component.valueQuantity`); `tokens` are of what they stand beside.
+
+Compared as doubles, exactly so up to 15 digits: of decimals the planner would not use its statistics, because their
+comparison is not leakproof and the table is under row-level security.
+"""
+
+search_span = Table(
+    "search_span",
+    metadata,
+    _text("type"),
+    _text("id"),
+    _text("param"),
+    _instant("low"),
+    _instant("high"),
+    Index("search_span_by_value", "type", "param", "low"),
+    Index("search_span_by_high", "type", "param", "high"),
+    Index("search_span_by_resource", "type", "id"),
+)
+"""Dates that may repeat, or for which a type has no slot left."""
+
 history = Table(
     "history",
     metadata,
@@ -115,8 +167,34 @@ history = Table(
     _text("body"),
     *_labelled("history"),
     Column("tokens", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    *_dates(),
+    *_kept_as_of(),
+    Column("superseded", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("beside", JSONB),
     CheckConstraint(NO_CONTROL.format("body"), name="history_body_plain"),
+    Index("history_by_superseded", "type", "superseded"),
 )
+"""`superseded`: the transaction that ended the version. `beside`: what the side tables said of it (fhirgw.beside)."""
+
+indexed = Table(
+    "indexed",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("version", Integer, nullable=False),
+    _text("type", server_default=text("''")),
+    _text("id", server_default=text("''")),
+    CheckConstraint("one", name="indexed_one"),
+)
+"""The version of fhirgw.fhir.index that rows are laid out by, and how far a new one has got."""
+
+cursor_key = Table(
+    "cursor_key",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("key", LargeBinary, nullable=False),
+    CheckConstraint("one", name="cursor_key_one"),
+)
+"""What cursors are sealed with: every process of the gateway reads those of every other."""
 
 change = Table(
     "change",
@@ -190,6 +268,7 @@ export_job = Table(
     Column("expected", BigInteger, nullable=False, server_default=text("0")),
     Column("result", JSONB),
     Column("narrowed", BigInteger, nullable=False, server_default=text("0")),
+    _instant("looked", server_default=text("clock_timestamp()")),
     CheckConstraint("state IN ('running', 'done', 'failed', 'cancelled')", name="export_job_state"),
 )
 
@@ -209,6 +288,11 @@ def _rule(name: str, *columns: Column[Any]) -> Table:
     )
 
 
+def _ending(table: Table) -> None:
+    """What ends by its own date is looked for by when it does; most rules never do."""
+    Index(f"{table.name}_by_ends", table.c.ends, postgresql_where=text("ends < 'infinity'"))
+
+
 relationship = _rule("relationship", _text("party"), _text("kind"))
 Index("relationship_by_person", relationship.c.person, relationship.c.party)
 Index(
@@ -217,6 +301,7 @@ Index(
     relationship.c.kind,
     postgresql_include=["person", "starts", "ends"],
 )
+_ending(relationship)
 
 directive = _rule(
     "directive",
@@ -234,8 +319,12 @@ directive.append_constraint(
 Index("directive_by_person", directive.c.person, directive.c.effect)
 Index("directive_against", directive.c.person, postgresql_where=text("effect <> 'permit'"))
 
+Index("directive_by_starts", directive.c.starts, postgresql_where=text("starts > '-infinity'"))
+_ending(directive)
+
 delegation = _rule("delegation", _text("delegate"), _text("kind"), Column("kinds", ARRAY(Text(collation="C"))))
 Index("delegation_by_person", delegation.c.person, delegation.c.delegate)
+_ending(delegation)
 
 narrowed = Table(
     "narrowed",
@@ -313,6 +402,20 @@ registration = Table(
     CheckConstraint("rate > 0", name="registration_rate"),
 )
 """The applications that may ask for tokens: `id` is OAuth's client_id; one without keys gets its tokens elsewhere."""
+
+replay = Table(
+    "replay",
+    metadata,
+    _text("registration", primary_key=True),
+    _text("request", primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", Text),
+    _instant("stored", server_default=text("clock_timestamp()")),
+    Index("replay_by_stored", "stored", postgresql_using="brin"),
+)
+"""What was answered to writes, by the id that their caller gave them: who sends one again gets the same answer."""
 
 issued_token = Table(
     "issued_token",

@@ -3,13 +3,16 @@
 Whatever narrows a person's record (a dissent, a label, an ended relationship) notes the person, in its transaction
 (fhirgw.store.rules). A job remembers how far it has looked, as the oldest transaction that was still running then: what
 that one or a later one notes is looked at. https://www.postgresql.org/docs/18/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
+
+What begins or ends by its own date (a package of care, a consent's period, a delegation) nobody notes: a job remembers
+the moment as well, and those whose rules have begun or ended since are looked at too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, except_, literal, or_, select, union
@@ -22,32 +25,53 @@ from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
 
 NARROWED = """
+WITH job AS (SELECT narrowed, looked FROM fhirgw.export_job WHERE id = $1)
 SELECT array(
-    SELECT DISTINCT n.person FROM fhirgw.narrowed n
-    WHERE n.transaction::text::bigint >= (SELECT narrowed FROM fhirgw.export_job WHERE id = $1)
-) AS persons, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS looked"""
+    SELECT n.person FROM fhirgw.narrowed n, job WHERE n.transaction::text::bigint >= job.narrowed
+    UNION SELECT r.person FROM fhirgw.relationship r, job WHERE r.ends > job.looked AND r.ends <= statement_timestamp()
+    UNION SELECT d.person FROM fhirgw.delegation d, job WHERE d.ends > job.looked AND d.ends <= statement_timestamp()
+    UNION SELECT d.person FROM fhirgw.directive d, job WHERE d.ends > job.looked AND d.ends <= statement_timestamp()
+    UNION SELECT d.person FROM fhirgw.directive d, job WHERE d.starts > job.looked AND d.starts <= statement_timestamp()
+) AS persons, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS transaction, statement_timestamp() AS moment"""
 
 
-async def narrowed(connection: Connection, job: str) -> tuple[list[str], int]:
+class Looked(NamedTuple):
+    """How far a job has been looked through: the oldest transaction that was running then, and when that was."""
+
+    transaction: int
+    moment: datetime
+
+
+async def narrowed(connection: Connection, job: str) -> tuple[list[str], Looked]:
     """The persons to be looked at for a job, and what to remember when that is done."""
     found = await connection.fetchrow(NARROWED, job)
-    return list(found["persons"]), int(found["looked"])
+    return list(found["persons"]), Looked(int(found["transaction"]), found["moment"])
 
 
-async def hidden(connection: Connection, permit: Permit, resource_type: str, persons: Sequence[str]) -> set[str]:
-    """The ids of the persons' resources of a type, of now or before, that the permit does not show, or not whole."""
-    made = statement(_hidden(permit, resource_type))
+async def withheld(
+    connection: Connection, permit: Permit, resource_type: str, persons: Sequence[str]
+) -> dict[str, bytes | None]:
+    """What the permit does not show of the persons' resources of a type, by id: None, or what it shows in its place.
+
+    Of resources of now or before. A Patient who is shown without their whereabouts is shown as they are now.
+    """
+    hidden, shortened = statement(_hidden(permit, resource_type)), statement(_shortened(permit, resource_type))
+    asked = visibility.values(permit) | {"persons": persons}
     async with declared(connection, permit):
-        rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"persons": persons}))
-    return {row["id"] for row in rows}
+        found: dict[str, bytes | None] = {
+            row["id"]: None for row in await connection.fetch(hidden.sql, *hidden.arguments(asked))
+        }
+        for row in await connection.fetch(shortened.sql, *shortened.arguments(asked)):
+            found[row["id"]] = row["body"].encode()
+    return found
 
 
-async def looked(connection: Connection, job: str, until: int, result: dict[str, Any] | None) -> None:
+async def looked(connection: Connection, job: str, until: Looked, result: dict[str, Any] | None) -> None:
     """Remembers how far a job has been looked at, and what is left in its files (None: as it was)."""
     await connection.execute(
-        "UPDATE fhirgw.export_job SET narrowed = $2, result = coalesce($3::jsonb, result) WHERE id = $1",
+        "UPDATE fhirgw.export_job SET narrowed = $2, looked = $3, result = coalesce($4::jsonb, result) WHERE id = $1",
         job,
-        until,
+        *until,
         orjson.dumps(result).decode() if result is not None else None,
     )
 
@@ -58,15 +82,20 @@ async def forget(connection: Connection, age: timedelta) -> None:
 
 
 def _hidden(permit: Permit, resource_type: str) -> Any:
-    persons = bindparam("persons", type_=ARRAY(Text), required=False)
-    typed = literal(resource_type, Text, literal_execute=True)
-    theirs = [select(table.c.id).where(table.c.type == typed, _of(persons, table)) for table in (resource, history)]
-    shown = visible(permit, "r", resource_type), visibility.whole(permit)
-    return except_(
-        union(*theirs), select(resource.c.id).where(resource.c.type == typed, _of(persons, resource), *shown)
+    theirs = [select(table.c.id).where(*_theirs(resource_type, table)) for table in (resource, history)]
+    shown = select(resource.c.id).where(*_theirs(resource_type, resource), visible(permit, "r", resource_type))
+    return except_(union(*theirs), shown)
+
+
+def _shortened(permit: Permit, resource_type: str) -> Any:
+    """Those that are shown, but not whole."""
+    return select(resource.c.id, visibility.body(permit, resource_type)).where(
+        *_theirs(resource_type, resource), visible(permit, "r", resource_type), ~visibility.whole(permit)
     )
 
 
-def _of(persons: Any, table: FromClause) -> ColumnElement[bool]:
-    """Of one of the persons, or telling of them."""
-    return or_(table.c.patient == any_(persons), table.c.also == any_(persons))
+def _theirs(resource_type: str, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """Of a type, and of one of the persons or telling of them."""
+    persons = bindparam("persons", type_=ARRAY(Text), required=False)
+    yield table.c.type == literal(resource_type, Text, literal_execute=True)
+    yield or_(table.c.patient == any_(persons), table.c.also == any_(persons))

@@ -13,7 +13,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Resource
-from fhirgw.fhir.validate import check
+from tests.judged import check
 
 ANNE, BERT = "0f8fad5b-d9cb-469f-a165-70867728950e", "1f8fad5b-d9cb-469f-a165-70867728950e"
 VISIT = "0f800000-d9cb-569f-a165-70867728950e"

@@ -120,6 +120,15 @@ def test_a_purpose_is_one_its_issuer_may_give() -> None:
         read(asking, pou="research")
 
 
+def test_a_sector_is_one_that_consents_know() -> None:
+    """Consents deny by sector: whoever is of none of them would be denied by none."""
+    asking = {"claims": KEYCLOAK["claims"] | {"sector": "kind"}}
+    assert read(asking, kind="care-provider").sector == "care-provider"
+    for other in ("hospital", "family", "NHS"):
+        with pytest.raises(jose.Untrusted, match="its sector is none of nhs"):
+            read(asking, kind=other)
+
+
 def test_an_nhs_number_is_one() -> None:
     with pytest.raises(jose.Untrusted, match="NHS number is none"):
         read({"claims": {"nhs_number": "n"}, "fixed": {"organisation": "Z9C01"}}, n="9000000001")

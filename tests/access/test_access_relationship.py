@@ -36,6 +36,20 @@ def episode(**elements: Any) -> dict[str, Any]:
     }
 
 
+def equipment(**elements: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "DeviceRequest",
+        "id": "d1",
+        "status": "active",
+        "intent": "order",
+        "subject": ME,
+        "authoredOn": "2026-03-01",
+        "occurrencePeriod": {"start": "2026-03-09", "end": "2026-03-31"},
+        "performer": AGENCY,
+        **elements,
+    }
+
+
 def order(**elements: Any) -> dict[str, Any]:
     return {
         "resourceType": "ServiceRequest",
@@ -148,6 +162,8 @@ def test_a_package_without_an_end_runs_on_and_has_no_grace() -> None:
         *((episode, each, False) for each in ("planned", "waitlist", "cancelled", "entered-in-error", "", None)),
         *((order, each, True) for each in ("active", "on-hold", "completed")),
         *((order, each, False) for each in ("draft", "revoked", "entered-in-error", "unknown", "", None)),
+        *((equipment, each, True) for each in ("draft", "active", "on-hold", "completed")),
+        *((equipment, each, False) for each in ("revoked", "entered-in-error", "unknown", "", None)),
         *((team, each, True) for each in ("active",)),
         *((team, each, False) for each in ("proposed", "suspended", "inactive", "entered-in-error")),
         *((task, each, True) for each in ("requested", "received", "accepted", "ready", "in-progress", "on-hold")),
@@ -172,6 +188,15 @@ def test_what_is_over_and_does_not_say_when_gives_nothing(resource: dict[str, An
 @pytest.mark.parametrize("intent", ["plan", "proposal", "option", None])
 def test_what_is_not_ordered_makes_nobody_a_care_provider(intent: str | None) -> None:
     assert ties(order(intent=intent)) == []
+
+
+def test_a_supplier_is_tied_from_when_equipment_is_asked_for_until_it_is_returned() -> None:
+    assert ties(equipment()) == [Tie("p1", "Organization/o1", "supplier", FIRST_OF_MARCH, END_OF_MARCH)]
+    assert ties(equipment(occurrencePeriod={"start": "2026-03-09"})) == [
+        Tie("p1", "Organization/o1", "supplier", FIRST_OF_MARCH, None)
+    ]
+    assert ties(equipment(status="completed", occurrencePeriod={"start": "2026-03-09"})) == []  # nobody knows when
+    assert ties(equipment(intent="proposal")) == ties(equipment(performer=WORKER)) == []
 
 
 def test_an_open_contact_ties_who_referred_and_who_deals_with_it() -> None:
@@ -254,9 +279,16 @@ def test_a_package_and_its_grace_meet_and_do_not_overlap(start: Any, days: int) 
 def test_each_kind_opens_its_types() -> None:
     assert opens("QuestionnaireResponse") == ("council", "gp", "worker", "team", "care-team", "referral")
     assert opens("CarePlan") == ("council", "gp", "worker", "team", "care-team", "referral", "care-provider")
-    assert opens("Encounter") == tuple(KINDS)
+    assert opens("Encounter") == tuple(each for each in KINDS if each != "supplier")
+    assert opens("DeviceRequest") == ("council", "gp", "worker", "team", "care-team", "referral", "supplier")
     assert set(VISITS) < set(ESSENTIALS)
-    made = [patient(managingOrganization=AGENCY, generalPractitioner=[AGENCY]), episode(), contact(), task()]
+    made = [
+        patient(managingOrganization=AGENCY, generalPractitioner=[AGENCY]),
+        episode(),
+        contact(),
+        task(),
+        equipment(),
+    ]
     found = {tie.kind for each in [*made, team({"member": WORKER})] for tie in ties(each)}
     assert found == set(KINDS)
 

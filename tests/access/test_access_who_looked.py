@@ -1,15 +1,16 @@
 """Who looked, told to the person: in plain English, and nobody else's business."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fhirgw.access.audit_event import Access, Seen, event
-from fhirgw.access.permit import Permit
-from fhirgw.access.who_looked import mentioned, sentence, told
+from fhirgw.access.permit import Permit, operations
+from fhirgw.access.who_looked import account, groups, mentioned, sentence, told
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.validate import check
 from tests.access.test_access_audit_event import ANNE, BERT, CARE, MOMENT, PERMITS, READ, SYSTEM, VISIT, WAYS
+from tests.judged import check
 
 NAMES = {"Z9C01": "Riverbank Homecare <Ltd>"}
 PLAN, GOAL = "0f811111-d9cb-569f-a165-70867728950e", "0f822222-d9cb-569f-a165-70867728950e"
@@ -63,7 +64,7 @@ def says(access: Access, **names: str) -> str:
         (
             replace(PAGE, permit=PERMITS[3]),
             "On 3 March 2026 at 10:02, you through the organisation Z9C01 (with the application demo-person)"
-            " looked at your care plan, your goals and your name and contact details."
+            " searched, and found your care plan, your goals and your name and contact details."
             " Why: so that the person, or somebody who acts for them, can read it.",
         ),
         (
@@ -94,7 +95,9 @@ def test_it_is_plain_english(access: Access, expected: str) -> None:
 @pytest.mark.parametrize(
     ("operation", "said"),
     [
-        ("break-glass", "was given emergency access to your record."),
+        ("break-glass", "was given emergency access to your record, for half an hour at most."),
+        ("break-glass-review", "judged whether somebody should have had emergency access to your record."),
+        ("app-add", "registered an application that may ask for your record."),
         ("explain", "asked which rules decide who may see your record."),
         ("everything", "looked at visits to you."),
     ],
@@ -103,7 +106,113 @@ def test_operations_are_told_by_what_they_do(operation: str, said: str) -> None:
     done = replace(READ, interaction="operation", operation=operation)
     assert f"(with the application demo-ics) {said} Why: " in says(done)
     refused = says(replace(done, status=403, seen=(), type="Patient", asked=f"Patient/{ANNE}"))
-    assert "asked for your record and was not given it." in refused
+    assert "was not given it." in refused
+
+
+@pytest.mark.parametrize(
+    ("interaction", "said", "refused"),
+    [
+        ("read", "looked at visits to you.", "asked for your record and was not given it."),
+        ("search-type", "searched, and found visits to you.", "asked for your record and was not given it."),
+        ("create", "added visits to you.", "asked to change your record and was not allowed to."),
+        ("update", "changed visits to you.", "asked to change your record and was not allowed to."),
+        ("patch", "changed visits to you.", "asked to change your record and was not allowed to."),
+        ("delete", "deleted visits to you.", "asked to change your record and was not allowed to."),
+        ("transaction", "looked at or changed visits to you.", "asked for your record and was not given it."),
+    ],
+)
+def test_each_interaction_is_told_as_what_it_does(interaction: str, said: str, refused: str) -> None:
+    done = replace(READ, interaction=interaction)
+    assert said in says(done)
+    tried = replace(done, seen=(), asked=f"Patient/{ANNE}")
+    assert refused in says(replace(tried, status=403))
+    assert "asked for your record and got no answer, as something had failed." in says(replace(tried, status=503))
+
+
+@pytest.mark.parametrize(
+    ("operation", "seen", "why"),
+    [
+        ("break-glass", (), "in an emergency, for a reason that was written down and is reviewed"),
+        ("break-glass-review", (), "to check how these records are used"),
+        ("who-looked", (Seen("AuditEvent", VISIT, ANNE),), "to check how these records are used"),
+        ("everything", (Seen("Goal", GOAL, ANNE),), "to give or arrange care (direct care)"),
+    ],
+)
+def test_the_reason_is_that_of_the_act(operation: str, seen: tuple[Seen, ...], why: str) -> None:
+    done = replace(READ, interaction="operation", operation=operation, asked=f"Patient/{ANNE}", seen=seen)
+    assert says(done).endswith(f" Why: {why}.")
+
+
+def test_who_runs_the_gateway_is_no_application() -> None:
+    done = replace(READ, permit=operations("Z9C01"), interaction="operation", operation="break-glass-list")
+    assert says(done, **NAMES) == (
+        "On 3 March 2026 at 10:02, those who run this service for Riverbank Homecare <Ltd> looked at why somebody was"
+        " given emergency access to your record, and whether they should be. Why: to check how these records are used."
+    )
+
+
+def test_an_organisation_that_is_only_named_along_is_nobody_who_looked() -> None:
+    along = says(replace(READ, behalf="RRE", permit=replace(CARE, practitioner=None)))
+    assert "10:02, the organisation Z9C01 (with the application demo-ics) looked" in along
+
+
+def again(minutes: int, **changed: object) -> dict[str, object]:
+    made = replace(READ, moment=MOMENT - timedelta(minutes=minutes), **changed)  # type: ignore[arg-type]
+    return event(made, f"e{minutes}")
+
+
+GOALS = (Seen("Goal", GOAL, ANNE),)
+DAY = [
+    again(0),
+    again(5, seen=GOALS),
+    again(7, status=404, seen=(), asked=f"Patient/{ANNE}"),
+    again(60),
+    again(61, permit=replace(CARE, organisation="RAB")),
+    again(70, status=404, seen=(), asked=f"Patient/{ANNE}"),
+    again(24 * 60),
+]
+"""The newest first, as the audit is read."""
+
+
+def test_what_happened_again_on_one_day_is_told_once() -> None:
+    told_of = groups(DAY, ANNE, 10)
+    assert [[each["id"] for each in group] for group in told_of] == [
+        ["e0", "e5", "e60"],
+        ["e7", "e70"],
+        ["e61"],
+        ["e1440"],
+    ]
+    assert account(told_of[0], ANNE, NAMES) == (
+        "On 3 March 2026 between 09:02 and 10:02, a member of staff at Riverbank Homecare <Ltd> (with the application"
+        " demo-ics) looked at visits to you and your goals, 3 times. Why: to give or arrange care (direct care)."
+    )
+    assert "asked for your record and was not given it, 2 times. Why:" in account(told_of[1], ANNE, NAMES)
+    assert account(told_of[3], ANNE, NAMES).startswith("On 2 March 2026 at 10:02, a member of staff")
+
+
+def test_what_would_be_a_group_too_many_is_left_whole_for_later() -> None:
+    assert [[each["id"] for each in group] for group in groups(DAY, ANNE, 1)] == [["e0", "e5"]]
+    assert sum(map(len, groups(DAY, ANNE, 2))) == 4
+
+
+def test_the_day_is_that_of_this_country() -> None:
+    late = datetime(2026, 7, 3, 23, 30, tzinfo=UTC)  # half past midnight in London
+    both = [event(replace(READ, moment=each), "e") for each in (late, late - timedelta(minutes=31))]
+    assert len(groups(both, ANNE, 10)) == 2
+    assert len(groups([both[0], event(replace(READ, moment=late - timedelta(minutes=30)), "e")], ANNE, 10)) == 1
+
+
+def test_many_refusals_in_one_row_are_counted() -> None:
+    nobody = replace(
+        READ, permit=None, status=401, seen=(), asked=f"Patient/{ANNE}", tried=[f"Patient/{BERT}"], times=7
+    )
+    made = event(nobody, "e1")
+    assert sentence(made, BERT, {}).endswith("asked for your record and was not given it, 7 times.")
+    assert set(mentioned(made)) == {("Patient", ANNE), ("Patient", BERT)}
+    own = told(made, ANNE, {}, lambda kind, id: True)
+    assert BERT not in encode(own).decode()
+    assert "7 times" in own["text"]["div"]
+    assert check(made) == check(own) == []
 
 
 def test_the_organisation_is_called_by_its_name() -> None:
@@ -146,7 +255,7 @@ def test_what_the_person_may_not_see_is_left_out() -> None:
     made = event(replace(PAGE, type="Flag", parameters=("_has:Flag:patient:code",), seen=[*PAGE.seen, flag]), "e1")
     for_auditor, own = told(made, ANNE, NAMES), told(made, ANNE, NAMES, lambda kind, id: kind == "CarePlan")
     assert "alerts in your record" in for_auditor["text"]["div"]
-    assert "looked at your care plan." in own["text"]["div"]
+    assert "searched, and found your care plan." in own["text"]["div"]
     for hidden in ("Flag", VISIT, GOAL, "query"):
         assert hidden in encode(for_auditor).decode()
         assert hidden not in encode(own).decode()

@@ -38,6 +38,7 @@ OF_A_PROVIDER = {
     *("Condition", "Appointment", "Encounter", "Task", "MedicationStatement", "MedicationAdministration"),
     *("Communication", "Device", "DeviceUseStatement", "Consent"),
 }
+OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}
 OF_A_VISIT = {"Appointment", "Encounter", "MedicationAdministration"}
 NOT_SAID = {
     "address",
@@ -180,7 +181,8 @@ class Judge:
         if caller.purpose == "operations":
             return SHOWN
         own = classes(each)
-        if own and (hidden := own - self._cleared - ({"restricted"} if kind == "Patient" else set())):
+        lifted = {"restricted"} if kind == "Patient" or self._lives_there(kind) else set()
+        if own and (hidden := own - self._cleared - lifted):
             return "class " + min(hidden)
         if kind in REFERENCE_DATA:
             return SHOWN
@@ -203,6 +205,14 @@ class Judge:
         if "extension" in told:
             told["extension"] = [one for one in told["extension"] if "valueAddress" not in one]
         return {name: value for name, value in told.items() if value != []}
+
+    def _lives_there(self, kind: str) -> bool:
+        """Where a person lives is no secret from them; where somebody lives whom their record tells of may be one.
+
+        (Until November 2026 the person's own rows of that class were kept from them, which no rule asked for.)
+        """
+        about_others = kind == "RelatedPerson" or kind in REFERENCE_DATA
+        return self.caller.purpose == "person" and self.caller.delegate is None and not about_others
 
     def _sees_whereabouts(self) -> bool:
         themselves = self.caller.purpose == "person" and self.caller.delegate is None
@@ -236,7 +246,8 @@ class Judge:
                 elif controller == caller.organisation:
                     return True
                 providing = ("provider" in held and kind in OF_A_PROVIDER) or ("late" in held and kind in OF_A_VISIT)
-                return bool(held - {"provider", "late"}) or providing
+                supplying = "supplier" in held and kind in OF_A_SUPPLIER
+                return bool(held - {"provider", "late", "supplier"}) or providing or supplying
             case "person":
                 if person is None or person != caller.patient:
                     return False
@@ -295,7 +306,7 @@ class Judge:
             yield "council"
         if any(self._is(one) for one in patient.get("generalPractitioner", [])):
             yield "gp"
-        for each in self.world.of(person, "EpisodeOfCare", "ServiceRequest", "CareTeam", "Task"):
+        for each in self.world.of(person, "EpisodeOfCare", "ServiceRequest", "CareTeam", "Task", "DeviceRequest"):
             yield from getattr(self, "_by_" + each["resourceType"].lower())(each)
 
     def _by_episodeofcare(self, each: Resource) -> Iterator[str]:
@@ -316,6 +327,15 @@ class Judge:
                 yield "referral"
             if any(self._is(one) for one in performers) and self._holds(each, running, over, period, timedelta(90)):
                 yield "work"
+
+    def _by_devicerequest(self, each: Resource) -> Iterator[str]:
+        """Whoever brings equipment, from when it is asked for until it is returned."""
+        asked = {"start": each["authoredOn"]} | {
+            k: v for k, v in each.get("occurrencePeriod", {}).items() if k == "end"
+        }
+        running = self._holds(each, {"draft", "active", "on-hold"}, {"completed"}, asked)
+        if each["intent"] == "order" and self._is(each.get("performer"), "Organization") and running:
+            yield "supplier"
 
     def _by_careteam(self, each: Resource) -> Iterator[str]:
         for one in each.get("participant", []):

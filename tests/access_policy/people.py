@@ -245,6 +245,12 @@ def record(person: str, council: str = "council", surgery: str = "surgery") -> l
         )
         return made | ({"extension": doing} if doing else {})
 
+    def equipment(supplier: str, status: str, intent: str = "order", **period: str) -> Resource:
+        made = own("DeviceRequest", f"equipment-{supplier}", status=status, intent=intent, authoredOn="2026-01-01")
+        made["codeCodeableConcept"] = concept("https://example.org/codes", "rail")
+        made["performer"] = to("Organization", supplier)
+        return made | ({"occurrencePeriod": period} if period else {})
+
     order = own("ServiceRequest", "order", status="active", intent="order", performer=[to("Organization", "ordered")])
     order["occurrenceTiming"] = {"repeat": {"boundsPeriod": {"start": "2026-01-01", "end": TODAY}}}
     team = own("CareTeam", "team", status="active", period={"start": "2026-01-01"})
@@ -281,6 +287,10 @@ def record(person: str, council: str = "council", surgery: str = "surgery") -> l
         own("CarePlan", "plan", status="active", intent="plan"),
         own("Encounter", "visit", status="finished", period={"start": "2026-07-01", "end": "2026-07-01"}),
         own("RelatedPerson", "attorney"),
+        own("RelatedPerson", "daughter", "restricted"),
+        equipment("supplier", "draft"),
+        equipment("returned", "completed", start="2026-01-02", end=TODAY),
+        equipment("catalogue", "active", "plan"),
     ]
 
 
@@ -397,7 +407,19 @@ def callers() -> dict[str, Caller]:
         "running, with everything": organisation("running", "RUN1", "care-provider", **ALL),
         "operator": organisation("council", COUNCIL, "council", purpose="operations"),
     }
-    for name in ("running", "ended", "ending", "longended", "coming", "cancelled", "undated", "ordered"):
+    for name in (
+        "running",
+        "ended",
+        "ending",
+        "longended",
+        "coming",
+        "cancelled",
+        "undated",
+        "ordered",
+        "supplier",
+        "returned",
+        "catalogue",
+    ):
         found[f"provider {name}"] = organisation(name, f"PRO{name[:4].upper()}", "care-provider")
     for name in ("worker", "formerworker", "oldworker", "stranger", "screener", "formerscreener"):
         found[name] = practitioner(name)

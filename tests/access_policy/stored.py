@@ -70,7 +70,8 @@ async def grant(connection: asyncpg.Connection, grants: dict[str, Grant]) -> Non
 
 async def emptied(connection: asyncpg.Connection) -> None:
     """Forgets the world."""
-    tables = "resource, history, search_string, identifier, relationship, directive, delegation, break_glass, opt_out"
+    tables = "resource, history, search_string, search_number, search_span, identifier, relationship, directive"
+    tables += ", delegation, break_glass, opt_out"
     await connection.execute("; ".join(f"DELETE FROM fhirgw.{each}" for each in tables.split(", ")))
 
 

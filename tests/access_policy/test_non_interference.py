@@ -143,6 +143,8 @@ CODES += ("https://example.org/Id/secret|7", "https://example.org/Id/person|zoe"
 PEOPLE = tuple(f"Patient/{each}" for each in IDS[:7])
 PEOPLE += ("Organization/running", "Organization/hospital", "Practitioner/worker")
 
+TRUTHS = ("true", "false")
+
 CRITERIA: dict[str, dict[str, tuple[str, ...]]] = {
     "Patient": {
         **dict.fromkeys(("name", "family", "family:contains", "address", "address-city", "given:exact"), TEXTS),
@@ -158,6 +160,14 @@ CRITERIA: dict[str, dict[str, tuple[str, ...]]] = {
         "address-use:not": ("home",),
         "organization.name": TEXTS,
         "general-practitioner:Organization.name": ("surgery", "hospital"),
+        "general-practitioner:Organization.partof.name": TEXTS,
+        **dict.fromkeys(("address-city:missing", "telecom:missing", "general-practitioner:missing"), TRUTHS),
+        **dict.fromkeys(("identifier:missing", "family:missing", "_security:missing", "_tag:missing"), TRUTHS),
+        "identifier:text": TEXTS,
+        **dict.fromkeys(("_has:Observation:patient:code", "_has:Observation:subject:status"), CODES),
+        **dict.fromkeys(("_has:Flag:patient:_security", "_has:Consent:patient:status"), CODES),
+        "_has:EpisodeOfCare:patient:organization": PEOPLE,
+        "_has:Observation:patient:status:missing": TRUTHS,
     },
     "Observation": {
         **dict.fromkeys(("status", "status:not", "code", "identifier", "_security"), CODES),
@@ -169,13 +179,26 @@ CRITERIA: dict[str, dict[str, tuple[str, ...]]] = {
         "patient.identifier": CODES,
         "patient.birthdate": ("gt1900",),
         "patient.organization": PEOPLE,
+        "patient.general-practitioner:Organization.name": ("surgery", "hospital"),
+        "patient.address-city:missing": TRUTHS,
+        "patient._has:Flag:patient:_security": CODES,
+        "code:text": TEXTS,
+        **dict.fromkeys(("value-quantity", "combo-value-quantity"), ("gt0", "lt5")),
+        **dict.fromkeys(("subject:missing", "performer:missing", "date:missing"), TRUTHS),
     },
     "Encounter": {"status": CODES, "patient": PEOPLE, "date": MOMENTS, "patient.name": TEXTS, "identifier": CODES},
     "EpisodeOfCare": {"status": CODES, "patient": PEOPLE, "organization": PEOPLE, "patient.phone": ("01702 000000",)},
     "Flag": {"patient": PEOPLE, "_security": CODES, "identifier": CODES, "patient.name": TEXTS},
     "Task": {"status": CODES, "owner": PEOPLE, "patient": PEOPLE, "modified": MOMENTS, "authored-on": MOMENTS},
     "Consent": {"status": CODES, "patient": PEOPLE, "actor": PEOPLE, "patient.family": TEXTS},
-    "Organization": {"name": TEXTS, "_security": CODES, "_security:not": CODES},
+    "Organization": {
+        "name": TEXTS,
+        **dict.fromkeys(("_security", "_security:not", "_has:Patient:organization:gender"), CODES),
+        "_has:Patient:general-practitioner:family": TEXTS,
+        "_has:Patient:general-practitioner:address-city": TEXTS,
+        "_has:Patient:general-practitioner:identifier": CODES,
+        "_has:EpisodeOfCare:organization:patient.family": TEXTS,
+    },
     "QuestionnaireResponse": {"status": CODES, "subject": PEOPLE, "identifier": CODES},
 }
 INCLUDES = {
@@ -196,7 +219,7 @@ REVINCLUDES = {
     "Organization": ("Patient:organization", "Patient:general-practitioner", "EpisodeOfCare:organization"),
 }
 SORTS = ("_id", "-_id", "_lastUpdated", "-_lastUpdated", "date", "-date", "birthdate", "-birthdate,_lastUpdated")
-SORTS += ("-authored-on", "authored")
+SORTS += ("-authored-on", "authored", "family", "-family,given", "address-city", "-address-city", "value-quantity")
 
 
 @st.composite
@@ -229,6 +252,21 @@ PROBES: list[tuple[str, list[tuple[str, str]]]] = [
     ("Patient", [("general-practitioner", "Organization/hospital"), ("_total", "accurate")]),
     ("Patient", [("general-practitioner.name", "hospital")]),
     ("Patient", [("family", "Someone")]),
+    *(
+        ("Patient", [("_sort", each), ("_count", "3")])
+        for each in ("address-city", "-address-city", "-address-postalcode")
+    ),
+    *(("Patient", [(f"{each}:missing", "true")]) for each in ("address", "telecom", "general-practitioner")),
+    ("Patient", [("general-practitioner:missing", "false"), ("_summary", "count")]),
+    ("Patient", [("_has:EpisodeOfCare:patient:status", "active")]),
+    ("Organization", [("_has:Patient:general-practitioner:_id", "restricted")]),
+    ("Organization", [("_has:Patient:general-practitioner:gender:missing", "true"), ("_total", "accurate")]),
+    (
+        "Organization",
+        [("_revinclude:iterate", "Patient:general-practitioner"), ("_revinclude", "Patient:organization")],
+    ),
+    ("Observation", [("patient.general-practitioner:Organization.name", "hospital")]),
+    ("", [("_type", "Patient,Observation,Organization"), ("_count", "5"), ("_sort", "-_lastUpdated")]),
     ("Patient", [("identifier", "9000000000"), ("_include", "Patient:general-practitioner")]),
     ("Patient", [("_revinclude", "Observation:subject"), ("_revinclude", "EpisodeOfCare:patient")]),
     ("Patient", [("_revinclude", "Flag:patient"), ("_revinclude", "Consent:patient"), ("_count", "2")]),
@@ -255,8 +293,8 @@ async def pages(connection: asyncpg.Connection, asked: Permit, kind: str, pairs:
             page = await search(connection, asked, query)
         except FhirError as error:
             return error.status, str(error)
-        found.append(page)
         following = page.next
+        found.append(replace(page, next="sealed" if following else None))  # each cursor is enciphered anew
         if following is None:
             break
     return found

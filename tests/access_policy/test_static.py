@@ -17,7 +17,7 @@ import pytest
 import fhirgw
 
 SOURCE = Path(fhirgw.__file__).parent
-GUARDED = ("resource", "history", "search_string", "identifier")
+GUARDED = ("resource", "history", "search_string", "search_number", "search_span", "identifier")
 SCHEMA = "fhirgw.store.schema"
 BUILDERS = {"select", "exists", "delete", "update", "insert", "alias", "join", "select_from", "copy_from_table"}
 PREDICATES = {"visible", "_visible", "_named"}
@@ -32,6 +32,7 @@ RAW = re.compile(
 ALLOWED = {
     # who writes, and needs to know what is there to do so
     "store/load.py": "merges what a system of record delivered",
+    "store/reindex.py": "writes: indexes rows again, from their own bodies",
     "store/identity.py": "tells which Patient a row is about while it is merged",
     # who is asked before there is a permit, or instead of one
     "store/registration.py": "the caller's own organisation, role and NHS number: what the permit is made of",
@@ -43,13 +44,16 @@ PLACES = {
     "store/basis.py:_safeguarding": "part of the predicate: the case, by id, for its person",
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
-    "store/criterion.py:build": "a criterion: a condition for a query that has the predicate (store/matching)",
+    "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
+    "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
+    "store/side.py:extreme": "what a row is sorted by: part of a query that has the predicate",
     "store/explain.py:_of": "counts, for queries that each hand the predicate over",
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
     "store/export.py:ESTIMATE": "the statistics, for operations alone: everybody else is told 0",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
+    "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
 """Functions and constants that do, each with why it may."""

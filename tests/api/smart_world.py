@@ -23,6 +23,7 @@ from fhirgw.api.context import Context, permitted
 from fhirgw.api.exchange import ASSERTION_TYPE
 from fhirgw.store import registration as registrations
 from fhirgw.store.audit import Auditor
+from fhirgw.store.database import WRITING
 from fhirgw.store.registration import Registration
 from tests.put import reading
 
@@ -102,7 +103,7 @@ async def shown(request: Request) -> Response:
 @asynccontextmanager
 async def world(url: str, keys: Path, *, issuers: Path | None = None, loopback: bool = False) -> AsyncIterator[World]:
     async with AsyncExitStack() as owned:
-        plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0))
+        plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0, server_settings=WRITING))
         pool = await owned.enter_async_context(reading(url))
         made = smart.assembled(keys, issuers, plain.acquire, pool.acquire, loopback=loopback)
         app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes()])

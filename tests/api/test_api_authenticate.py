@@ -408,11 +408,15 @@ async def test_a_glass_is_broken_by_whom_it_was_granted(here: World) -> None:
 
 async def test_a_safeguarding_case_is_named_by_whoever_has_the_role(here: World) -> None:
     case = {"x-safeguarding-case": "f1"}
-    await here.register("lead", scopes="user/*.rs", practitioner="w1", roles=("safeguarding",))
+    both = ("direct-care", "safeguarding")
+    await here.register("lead", scopes="user/*.rs", practitioner="w1", roles=("safeguarding",), purposes=both)
     found = await permitted(here, await here.token("lead", scope="user/*.rs"), **case)
     assert (found["purpose"], found["case"]) == ("safeguarding", "f1")
     await here.register("worker", scopes="user/*.rs", practitioner="w1")
     assert "needs the role" in await refused(here, await here.token("worker", scope="user/*.rs"), 403, **case)
+    await here.register("former", scopes="user/*.rs", practitioner="w1", roles=("safeguarding",))
+    told = await refused(here, await here.token("former", scope="user/*.rs"), 403, **case)
+    assert "registered for safeguarding" in told
 
 
 async def test_an_application_is_looked_through_as_it_would_ask(here: World) -> None:

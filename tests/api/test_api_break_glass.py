@@ -22,6 +22,7 @@ from fhirgw.api import break_glass, explain
 from fhirgw.api.authenticate import ROLES
 from fhirgw.api.context import Context
 from fhirgw.store.audit import Auditor
+from fhirgw.store.database import WRITING
 from fhirgw.store.registration import Registration, add
 from tests.conftest import NewDatabase
 from tests.put import put, reading
@@ -70,7 +71,7 @@ async def gateway(new_database: NewDatabase) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as owned:
         url = await owned.enter_async_context(new_database())
         await put(url, PERSON, SURGERY)
-        plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0))
+        plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0, server_settings=WRITING))
         pool = await owned.enter_async_context(reading(url))
         app = Starlette(routes=[*break_glass.routes(), *explain.routes()])
         http = await owned.enter_async_context(
@@ -110,7 +111,9 @@ async def test_a_practitioner_with_the_role_gets_a_grant(gateway: Gateway, lines
     assert answered.headers["cache-control"] == "no-store"
     assert (row["person"], row["practitioner"], row["organisation"], row["reason"]) == ("p1", "w1", "RAB", WHY)
     warned = [line for line in lines if line["event"] == "break-glass"]
-    assert warned == [{"event": "break-glass", "log_level": "warning", "organisation": "RAB", "practitioner": "w1"}]
+    known = {"event": "break-glass", "log_level": "warning", "organisation": "RAB", "practitioner": "w1"}
+    assert warned == [known | {"grant": row["id"][:8]}]
+    assert "X-Break-Glass" in part(parameters, "use")
 
 
 async def test_it_is_audited_with_whose_record(gateway: Gateway) -> None:
@@ -193,8 +196,14 @@ def test_an_emergency_shows_its_banner() -> None:
 def explained(answered: httpx.Response, kind: str) -> list[dict[str, Any]]:
     assert answered.status_code == 200, answered.text
     every = [each["part"] for each in answered.json()["parameter"] if each["name"] == "explanation"]
-    (found,) = [each for each in every if part(each, "type") == kind]
-    return found
+    (found,) = [(each, its) for each in every for its in types(each) if its["code"] == kind]
+    return [*found[0], *({"name": name, "value": found[1][name]} for name in ("held", "seen"))]
+
+
+def types(explanation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The types that an explanation is about, with how many there are of each."""
+    parts = [each["part"] for each in explanation if each["name"] == "type"]
+    return [{name: part(each, name) for name in ("code", "held", "seen")} for each in parts]
 
 
 async def test_an_auditor_is_told_what_an_organisation_sees(gateway: Gateway) -> None:
@@ -203,7 +212,7 @@ async def test_an_auditor_is_told_what_an_organisation_sees(gateway: Gateway) ->
     assert (part(found, "held"), part(found, "seen")) == (1, 1)
     assert part(found, "reason") == [
         {"name": "allows", "valueBoolean": True},
-        {"name": "text", "valueString": "Organization/o1 is the person's GP practice."},
+        {"name": "text", "valueString": "A surgery is the person's GP practice."},
         {"name": "restsOn", "valueReference": {"reference": "Patient/p1"}},
     ]
     hidden = explained(await gateway.explain(organisation="RAB", type="Patient"), "Patient")
@@ -221,7 +230,7 @@ async def test_an_auditor_is_told_what_an_application_sees(gateway: Gateway) -> 
     themselves = explained(await gateway.explain(app="portal"), "Patient")
     assert (part(themselves, "seen"), part(part(themselves, "reason"), "text")) == (1, "It is the person's own record.")
     for app, purpose, told in (
-        ("surgery", "research", "may no longer ask for the purpose"),
+        ("surgery", "research", "may not ask for the purpose research: it is registered for direct-care"),
         ("surgery", "emergency", "with the role break-glass"),
         ("stopped", "direct-care", "no longer active"),
     ):
@@ -254,12 +263,13 @@ async def test_an_emergency_is_explained_by_its_grant(gateway: Gateway) -> None:
         replace(AUDITOR, scopes=scopes("system/Patient.rs")),
     ],
 )
-async def test_for_everybody_else_there_is_no_such_patient(gateway: Gateway, permit: Permit) -> None:
+async def test_everybody_else_is_told_that_it_is_for_auditors(gateway: Gateway, permit: Permit) -> None:
     gateway.permit = permit
     here, nowhere = await gateway.explain(app="x"), await gateway.explain("nobody", app="x")
-    assert (here.status_code, here.content) == (404, nowhere.content)
+    assert (here.status_code, here.content) == (403, nowhere.content)
+    assert "AuditEvent" in here.text or "auditors" in here.text
     gateway.permit = AUDITOR
-    assert (await gateway.explain("nobody", organisation="RAB")).content == nowhere.content
+    assert (await gateway.explain("nobody", organisation="RAB")).status_code == 404
 
 
 @pytest.mark.parametrize(

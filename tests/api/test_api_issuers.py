@@ -64,9 +64,10 @@ def test_a_file_may_be_yaml(tmp_path: Path) -> None:
         ([GOOD, GOOD], "an issuer is listed twice"),
         ([GOOD, {**GOOD, "issuer": "x", "audience": ""}], "issuer 2: audience"),
         ([{**GOOD, "jwks": {"keys": []}}], "issuer 1: jwks: it holds no key"),
-        ([{**GOOD, "jwks": {}}], "issuer 1: it is no JWK set"),
+        ([{**GOOD, "jwks": {}}], "issuer 1: jwks: it is no JWK set"),
         ([{**GOOD, "jwks": None, "jwks_url": "http://login.test/keys"}], "not an https address"),
         ([{**GOOD, "colour": "blue"}], "issuer 1: colour"),
+        ([{**GOOD, "fixed": {"organisation": "RX1", "sector": "hospital"}}], "issuer 1: fixed.sector: choose from nhs"),
         (["text"], "issuer 1: "),
     ],
 )
@@ -79,7 +80,21 @@ def test_a_fault_is_told_with_its_place(tmp_path: Path, issuers: list[Any], faul
 @pytest.mark.parametrize("text", ["issuer: x", "", "- [", "\x00"])
 def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "issuers.yaml").write_text(text)
-    with pytest.raises(FhirError, match=r"not a list of issuers|cannot be read"):
+    with pytest.raises(FhirError, match=r"issuers.yaml:[12]: it is (not a list of issuers|no YAML)"):
         Issuers.read(tmp_path / "issuers.yaml", KeySets())
     with pytest.raises(FhirError, match="cannot be read"):
         Issuers.read(tmp_path / "nowhere.yaml", KeySets())
+
+
+def test_a_fault_is_told_with_its_line(tmp_path: Path) -> None:
+    """And a key that is there twice, of which YAML would take the second without a word."""
+    file = tmp_path / "issuers.yaml"
+    good = "- issuer: https://login.test\n  audience: fhirgw\n  scopes: system/*.rs\n  jwks_url: https://login.test/k\n"
+    file.write_text(good + "  claims: {organisation: ods}\n  purposes: [direct-care, fun]\n")
+    with pytest.raises(FhirError, match=r"issuers.yaml:6: issuer 1: purposes.1: Input should be"):
+        Issuers.read(file, KeySets())
+    file.write_text(good + "  claims: {organisation: ods}\n  scopes: user/*.rs\n")
+    with pytest.raises(FhirError, match=r"issuers.yaml:6: the key scopes is there twice"):
+        Issuers.read(file, KeySets())
+    file.write_text(good + "  claims: {organisation: ods}\n")
+    assert Issuers.read(file, KeySets()).find("https://login.test") is not None

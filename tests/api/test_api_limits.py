@@ -32,6 +32,14 @@ def test_a_minutes_worth_may_come_at_once() -> None:
     assert made.take("app", 4).remaining == 3
 
 
+def test_processes_share_the_rate() -> None:
+    clock = Clock()
+    both = [Limits(clock, processes=2) for _ in range(2)]
+    assert [sum(not each.take("a", 7).wait for _ in range(10)) for each in both] == [3, 3]
+    assert both[0].take("b", 6).headers()["ratelimit-policy"] == '"registration";q=3;w=60'
+    assert not Limits(clock, processes=50).take("a", 1).wait  # nobody is shut out
+
+
 def test_each_registration_has_its_own() -> None:
     made = Limits(Clock())
     assert [made.take(each, 1).wait for each in ("a", "b", "a", "b")] == [0, 0, 60, 60]

@@ -93,6 +93,7 @@ async def test_another_implementation_gets_a_token_too(here: World) -> None:
         ("system/Patient.*", "system/Patient.rs"),
         ("system/Observation.rs?status=final", "system/Observation.rs?status=final"),
         ("system/Patient.rs patient/*.rs user/*.rs", "system/Patient.rs"),
+        ("openid system/*.rs launch/patient offline_access", "system/*.rs"),  # what is not about records is left out
     ],
 )
 async def test_scopes_are_granted_within_what_is_registered(here: World, asked: str, given: str) -> None:
@@ -106,7 +107,7 @@ async def test_scopes_are_granted_within_what_is_registered(here: World, asked: 
     [
         *("", " ", "launch fhirUser", "openid", "system/*.dus", "system/*.xyz", "system/Nonsense.rs", "system/*.c"),
         *("patient/*.rs", "user/*.rs", "system/Observation.rs?date=2025", "system/*.rs  system/Task.rs"),
-        *("system/*.rs openid", "system/*.sr"),
+        *("system/*.rs openidx", "system/*.rs launch/", "system/*.sr"),
     ],
 )
 async def test_scopes_that_grant_nothing_are_refused(here: World, scope: str) -> None:
@@ -255,6 +256,22 @@ async def test_a_purpose_has_what_it_rests_on(here: World, changes: dict[str, An
     assert (answered.status_code, answered.json()["error"]) == (400, error)
 
 
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        ("user/*.rs", "registered without the practitioner that a user scope needs"),
+        ("patient/*.rs", "registered without the patient that a patient scope needs"),
+        ("system/Task.rs", "None of these scopes is one the application is registered for"),
+    ],
+)
+async def test_a_scope_that_is_refused_is_told_truly_why(here: World, scope: str, told: str) -> None:
+    await here.register("bare", scopes="user/*.rs patient/*.rs system/Patient.rs")
+    answered = await here.ask(signed(claims("bare")), scope=scope)
+    assert (answered.status_code, answered.json()["error"]) == (400, "invalid_scope")
+    assert told in answered.json()["error_description"]
+    assert (await here.ask(signed(claims("bare")), scope="system/Patient.rs")).status_code == 200
+
+
 async def test_a_persons_application_is_told_whose_record_it_is(here: World) -> None:
     await here.register("portal", purposes=("person",), scopes="patient/*.rs", patient="p1")
     answered = (await here.ask(signed(claims("portal")), scope="patient/*.read")).json()
@@ -266,7 +283,7 @@ async def test_who_asks_too_often_waits(here: World) -> None:
     await here.register("eager", rate=2)
     tried = [await here.ask(signed(claims("eager"))) for _ in range(3)]
     assert [each.status_code for each in tried] == [200, 200, 429]
-    assert tried[2].json()["error"] == "slow_down"
+    assert tried[2].json()["error"] == "temporarily_unavailable"
     assert int(tried[2].headers["retry-after"]) in (29, 30)
     assert (await here.ask()).status_code == 200
 
@@ -324,6 +341,8 @@ async def test_neighbours_answer_nobody_they_do_not_know(here: World, endpoint: 
         answered = await sent
         assert answered.status_code == 401
         assert answered.headers["www-authenticate"].startswith("Bearer")
+        assert answered.json().keys() == {"error", "error_description"}  # one shape: RFC 6749, 5.2
+        assert answered.json()["error"] in ("invalid_client", "invalid_token")
     assert (await here.get(token)).status_code == 200
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 
@@ -31,14 +31,28 @@ PERSON: dict[str, Any] = {
 }
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"resourceType": "Goal", "id": "g1", "subject": {"reference": "Patient/p1"}, "lifecycleStatus": "active"},
+    {"resourceType": "Practitioner", "id": "w1", "name": [{"prefix": ["Dr"], "given": ["Jo"], "family": "Bloggs"}]},
+    {
+        "resourceType": "Organization",
+        "id": "gp",
+        "name": "High Street Surgery",
+        "identifier": [{"system": ODS, "value": "A81001"}],
+    },
+]
+
+
 @pytest.fixture
 async def url(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, PERSON, {"resourceType": "Patient", "id": "p2"})
+        await put(url, PERSON, {"resourceType": "Patient", "id": "p2"}, *OTHERS)
         connection = await connected(url)
         insert = "INSERT INTO fhirgw.identifier (system, value, patient, origin, sure) VALUES ($1, $2, $3, $4, $4)"
         await connection.execute(insert, NHS, NUMBER, "p1", "test")
-        await add(connection, Registration("surgery", "A81001", "system/Patient.rs"))
+        await add(connection, Registration("surgery", "A81001", "system/*.rs"))
+        for name, roles in (("clinic", ("break-glass",)), ("office", ())):
+            await add(connection, Registration(name, "RAB", "user/*.rs", practitioner="w1", roles=roles))
         await connection.close()
         yield url
 
@@ -47,7 +61,7 @@ async def url(new_database: NewDatabase) -> AsyncIterator[str]:
 async def given(url: str) -> str:
     """A grant that waits for a review."""
     permit = Permit("RAB", "direct-care", scopes("user/*.rs"), practitioner="w1", registration="trust-app")
-    connection = await asyncpg.connect(url)
+    connection = await connected(url)
     made = await grant(connection, permit, "p1", WHY, lambda made: None)
     await connection.close()
     return made.id
@@ -67,19 +81,40 @@ def test_explain_tells_what_an_application_or_an_organisation_sees(run: Command)
     told = run("explain", "--who", "surgery", "--person", "p1")
     assert told.code == 0, told.err
     assert told.out.splitlines() == [
-        "Patient: sees all of 1",
-        f"  + {ODS}|A81001 is the person's GP practice. [Patient/p1]",
+        "surgery (High Street Surgery), to give or arrange care (direct care): sees 2 of 2.",
+        "",
+        "Sees all: Goal (1), Patient (1)",
+        "  + High Street Surgery is the person's GP practice. [Patient/p1]",
     ]
     told = run("explain", "--who", "RAB", "--person", "p1")
-    assert told.out.splitlines()[:2] == [
-        "Patient: sees none of 1",
-        "  - Nothing in the record ties whoever asks to the person.",
+    assert told.out.splitlines()[:4] == [
+        "RAB, to give or arrange care (direct care): sees 0 of 2.",
+        "",
+        "Sees none: Goal (1), Patient (1)",
+        "  - Nothing in the record ties RAB to the person.",
     ]
-    assert "  It would be visible if: the record named them" in told.out
+    assert "  It would be seen if the record named them" in told.out
+    assert run("explain", "--who", "RAB", "--person", "p1", "--type", "Task").out.endswith("\nThere are none: Task\n")
+
+
+def test_explain_names_break_glass_to_those_who_may(run: Command) -> None:
+    asked = ("explain", "--who", "clinic", "--person", "p1", "--type", "Patient")
+    assert "if in an emergency the practitioner broke the glass, with a written reason" in run(*asked).out
+    asked = ("explain", "--who", "office", "--person", "p1", "--type", "Patient")
+    assert "Sees none: Patient (1)" in run(*asked).out
+    assert "glass" not in run(*asked).out
+
+
+def test_explain_says_which_purposes_there_are(run: Command) -> None:
+    told = run("explain", "--who", "surgery", "--person", "p1", "--purpose", "research")
+    assert told.out == (
+        "surgery sees nothing. surgery may not ask for the purpose research: it is registered for direct-care, and"
+        " could if it were registered for that too, with the agreement that allows it (--agreement).\n"
+    )
 
 
 def test_explain_for_machines(run: Command) -> None:
-    (found,) = rows(run("explain", "--who", "surgery", "--person", "p1", "--json"))["types"]
+    _, found = rows(run("explain", "--who", "surgery", "--person", "p1", "--json"))["types"]
     assert (found["type"], found["held"], found["seen"], found["would_change"]) == ("Patient", 1, 1, [])
     assert found["reasons"][0]["rests_on"] == "Patient/p1"
     refused = rows(run("explain", "--who", "surgery", "--person", "p1", "--purpose", "research", "--json"))
@@ -91,7 +126,7 @@ def test_an_nhs_number_is_read_and_no_argument(run: Command, monkeypatch: pytest
     assert (shown.code, shown.out) == (2, "")
     assert "Everybody on this machine sees arguments" in shown.err
     monkeypatch.setattr("sys.stdin", io.StringIO("900 000 0009\n"))
-    assert "Patient: sees all of 1" in run("explain", "--who", "surgery", "--person", "-").out
+    assert "Sees all: Goal (1), Patient (1)" in run("explain", "--who", "surgery", "--person", "-").out
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{OTHER}\n"))
     unknown = run("explain", "--who", "surgery", "--person", "-")
     assert unknown.code == 3
@@ -121,7 +156,10 @@ def test_a_person_who_is_not_there_is_told_so(run: Command) -> None:
 def test_a_review_finds_something(run: Command, given: str) -> None:
     (waiting,) = rows(run("break-glass", "list", "--json"))
     assert (waiting["id"], waiting["person"], waiting["reason"]) == (given, "p1", WHY)
-    assert WHY in run("break-glass", "list").out
+    shown = run("break-glass", "list").out
+    assert WHY in shown
+    assert "Dr Jo Bloggs, RAB (with the application trust-app)" in shown
+    assert f"fhirgw break-glass review {given} --finding appropriate|inappropriate --by NAME" in shown
     wrong = run("break-glass", "review", given, "--finding", "fine", "--by", "A. Guardian")
     assert (wrong.code, wrong.out) == (2, "")
     done = run("break-glass", "review", given, "--finding", "inappropriate", "--by", "A. Guardian")
@@ -141,6 +179,43 @@ def test_what_these_show_is_audited(run: Command, given: str) -> None:
     operations = [each["subtype"][-1]["code"] for each in found]
     assert operations == ["break-glass-review", "break-glass-list", "explain"]
     assert rows(run("audit", "verify", "--json"))["sound"]
+
+
+def test_what_changes_who_may_see_what_is_audited_with_it(run: Command, tmp_path: Path) -> None:
+    for arguments in (
+        ("app", "add", "shared", "--scope", "system/*.rs", "--organisation", "Z99", "--generate"),
+        ("token", "--app", "shared"),
+        ("token", "--app", "shared", "--scope", "system/AuditEvent.rs"),
+        ("app", "deactivate", "shared"),
+        ("app", "activate", "shared"),
+        ("app", "rotate", "shared", "--generate"),
+        ("opt-outs", listed(tmp_path, OTHER), "--produced", "2026-01-01"),
+    ):
+        ended = run(*arguments)
+        assert ended.code == (3 if arguments[-1] == "system/AuditEvent.rs" else 0), ended.err
+    found = rows(run("audit", "list", "--json"))[::-1]
+    assert [(each["subtype"][-1]["code"], each["outcome"]) for each in found] == [
+        *(("app-add", "0"), ("token", "0"), ("token", "4"), ("app-deactivate", "0"), ("app-activate", "0")),
+        *(("app-rotate", "0"), ("opt-outs", "0")),
+    ]
+    about = {"system": "https://fhirgw.uk/fhir/Id/registration", "value": "shared"}
+    assert [each["entity"][1]["what"]["identifier"] for each in found[:-1]] == [about] * 6
+    assert OTHER not in orjson.dumps(found).decode()
+    assert rows(run("audit", "verify", "--json"))["sound"]
+
+
+def test_what_cannot_be_audited_is_not_done(run: Command, url: str) -> None:
+    async def renamed(old: str, new: str) -> None:
+        connection = await connected(url)
+        await connection.execute(f"ALTER FUNCTION fhirgw.{old} RENAME TO {new}")
+        await connection.close()
+
+    asyncio.run(renamed("audit_append", "gone"))
+    assert run("app", "deactivate", "surgery").code == 4
+    asyncio.run(renamed("gone", "audit_append"))
+    (surgery,) = [each for each in rows(run("app", "list", "--json")) if each["id"] == "surgery"]
+    assert surgery["active"]
+    assert run("app", "deactivate", "surgery").code == 0
 
 
 def listed(folder: Path, *numbers: str) -> str:

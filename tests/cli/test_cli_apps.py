@@ -1,5 +1,6 @@
 """Applications on the command line: registered, shown, kept out, given other keys; and a token to try things with."""
 
+import asyncio
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from joserfc.jwk import ECKey, RSAKey
 from fhirgw.access import jose
 from fhirgw.cli.apps import ensured, got
 from fhirgw.settings import Settings
-from fhirgw.store.registration import Registration
+from fhirgw.store.registration import ODS_CODE, Registration
 from tests.cli.conftest import Command, Ended
+from tests.put import put
 
 EC = ECKey.generate_key("P-384", auto_kid=True)
 DEMO = ("app", "add", "demo", "--scope", "system/*.rs", "--generate")
@@ -23,6 +25,23 @@ DEMO = ("app", "add", "demo", "--scope", "system/*.rs", "--generate")
 def app(command: Command, database: str) -> Command:
     """A command on the test's own database."""
     return lambda *arguments, **environment: command(*arguments, FHIRGW_DATABASE_URL=database, **environment)
+
+
+@pytest.fixture
+def peopled(app: Command, database: str) -> Command:
+    """The same, where somebody is held."""
+    practitioner = {"resourceType": "Practitioner", "active": True}
+    asyncio.run(
+        put(
+            database,
+            {"resourceType": "Patient", "id": "p1"},
+            {**practitioner, "id": "w1"},
+            {**practitioner, "id": "left", "active": False},
+            {"resourceType": "RelatedPerson", "id": "d", "patient": {"reference": "Patient/p1"}},
+            {"resourceType": "Organization", "id": "o1", "identifier": [{"system": ODS_CODE, "value": "RX1"}]},
+        )
+    )
+    return app
 
 
 def done(ended: Ended) -> Any:
@@ -58,11 +77,11 @@ def test_an_application_is_registered_with_a_key_of_its_own(app: Command, tmp_pa
         "roles": [],
         "rate": 6000,
         "active": True,
-        "sector": "nhs",
+        "sector": "council",
     }
 
 
-def test_everything_about_it_can_be_said(app: Command, tmp_path: Path) -> None:
+def test_everything_about_it_can_be_said(peopled: Command, tmp_path: Path) -> None:
     arguments = [
         *("--scope", "user/*.rs", "--scope", "user/Task.cruds", "--jwks", str(jwks(tmp_path / "k.json", EC))),
         *("--organisation", "RX1", "--sector", "care-provider", "--purpose", "research", "--purpose", "direct-care"),
@@ -70,7 +89,7 @@ def test_everything_about_it_can_be_said(app: Command, tmp_path: Path) -> None:
         *("--patient", "p1", "--practitioner", "w1", "--agreement", "DARS-1"),
         *("--agreement-until", "2030-01-31", "--rate", "7", "--title", "A study"),
     ]
-    made = done(app("app", "add", "study", *arguments, "--json"))
+    made = done(peopled("app", "add", "study", *arguments, "--json"))
     assert made["key_file"] is None
     assert made == made | {
         "name": "A study",
@@ -86,8 +105,8 @@ def test_everything_about_it_can_be_said(app: Command, tmp_path: Path) -> None:
         "agreement_until": "2030-01-31T00:00:00+00:00",
         "rate": 7,
     }
-    assert done(app("app", "show", "study", "--json")) == made
-    shown = app("app", "show", "study").out
+    assert done(peopled("app", "show", "study", "--json")) == made
+    shown = peopled("app", "show", "study").out
     assert "user/*.rs, user/Task.cruds" in shown
     assert str(EC.kid) in shown
 
@@ -116,6 +135,7 @@ def test_applications_are_listed(app: Command) -> None:
         (["add", "x", "--scope", "system/*.rs", "--generate", "--role", "king"], 2, "--role: there is no 'king'"),
         (["add", "x", "--scope", "system/*.rs", "--generate", "--clear", "all"], 2, "--clear: there is no 'all'"),
         (["add", "x", "--scope", "system/*.rs", "--jwks-url", "http://a.test/k"], 2, "is not an https address"),
+        (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://localhost/k"], 2, "this machine's own"),
         (["add", "x", "--scope", "system/*.rs", "--jwks", "nowhere.json"], 3, "nowhere.json is no JWK set"),
         (["show", "x"], 2, "There is no application 'x'"),
         (["activate", "x"], 2, "There is no application 'x'"),
@@ -240,19 +260,90 @@ def test_nobody_is_asked_for_outside_the_keys_folder(app: Command, tmp_path: Pat
     assert (ended.code, "An application's name has letters" in ended.err) == (2, True)
 
 
-def test_a_delegate_is_registered_for_the_person_and_for_nothing_else(app: Command) -> None:
-    asked = (
-        "app",
-        "add",
-        "carer",
-        "--scope",
-        "patient/*.rs",
-        "--generate",
-        "--patient",
-        "p1",
-        "--delegate",
-        "RelatedPerson/d",
-    )
-    refused = app(*asked)
-    assert (refused.code, "say --purpose person" in refused.err) == (2, True)
-    assert done(app(*asked, "--purpose", "person", "--json"))["delegate"] == "RelatedPerson/d"
+WHO = ("app", "add", "x", "--generate", "--json")
+PERSON = ("--scope", "patient/*.rs", "--purpose", "person")
+NEVER: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
+    "a user scope of nobody": (("--scope", "user/*.rs"), "say --practitioner ID", ("--practitioner", "w1")),
+    "a patient scope of nobody": (("--scope", "patient/*.rs"), "say --patient ID", ("--patient", "p1")),
+    "nobody's own access": (PERSON, "say --patient ID", ("--patient", "p1")),
+    "research without leave": (
+        *(("--scope", "system/*.rs", "--purpose", "research"), "say --agreement TEXT"),
+        ("--agreement", "DARS-1"),
+    ),
+    "planning without leave": (
+        *(("--scope", "system/*.rs", "--purpose", "planning"), "say --agreement TEXT"),
+        ("--agreement", "DARS-1"),
+    ),
+    "an agreement that is over": (
+        ("--scope", "system/*.rs", "--purpose", "research", "--agreement", "A", "--agreement-until"),
+        "give --agreement-until a date to come",
+        ("2050-01-01",),
+    ),
+    "safeguarding without the role": (
+        ("--scope", "user/*.rs", "--purpose", "direct-care", "--purpose", "safeguarding", "--practitioner", "w1"),
+        "say --role safeguarding",
+        ("--role", "safeguarding"),
+    ),
+    "safeguarding without the purpose": (
+        ("--scope", "user/*.rs", "--role", "safeguarding", "--practitioner", "w1"),
+        "say --purpose safeguarding",
+        ("--purpose", "direct-care", "--purpose", "safeguarding"),
+    ),
+    "a glass that nobody breaks": (
+        ("--scope", "system/*.rs", "--scope", "user/*.rs", "--role", "break-glass"),
+        "say --practitioner ID",
+        ("--practitioner", "w1"),
+    ),
+    "a glass in no scope": (
+        ("--scope", "system/*.rs", "--role", "break-glass", "--practitioner", "w1"),
+        "say --scope 'user/*.rs'",
+        ("--scope", "user/*.rs"),
+    ),
+    "a delegate for care": (
+        ("--scope", "patient/*.rs", "--patient", "p1", "--delegate", "RelatedPerson/d"),
+        "say --purpose person, and no other",
+        ("--purpose", "person"),
+    ),
+    "nobody's record": ((*PERSON, "--patient"), "--patient: no such Patient is held", ("p1",)),
+    "a worker who is not": (("--scope", "user/*.rs", "--practitioner"), "no such Practitioner is held", ("w1",)),
+    "a delegate who is not": (
+        (*PERSON, "--patient", "p1", "--delegate"),
+        "--delegate: nobody of that name is held",
+        ("RelatedPerson/d",),
+    ),
+}
+WRONG = {"an agreement that is over": "2020-01-01", "a worker who is not": "left"}
+
+
+@pytest.mark.parametrize("told", NEVER)
+def test_what_could_never_work_is_refused_with_what_would(peopled: Command, tmp_path: Path, told: str) -> None:
+    arguments, message, remedy = NEVER[told]
+    wrong = (WRONG.get(told, "nobody"),) if arguments[-1].startswith("--") else ()
+    refused = peopled(*WHO, *arguments, *wrong)
+    assert (refused.code, refused.out) == (2, "")
+    assert message in refused.err
+    assert not (tmp_path / "data" / "keys" / "x.json").exists()
+    done(peopled(*WHO, *arguments, *remedy))
+    assert peopled("token", "--app", "x").code == 0
+
+
+def test_an_application_elsewhere_says_itself_who_asks(app: Command) -> None:
+    for scope in ("user/*.rs", "patient/*.rs"):
+        done(app("app", "add", scope[:4], "--scope", scope, "--purpose", "person", "--elsewhere", "--json"))
+    refused = app("app", "add", "y", "--scope", "system/*.rs", "--purpose", "research", "--elsewhere")
+    assert (refused.code, "say --agreement TEXT" in refused.err) == (2, True)
+
+
+def test_an_organisation_of_whom_nothing_is_held_is_told(peopled: Command) -> None:
+    unknown = peopled("app", "add", "a", "--scope", "system/*.rs", "--generate", "--organisation", "ZZ1")
+    assert (unknown.code, "No organisation with the code ZZ1 is held yet" in unknown.err) == (0, True)
+    known = peopled("app", "add", "b", "--scope", "system/*.rs", "--generate", "--organisation", "RX1")
+    assert (known.code, "is held yet" in known.err) == (0, False)
+
+
+def test_a_faulty_list_of_issuers_ends_serve_with_its_line(app: Command, tmp_path: Path) -> None:
+    file = tmp_path / "issuers.yaml"
+    file.write_text("- issuer: https://login.test\n  audience: fhirgw\n  scopes: nonsense\n")
+    ended = app("serve", "--port", "0", FHIRGW_ISSUERS=str(file))
+    assert (ended.code, ended.out) == (3, "")
+    assert f"{file}:1: issuer 1:" in ended.err and "Traceback" not in ended.err

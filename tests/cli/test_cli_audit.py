@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -11,7 +12,7 @@ from fhirgw.fhir.nhs import ODS_ORGANISATION
 from fhirgw.store.audit import record_now
 from tests.cli.conftest import Ended, finished
 from tests.put import put
-from tests.store.test_store_audit import ANNE, BERT, access, forged
+from tests.store.test_store_audit import ANNE, BERT, CARE, access, forged
 
 HOMECARE = {
     "resourceType": "Organization",
@@ -21,12 +22,16 @@ HOMECARE = {
 }
 
 
+WORKER = {"resourceType": "Practitioner", "id": "w1", "name": [{"family": "Bloggs", "given": ["Jo"]}]}
+STAFF = replace(CARE, practitioner="w1")
+
+
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     """With three accesses."""
     made = await asyncpg.connect(database)
-    await put(database, HOMECARE)
-    for each in (access(1), access(2, BERT), access(3, None, everybody=True)):
+    await put(database, HOMECARE, WORKER)
+    for each in (access(1), access(2, BERT, permit=STAFF), access(3, None, everybody=True)):
         await record_now(made, each)
     yield made
     await made.close()
@@ -66,11 +71,12 @@ async def test_operators_see_accesses_and_are_seen(database: str, connection: as
     ended = audit(database, "list")
     assert ended.code == 0
     lines = [re.split(r"  +", each) for each in ended.out.splitlines()[2:]]
+    lines = [each if len(each) == 8 else [*each[:3], "", *each[3:]] for each in lines]  # nobody in particular
     assert lines == [
-        ["when (UTC)", "organisation", "application", "purpose", "what", "of", "outcome"],
-        ["2026-03-03 00:03:00", "Z9C01", "demo-ics", "direct-care", "read", "everybody", "permitted"],
-        ["2026-03-03 00:02:00", "Z9C01", "demo-ics", "direct-care", "read", BERT, "permitted"],
-        ["2026-03-03 00:01:00", "Z9C01", "demo-ics", "direct-care", "read", ANNE, "permitted"],
+        ["when (UTC)", "organisation", "application", "who", "purpose", "what", "of", "outcome"],
+        ["2026-03-03 00:03:00", "Z9C01", "demo-ics", "", "direct-care", "read", "everybody", "permitted"],
+        ["2026-03-03 00:02:00", "Z9C01", "demo-ics", "Jo Bloggs", "direct-care", "read", BERT, "permitted"],
+        ["2026-03-03 00:01:00", "Z9C01", "demo-ics", "", "direct-care", "read", ANNE, "permitted"],
     ]
     [newest] = json.loads(audit(database, "list", "--app", "operator", "--json", "--count", "1").out)
     assert newest["subtype"][1]["code"] == "audit-list"

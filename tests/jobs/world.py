@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+from fhirgw.access.permit import Permit
+from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import SystemDefinition, load
 from fhirgw.store.database import Engine
+from fhirgw.store.export_job import Job
 from fhirgw.systems.csv import CsvSystem
 from tests.put import connected
 
@@ -84,6 +88,15 @@ CUT_OFF = 'alert_id,person_id,words,started,ended\n1,1,"open'
 Rows = dict[str, list[list[str]]]
 
 
+async def done(jobs: ExportJobs, id: str, permit: Permit) -> Job:
+    """The export, once it has ended."""
+    for _ in range(1000):
+        if (job := await jobs.status(permit, id)).state != "running":
+            return job
+        await asyncio.sleep(0.02)
+    raise AssertionError("the export did not end")
+
+
 class World:
     """A system of record as CSV files, and the gateway it is synced into. `more`: mappings by name, as text."""
 
@@ -110,7 +123,7 @@ class World:
         return load(mappings).systems[self.name]
 
     def write(self) -> None:
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         for table, rows in self.tables.items():
             with (self.folder / f"{table}.csv").open("w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)

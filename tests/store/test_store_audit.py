@@ -173,6 +173,10 @@ async def test_many_writers_make_one_chain(database: str, connection: asyncpg.Co
     assert (found.sound, found.rows, found.head.sequence) == (True, 300, 300)
 
 
+COLUMNS = "recorded, persons, registration, organisation, purpose, outcome, body"
+COPY_TO = "INSERT INTO fhirgw.audit SELECT {} FROM fhirgw.audit"
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -185,14 +189,34 @@ async def test_many_writers_make_one_chain(database: str, connection: asyncpg.Co
         "DELETE FROM fhirgw.audit_head",
         "INSERT INTO fhirgw.audit_head VALUES (true, 1, '')",
         "TRUNCATE fhirgw.audit_head",
+        COPY_TO.format("sequence + 1, {}, digest"),
+        COPY_TO.format("sequence + 5, {}, sha256(digest || convert_to(body, 'UTF8') || int8send(sequence + 5))"),
+        COPY_TO.format("sequence + 5, {}, sha256(digest || convert_to(body, 'UTF8') || int8send(sequence + 1))"),
     ],
 )
 async def test_it_is_only_ever_added_to(connection: asyncpg.Connection, statement: str) -> None:
     await record_now(connection, access(1))
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only ever added to"):
-        await connection.execute(statement)
+        await connection.execute(statement.format(COLUMNS))
     await record_now(connection, access(2))
     assert await recorded(connection) == ["r1", "r2"]
+
+
+async def test_a_row_that_the_chain_wants_next_is_added_and_followed(connection: asyncpg.Connection) -> None:
+    await record_now(connection, access(1))
+    next_one = "sequence + 1, {}, sha256(digest || convert_to(body, 'UTF8') || int8send(sequence + 1))"
+    await connection.execute(COPY_TO.format(next_one.format(COLUMNS)))
+    await record_now(connection, access(2))
+    assert await recorded(connection) == ["r1", "r1", "r2"]
+    assert (await verify(connection)).sound
+
+
+async def test_a_body_that_is_no_audit_event_is_found(connection: asyncpg.Connection) -> None:
+    blank = ", ".join(["array['']"] * 5)
+    for body in ("{}", "x", '{"agent":1}'):
+        await connection.fetchval(f"SELECT fhirgw.audit_append(array[now()], {blank}, array[$1])", body)
+    found = await verify(connection)
+    assert (found.broken, found.why) == (1, "its body is no AuditEvent of the gateway's")
 
 
 DIGEST = "its digest does not fit its body and the row before it"

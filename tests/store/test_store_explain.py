@@ -12,8 +12,9 @@ import pytest
 from fhirgw.access.label import EVERY, RESTRICTED, SAFEGUARDING, SEALED
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope, scopes
+from fhirgw.fhir.nhs import ODS_ORGANISATION
 from fhirgw.store.database import Connection, connect, declared, direct
-from fhirgw.store.explain import Explained, case_of, explain
+from fhirgw.store.explain import Explained, case_of, explain, together
 from fhirgw.store.opt_out import load
 from tests.conftest import NewDatabase
 from tests.put import connected, put
@@ -96,6 +97,13 @@ CONSENTS = [
     consent("c6", "acted", CARER),
     consent("c7", "planned", {"type": "deny", "purpose": [{"system": REASON, "code": "HSYSADMIN"}]}),
 ]
+NAMED = [
+    made("Organization", "o1", name="Riverbank Homecare"),
+    made(
+        "Organization", "z99", name="Meadow County Council", identifier=[{"system": ODS_ORGANISATION, "value": "Z99"}]
+    ),
+    made("Practitioner", "w1", name=[{"family": "Bloggs", "given": ["Jo"]}]),
+]
 PEOPLE = ("p1", "opted", "dissent", "except", "sector", "hush", "past", "acted", "planned")
 LABELLED = {"hidden": label("restricted"), "shut": label("sealed")}
 ALL = (*PEOPLE, *LABELLED)
@@ -106,7 +114,7 @@ async def connection(new_database: NewDatabase) -> AsyncIterator[Connection]:
     async with new_database() as url:
         people = [each for person in PEOPLE for each in record(person)]
         labelled = [each for person, meta in LABELLED.items() for each in record(person, meta=meta)]
-        await put(url, *people, *labelled, *CONSENTS)
+        await put(url, *people, *labelled, *CONSENTS, *NAMED)
         await known(url)
         engine = connect(url)
         async with direct(engine) as connection:
@@ -193,29 +201,37 @@ async def test_the_reasons_agree_with_the_decision(connection: Connection, who: 
 @pytest.mark.parametrize(
     ("who", "person", "kind", "seen", "text", "rests_on"),
     [
-        ("controller", "p1", "CarePlan", 1, "Z99 is the controller of this record.", None),
-        ("provider", "p1", "CarePlan", 1, "is a care provider with a package of care since", "EpisodeOfCare/p1-now"),
+        ("controller", "p1", "CarePlan", 1, "Meadow County Council is the controller of this record.", None),
+        (
+            "provider",
+            "p1",
+            "CarePlan",
+            1,
+            "Riverbank Homecare is a care provider with a package",
+            "EpisodeOfCare/p1-now",
+        ),
         (
             "provider",
             "p1",
             "QuestionnaireResponse",
             0,
-            "which does not open QuestionnaireResponse",
+            "which does not open these",
             "EpisodeOfCare/p1-now",
         ),
         ("late", "p1", "Encounter", 1, "whose package of care has ended", "EpisodeOfCare/p1-late"),
         ("late", "p1", "CarePlan", 0, "was a care provider with a package of care, until", "EpisodeOfCare/p1-late"),
         ("over", "p1", "Encounter", 0, "was a care provider with a package of care, until", "EpisodeOfCare/p1-over"),
         ("soon", "p1", "Encounter", 0, "but only from", "EpisodeOfCare/p1-soon"),
-        ("themselves", "p1", "QuestionnaireResponse", 1, "1 of them are third-party.", None),
-        ("stranger", "p1", "Patient", 0, "Nothing in the record ties whoever asks to the person.", None),
-        ("plans only", "p1", "Flag", 0, "None of its scopes covers Flag.", None),
+        ("themselves", "p1", "QuestionnaireResponse", 1, "Some are what somebody else told in confidence", None),
+        ("themselves", "p1", "Flag", 0, "They are about safeguarding.", None),
+        ("stranger", "p1", "Patient", 0, "Nothing in the record ties RAB to the person.", None),
+        ("plans only", "p1", "Flag", 0, "None of its scopes covers these.", None),
         (
             "practice",
             "dissent",
             "CarePlan",
             0,
-            "A dissent to sharing to everybody decides: the person",
+            "A dissent to sharing with everybody decides: the person decided.",
             "Consent/c1",
         ),
         (
@@ -223,11 +239,11 @@ async def test_the_reasons_agree_with_the_decision(connection: Connection, who: 
             "except",
             "CarePlan",
             1,
-            "A consent to sharing to Organization/o1 of CarePlan",
+            "A consent to sharing CarePlan with Riverbank Homecare decides",
             "Consent/c2",
         ),
-        ("provider", "except", "Encounter", 0, "A dissent to sharing to Organization/o1 decides", "Consent/c2"),
-        ("nhs trust that provides", "sector", "CarePlan", 0, f"to {SHARING}|nhs decides", "Consent/c3"),
+        ("provider", "except", "Encounter", 0, "A dissent to sharing with Riverbank Homecare decides", "Consent/c2"),
+        ("nhs trust that provides", "sector", "CarePlan", 0, "A dissent to sharing with the NHS decides", "Consent/c3"),
         ("planner", "opted", "CarePlan", 0, "The person has opted out", None),
         ("planner", "hush", "CarePlan", 0, "The person has no NHS number", None),
         ("provider", "hidden", "EpisodeOfCare", 0, "what tells where they are is withheld", "Patient/hidden"),
@@ -235,7 +251,7 @@ async def test_the_reasons_agree_with_the_decision(connection: Connection, who: 
         ("cleared provider", "hidden", "EpisodeOfCare", 4, "is a care provider", "EpisodeOfCare/hidden-now"),
         ("controller", "shut", "CarePlan", 0, "The person's record is sealed.", "Patient/shut"),
         ("delegate", "acted", "CarePlan", 1, "RelatedPerson/r1 acts for the person (carer).", "Consent/c6"),
-        ("delegate", "acted", "Flag", 0, "A dissent to sharing to RelatedPerson/r1 of Flag decides", "Consent/c6"),
+        ("delegate", "acted", "Flag", 0, "A dissent to sharing Flag with RelatedPerson/r1 decides", "Consent/c6"),
         ("delegate", "p1", "CarePlan", 0, "RelatedPerson/r1 does not act for the person.", None),
         ("another", "hush", "CarePlan", 0, "It is somebody else's record.", None),
         ("emergency", "dissent", "CarePlan", 1, "Break-glass: a grant is in force until", None),
@@ -264,6 +280,42 @@ async def test_it_says_what_would_change_it(connection: Connection) -> None:
     assert (await asked(connection, "provider", "p1", "CarePlan"))["CarePlan"].remedies == ()
 
 
+async def test_an_emergency_is_named_to_those_who_may_break_the_glass(connection: Connection) -> None:
+    surgeon = system("Practitioner/w1", practitioner="w1")
+    surgeon = replace(surgeon, scopes=scopes("user/*.rs"), parties=("Practitioner/w1",))
+    for roles, person, permit, named in (
+        (("break-glass",), "p1", surgeon, True),
+        (("break-glass",), "dissent", surgeon, True),
+        ((), "p1", surgeon, False),
+        (("break-glass",), "p1", replace(surgeon, scopes=scopes("system/*.rs")), False),
+        (("break-glass",), "p1", replace(surgeon, purpose="planning", agreement="a1"), False),
+        (("break-glass",), "shut", surgeon, False),  # sealed information is withheld in an emergency too
+        (("break-glass",), "p1", replace(surgeon, scopes=scopes("user/Task.rs")), False),
+    ):
+        async with declared(connection, OVERSEER):
+            (found,) = await explain(connection, OVERSEER, permit, person, ["CarePlan"], 7, roles)
+        assert found.decision == "none"
+        assert any("broke the glass" in each for each in found.remedies) is named, (roles, person)
+
+
+async def test_types_that_are_alike_are_told_together(connection: Connection) -> None:
+    found = list((await asked(connection, "late", "p1")).values())
+    groups = [[each.type for each in group] for group in together(found)]
+    assert sorted(each for group in groups for each in group) == sorted(each.type for each in found)
+    assert len(groups) < len(found)
+    for group in together(found):
+        assert len({(each.decision, each.reasons, each.remedies) for each in group}) == 1
+
+
+async def test_no_reason_names_anybody_by_an_address(connection: Connection) -> None:
+    for who in ASKERS:
+        for person in ALL:
+            for each in (await asked(connection, who, person)).values():
+                told = " ".join((*(reason.text for reason in each.reasons), *each.remedies))
+                assert "http" not in told
+                assert "weight" not in told
+
+
 async def test_without_a_fresh_list_nobody_is_planned_with(connection: Connection) -> None:
     fresh = (await asked(connection, "planner", "p1", "CarePlan"))["CarePlan"]
     stale = (await asked(connection, "planner", "p1", "CarePlan", days=0.5))["CarePlan"]
@@ -272,8 +324,9 @@ async def test_without_a_fresh_list_nobody_is_planned_with(connection: Connectio
 
 
 async def test_what_a_record_does_not_hold_is_told_as_none(connection: Connection) -> None:
-    found = await asked(connection, "controller", "p1", "Goal")
-    assert [(each.type, each.held, each.seen) for each in found.values()] == [("Goal", 0, 0)]
+    for who in ("controller", "stranger"):
+        found = await asked(connection, who, "hidden", "Location")
+        assert [(each.type, each.held, each.seen, each.reasons) for each in found.values()] == [("Location", 0, 0, ())]
     assert await asked(connection, "controller", "nobody") == {}
 
 
