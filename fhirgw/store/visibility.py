@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.label import EVERY, OPEN, RESTRICTED, SEALED, UNSEARCHABLE
+from fhirgw.access.label import EVERY, RESTRICTED, SEALED, TELLING, UNSEARCHABLE, opened
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
@@ -47,12 +47,15 @@ def visible(
     verb: str = "r",
     resource_type: str | None = None,
     table: FromClause = resource,
+    *,
+    bulk: bool = False,
 ) -> ColumnElement[bool]:
     """The condition on `table` (resource, history) for rows the permit may read (`r`) or search (`s`).
 
     With a resource_type the caller's query is known to be about that type alone, and the condition is the simpler.
+    `bulk`: all of a table will be read; the same condition, spelt so that it costs a row least.
     """
-    return and_(true(), *_conditions(permit, verb, resource_type, table))
+    return and_(true(), *_conditions(permit, verb, resource_type, table, bulk))
 
 
 def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
@@ -94,19 +97,36 @@ def values(permit: Permit) -> dict[str, Any]:
 
 
 def _conditions(
-    permit: Permit, verb: str, resource_type: str | None, table: FromClause
+    permit: Permit, verb: str, resource_type: str | None, table: FromClause, bulk: bool
 ) -> Iterator[ColumnElement[bool]]:
     yield _covered(permit, verb, resource_type, table)
     if permit.purpose == Purpose.OPERATIONS:
         return
-    if hidden := EVERY & ~permit.clearance & ~OPEN.get(permit.purpose, 0):
-        yield _none(table, hidden)
+    classed = _classed(permit, resource_type, table)
+    if classed is not None:
+        yield classed
     if table is history:
-        yield from _past(permit, hidden)
+        yield from _past(permit, resource_type)
     if resource_type in NOBODYS:
         return
     yield basis.founded(permit, resource_type, table)
-    yield from directives.allowed(permit, resource_type, table)
+    yield from directives.allowed(permit, resource_type, table, bulk=bulk)
+
+
+def _classed(permit: Permit, resource_type: str | None, table: FromClause) -> ColumnElement[bool] | None:
+    """That a row is of no class that is hidden from the permit; None where none is."""
+    if resource_type is not None:
+        hidden = EVERY & ~_opened(permit, resource_type)
+        return _none(table, hidden) if hidden else None
+    hidden, of_others = EVERY & ~opened(permit, ""), EVERY & ~_opened(permit, TELLING[0])
+    if hidden == of_others:
+        return _none(table, hidden) if hidden else None
+    return or_(_none(table, of_others), and_(table.c.type.not_in((*NOBODYS, *TELLING)), _none(table, hidden)))
+
+
+def _opened(permit: Permit, resource_type: str) -> int:
+    """Reference data is nobody's own."""
+    return opened(permit, TELLING[0] if resource_type in NOBODYS else resource_type)
 
 
 def _none(table: FromClause, classes: int) -> ColumnElement[bool]:
@@ -116,7 +136,7 @@ def _none(table: FromClause, classes: int) -> ColumnElement[bool]:
     return found
 
 
-def _past(permit: Permit, hidden: int) -> Iterator[ColumnElement[bool]]:
+def _past(permit: Permit, resource_type: str | None) -> Iterator[ColumnElement[bool]]:
     """What is withheld of a resource now is withheld of each of its versions, and of a person's after they are gone.
 
     Who was deleted while something kept them from somebody left a sealed tombstone (fhirgw.store.load): what said so is
@@ -124,13 +144,14 @@ def _past(permit: Permit, hidden: int) -> Iterator[ColumnElement[bool]]:
     """
     for table in (resource, history):
         later = table.alias("later")
-        more = [~_none(later, hidden)] if hidden else []
+        classed = _classed(permit, resource_type, later)
+        more = [~classed] if classed is not None else []
         if not _sees_whereabouts(permit):
             more.append(and_(later.c.redacted.is_not(None), history.c.redacted.is_(None)))
         if more:
             same = and_(later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
             yield ~exists().where(same, or_(*more)).correlate(history)
-    if hidden & SEALED:
+    if not permit.clearance & SEALED:
         tombstone = history.alias("tombstone")
         of_person = and_(tombstone.c.type == literal("Patient", Text), tombstone.c.id == history.c.patient)
         yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(history)
@@ -138,8 +159,7 @@ def _past(permit: Permit, hidden: int) -> Iterator[ColumnElement[bool]]:
 
 def _sees_whereabouts(permit: Permit) -> bool:
     """An address is not kept from whoever lives there."""
-    themselves = permit.purpose == Purpose.PERSON and permit.delegate is None
-    return themselves or permit.purpose == Purpose.OPERATIONS or bool(permit.clearance & RESTRICTED)
+    return permit.themselves or permit.purpose == Purpose.OPERATIONS or bool(permit.clearance & RESTRICTED)
 
 
 def _covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:

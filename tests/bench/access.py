@@ -87,7 +87,7 @@ async def _export(connection: Connection, permit: Permit) -> float:
     rows, begun = 0, time.perf_counter()
     async with declared(connection, permit):
         for kind in ("Patient", "Observation", "Task", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal"):
-            shown = visibility.visible(permit, "r", kind)
+            shown = visibility.visible(permit, "r", kind, bulk=True)
             made = statement(select(visibility.body(permit, kind)).where(resource.c.type == kind, shown))
             told = await connection.copy_from_query(
                 made.sql, *made.arguments(visibility.values(permit)), output=_nowhere, **NDJSON
