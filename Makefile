@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/fhirgw demo --people $(PEOPLE) --port $(PORT)
 
 test: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +21,9 @@ from fhirgw.store.database import Readers, connect
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
 from tests.put import reading
+
+settings.register_profile("fhirgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fhirgw")  # a machine that is busy is no failure
 
 TEMPLATE = f"fhirgw_template_{os.getpid()}"
 NUMBERS = count(1)

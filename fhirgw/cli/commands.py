@@ -1,44 +1,78 @@
-"""All commands, by name."""
+"""All commands, by name.
+
+A command's module is imported when that command is run: all of them together take a second, of which nobody needs most.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version as installed
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from fhirgw.cli import access, apps, audit, data, demo, mappings, serving
 from fhirgw.cli.running import CODES
 
+PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+COMMANDS = {
+    "demo": "demo:demo",
+    "generate": "data:generate",
+    "migrate": "data:migrate",
+    "sync": "data:sync",
+    "export": "data:export",
+    "serve": "serving:serve",
+    "check": "mappings:check",
+    "map": "mappings:map_file",
+    "token": "apps:token",
+    "explain": "explain:explain",
+    "openapi": "openapi:openapi",
+    "version": "commands:version",
+    "app": "apps:app",
+    "audit": "audit:app",
+    "break-glass": "break_glass:app",
+    "opt-outs": "opt_outs:opt_outs",
+    "profiles": "profiles:app",
+}
+"""Where each command is: a function, or an app with commands of its own."""
+
+
+class Commands(TyperGroup):
+    """The commands of COMMANDS, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All of them, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(f"fhirgw.cli.{module}"), attribute)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(**PLAIN)
+            alone.command(cmd_name)(found)
+            return typer.main.get_command(alone)
+        made = typer.main.get_command(found)
+        made.name = cmd_name
+        return made
+
+
 app = typer.Typer(
+    cls=Commands,
     help="An async FHIR R4 gateway between adult social care and the NHS.",
     epilog=CODES.replace("\n", "\n\n"),
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **PLAIN,
 )
-for command in (
-    demo.demo,
-    data.generate,
-    data.migrate,
-    data.sync,
-    data.export,
-    serving.serve,
-    mappings.check,
-    mappings.map_file,
-    apps.token,
-    access.explain,
-):
-    name = command.__name__.partition("_")[0]
-    app.command(name)(command)
-
-app.add_typer(apps.app, name="app")
-app.add_typer(audit.app, name="audit")
-app.add_typer(access.app, name="break-glass")
-app.command("opt-outs")(access.opt_outs)
 
 
-@app.command()
+@app.callback()
+def everything() -> None:
+    """Makes of the app a group, whose help is its own."""
+
+
 def version() -> None:
     """Say which version this is."""
     print(installed("fhirgw"))

@@ -11,20 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import uvloop
-from pydantic import ValidationError
 
-from fhirgw.fhir.issue import FhirError
-from fhirgw.jobs.files import Unwritable
-from fhirgw.jobs.preflight import ShrunkenExtract
-from fhirgw.mapping.load import MappingFaults
 from fhirgw.settings import Settings
-from fhirgw.store.database import Engine, connect
-from fhirgw.store.migrate import newest, version
-from fhirgw.store.server import ServerError, database
-from fhirgw.store.trouble import trouble
+
+if TYPE_CHECKING:
+    from fhirgw.store.database import Engine
 
 CODES = """Exit codes:
   0    done (rows that were refused are told, and are no failure)
@@ -37,9 +31,6 @@ CODES = """Exit codes:
   7    another process is doing the same: wait for it
   8    the audit is not as it was written: somebody has changed it
   130  stopped by Ctrl-C; 143 by SIGTERM (a server that served: 0)"""
-
-BY_ISSUE = {"transient": 4, "conflict": 7}
-"""Exit codes by FHIR's issue type; what is not here is about the input."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = "Stopped: nothing half-written was kept."
@@ -99,6 +90,12 @@ def listen(stop: Callable[[int], None]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
+def unlisten() -> None:
+    """Leaves signals to somebody else, until `listen`."""
+    for number in SIGNALS:
+        asyncio.get_running_loop().remove_signal_handler(number)
+
+
 def settings(data: Path | None = None) -> Settings:
     """The settings of the environment, with another data folder if one is given."""
     found = Settings()  # type: ignore[call-arg]
@@ -111,6 +108,11 @@ async def opened(given: Settings, *, migrated: bool = True) -> AsyncIterator[tup
 
     Raises CommandError where it must be `migrated` and is not.
     """
+    # Imported here, because who only asks for help needs no database, and half a second is for its libraries.
+    from fhirgw.store.database import connect
+    from fhirgw.store.migrate import newest, version
+    from fhirgw.store.server import database
+
     async with database(given.database_url, given.postgres) as url:
         engine = connect(url, size=given.connections)
         try:
@@ -129,32 +131,10 @@ def told() -> Iterator[None]:
         yield
     except CommandError as error:
         _end(str(error), error.code)
-    except ShrunkenExtract as error:
-        _end(str(error), 5)
-    except Unwritable as error:
-        _end(str(error), 6)
-    except FhirError as error:
-        _end(str(error), BY_ISSUE.get(error.issues[0].code, 3))
-    except MappingFaults as error:
-        _end(f"{error}\n{len(error.faults)} faults in the mappings", 3)
-    except ValidationError as error:
-        _end(
-            "\n".join(f"FHIRGW_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()), 2
-        )
-    except ServerError as error:
-        _end(str(error), 4)
     except Exception as error:
-        if said := trouble(error):
-            _end(said, 4)
-        _end(f"The gateway failed ({type(error).__name__} at {_place(error)}): this is a fault of ours.", 1)
+        from fhirgw.cli.ending import ending  # here, because it knows errors of everything there is
 
-
-def _place(error: BaseException) -> str:
-    """Where it was raised. Its message is left out: it may quote a row."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else "?"
+        _end(*ending(error))
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from fhirgw.api.issuers import Issuers
+from fhirgw.api.jwks import KeySets
+from fhirgw.api.keys import Keyring
 from fhirgw.app import create_app
-from fhirgw.cli.running import listen
+from fhirgw.cli.running import listen, unlisten
 from fhirgw.settings import Settings
 
 GRACE = 10
 """Seconds that requests under way are given to end."""
+
+
+def check(given: Settings) -> None:
+    """Raises FhirError for what would keep the app from starting and is known before: keys and issuers."""
+    Keyring(given.key_folder)
+    Issuers.read(given.issuers, KeySets(given.loopback_jwks))
 
 
 async def served(given: Settings, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
@@ -24,6 +35,25 @@ async def served(given: Settings, listening: socket.socket, ready: Callable[[], 
     server = _Server(config, ready)
     listen(lambda number: setattr(server, "should_exit", True))
     await server.serve(sockets=[listening])
+
+
+def shared(given: Settings, listening: socket.socket, workers: int) -> None:
+    """Serves with so many processes on one socket until a signal asks to stop; one that dies is started again.
+
+    Each reads the settings of the environment, and is what `served` would be. This one only watches: it blocks.
+    """
+    os.environ["FHIRGW_PROCESSES"] = str(given.processes * workers)  # they share the applications' rates
+    config = uvicorn.Config(
+        "fhirgw.app:from_environment",
+        factory=True,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
+    )
+    unlisten()  # the supervisor has handlers of its own
+    Multiprocess(config, sockets=[listening]).run()
 
 
 class _Server(uvicorn.Server):

@@ -12,21 +12,30 @@ import typer
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import CommandError, opened, run, settings
 
+BACKLOG = 2048
+"""Connections that wait to be taken by one of several processes."""
+
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that serve together: one for each core.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")]
 
 
-def serve(host: Host = "127.0.0.1", port: Port = 8080) -> None:
+def serve(host: Host = "127.0.0.1", port: Port = 8080, workers: Workers = 1) -> None:
     """Serve FHIR until stopped."""
-    from fhirgw.cli.server import served  # here, because only who serves needs all of HTTP
+    from fhirgw.cli.server import check, served, shared  # here, because only who serves needs all of HTTP
 
     console, given = Console(), settings()
+    check(given)
 
     async def work() -> None:
         async with opened(given):
             with bound(host, port) as listening:
                 console.note(f"Serving {address(listening)}/fhir; stop with Ctrl-C")
-                await served(given, listening)
+                if workers > 1:
+                    listening.listen(BACKLOG)
+                    shared(given, listening, workers)
+                else:
+                    await served(given, listening)
 
     run(work())
 

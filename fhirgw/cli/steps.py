@@ -20,6 +20,7 @@ from fhirgw.jobs.export import Exported, export
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import Definitions, Judge, SystemDefinition, load
+from fhirgw.private import private_folder
 from fhirgw.settings import Settings
 from fhirgw.shipped import path
 from fhirgw.store.audit import record_now
@@ -103,7 +104,7 @@ async def synced(
     console: Console, engine: Engine, definition: SystemDefinition, system: System, errors: Path, force: bool
 ) -> SyncSummary:
     """A full extract taken in; refused rows are told in the file `errors`."""
-    errors.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(errors.parent)
     with console.stage(f"sync {definition.name}") as stage:
         async with system:
             held = await system.tables()

@@ -99,6 +99,38 @@ def test_a_server_that_is_asked_to_stop_ends_well(database: str, tmp_path: Path,
     assert (answered, process.returncode) == (200, 0)
 
 
+def test_several_processes_serve_one_port_and_one_that_dies_is_replaced(database: str, tmp_path: Path) -> None:
+    known = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path)}
+    with started("serve", "--port", "0", "--workers", "2", **known) as process, httpx.Client(timeout=30) as http:
+        assert process.stderr is not None
+        address = re.search(r"http://[0-9.:]+", process.stderr.readline())
+        assert address is not None
+        answered = [wait_for(lambda: http.get(f"{address[0]}/health/ready").status_code)]
+        first = wait_until(lambda: workers(process.pid), lambda them: len(them) == 2)
+        os.kill(first[0], signal.SIGKILL)
+        then = wait_until(lambda: workers(process.pid), lambda them: len(them) == 2 and first[0] not in them)
+        answered.append(wait_for(lambda: http.get(f"{address[0]}/health/ready").status_code))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert (answered, first[1] in then, process.returncode) == ([200, 200], True, 0)
+
+
+def workers(parent: int) -> list[int]:
+    """The serving processes of a supervisor, by their parent's id."""
+    listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines() if "spawn_main" in line]
+    return [int(row[0]) for row in rows if int(row[1]) == parent]
+
+
+def wait_until(look: Callable[[], list[int]], enough: Callable[[list[int]], bool]) -> list[int]:
+    """What is seen when it is enough."""
+    for _ in range(600):
+        if enough(found := look()):
+            return found
+        time.sleep(0.05)
+    pytest.fail("it never came to that")
+
+
 def wait_for(ask: Callable[[], int]) -> int:
     """The first answer there is."""
     for _ in range(500):
