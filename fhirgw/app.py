@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,17 +13,26 @@ import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
+from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
-from fhirgw.api import break_glass, bulk, explain, fhir, health, landing, smart, who_looked
+from fhirgw.api import audit_events, break_glass, bulk, explain, fhir, health, landing, smart, terminology, who_looked
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
 from fhirgw.api.smart import Smart, assembled
+from fhirgw.api.terminology import Terminology
+from fhirgw.api.terminology_server import connected
+from fhirgw.api.together import Together
+from fhirgw.api.writers import Writers
+from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.mapping import concept_map
+from fhirgw.mapping.load import MappingFaults, load
 from fhirgw.settings import Settings
 from fhirgw.store.audit import Auditor
 from fhirgw.store.database import Connection, Engine, Readers, connect, declared, direct, readers
 from fhirgw.store.migrate import check
+from fhirgw.store.runs import skew
 from fhirgw.store.server import database
 
 EXPORTING = 10
@@ -37,12 +46,17 @@ def create_app(settings: Settings) -> FastAPI:
     # The commonest first: each route that is tried before the right one costs four microseconds.
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes()),
-        *(*who_looked.routes(), *break_glass.routes(), *explain.routes()),
-        *(*health.routes(), *landing.routes()),
+        *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
+        *(*terminology.routes(), *health.routes(), *landing.routes()),
     ]
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, not_routed)
     return app
+
+
+def from_environment() -> FastAPI:
+    """The gateway of the environment's settings: for one of several processes that serve together."""
+    return create_app(Settings())  # type: ignore[call-arg]
 
 
 def configure_log(settings: Settings) -> None:
@@ -75,9 +89,15 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 )
                 for replan in (False, True)
             ]
+            writing = await owned.enter_async_context(
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
+            )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
             await check(engine)
+            async with direct(engine) as connection:
+                app.state.together = Together()
+                app.state.writers = Writers(writing, settings.longest_body, settings.entries, await skew(connection))
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(ExportJobs(engine, settings.data / "exports"))
             app.state.controller = settings.controller
@@ -85,7 +105,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.smart = _smart(settings, engine, reading)
             app.state.overseer, app.state.opt_out_days = operations(settings.controller), settings.opt_out_days
             gate = Gate(app.state.smart.gatekeeper, app.state.smart.connect, settings.opt_out_days, settings.controller)
+            app.state.terminology = await owned.enter_async_context(_terminology(settings))
             app.state.context = _context(settings, reading, searching, gate)
+            packages.load(settings.data)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
@@ -95,6 +117,28 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return Context(reading, searching, gate, settings.base_url, _version(), started)
+
+
+@asynccontextmanager
+async def _terminology(settings: Settings) -> AsyncIterator[Terminology]:
+    """What the mappings define is carried besides; and the terminology server, if there is one."""
+    async with AsyncExitStack() as owned:
+        server = None
+        if settings.terminology_url:
+            token = settings.terminology_token.get_secret_value() if settings.terminology_token else None
+            server = await owned.enter_async_context(connected(settings.terminology_url, token))
+        yield Terminology(_mapped, server)
+
+
+def _mapped() -> Iterator[Resource]:
+    """The code maps of the systems of record, as ConceptMaps and CodeSystems; none of mappings that have faults."""
+    try:
+        known = load(shipped.path("mappings"))
+    except MappingFaults:
+        structlog.get_logger("fhirgw").error("the mappings have faults: `fhirgw check` shows them")
+        return iter(())
+    systems = [(name, system.codes.values()) for name, system in known.systems.items()]
+    return concept_map.definitions(systems, known.concepts.values())
 
 
 def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
@@ -112,6 +156,7 @@ def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
         lambda: direct(engine),
         reference,
         loopback=settings.loopback_jwks,
+        processes=settings.processes,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,7 +27,17 @@ class Settings(BaseSettings):
     connections: int = Field(
         10, ge=1, le=500, description="Connections a serving process may hold: so many to read, and so many to search"
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Serving processes that share an application's rate: of so many replicas, times their --workers",
+    )
     statement_seconds: float = Field(30, gt=0, description="Seconds a request's SQL statement may take")
+    writers: int = Field(8, ge=1, le=100, description="Connections a serving process may hold to write")
+    longest_body: int = Field(
+        16_000_000, ge=1000, description="Bytes of a body that is written, unpacked: a longer one is refused"
+    )
+    entries: int = Field(5000, ge=1, description="Entries of a batch or transaction Bundle: more are refused")
     log: Literal["json", "plain"] = Field("json", description="Log lines for machines or for people")
 
     keys: Path | None = Field(
@@ -40,6 +50,11 @@ class Settings(BaseSettings):
         False, description="Fetch applications' keys over http from this machine too: for trying things out"
     )
 
+    terminology_url: str | None = Field(
+        None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
+    )
+    terminology_token: SecretStr | None = Field(None, description="The bearer token it wants, if it wants one")
+
     opt_out_days: float = Field(
         7, gt=0, description="Days that a list of national data opt-outs counts for: then planning and research stop"
     )
@@ -49,6 +64,13 @@ class Settings(BaseSettings):
     def _named(cls, url: str | None) -> str | None:
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("it names no PostgreSQL: write postgresql://account@host/name, or leave it unset")
+        return url or None
+
+    @field_validator("terminology_url")
+    @classmethod
+    def _web(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("it is no FHIR base: write https://terminology.example/fhir, or leave it unset")
         return url or None
 
     @property

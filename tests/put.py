@@ -32,10 +32,18 @@ COLUMNS = (
         "redacted",
     ),
     *(f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high")),
+    "present",
 )
 
 
-KEPT = "patient, origin, controller, body, labels, also, redacted, tokens"
+KEPT = "patient, origin, controller, body, labels, also, redacted, tokens, present, transaction, " + ", ".join(
+    f"date{slot}_{end}" for slot in (1, 2, 3, 4) for end in ("low", "high")
+)
+SIDES = {
+    "search_string": ("type", "id", "param", "value"),
+    "search_number": ("type", "id", "place", "low", "high", "system", "code", "unit", "tokens"),
+    "search_span": ("type", "id", "param", "low", "high"),
+}
 RULES = {
     "relationship": "person, party, kind, starts, ends",
     "directive": "person, effect, party, purpose, kinds, classes, starts, ends, weight, decided",
@@ -79,10 +87,20 @@ async def put_all(url: str, resources: Sequence[tuple[Resource, datetime]]) -> N
 async def copy(connection: asyncpg.Connection, resources: Sequence[tuple[Resource, datetime]]) -> None:
     """`put` on a connection of the caller's, each with when it was stored."""
     rows = [_row(stamped(each, 1, updated), updated) for each, updated in resources]
-    strings = [(each["resourceType"], each["id"], *pair) for each, _ in resources for pair in index(each).strings]
     await _insert(connection, "resource", COLUMNS, rows)
-    await _insert(connection, "search_string", ("type", "id", "param", "value"), strings)
+    await _beside(connection, [each for each, _ in resources])
     await _rule(connection, [each for each, _ in resources])
+
+
+async def _beside(connection: asyncpg.Connection, resources: Sequence[Resource]) -> None:
+    """What the resources are found by besides their rows."""
+    rows: dict[str, list[Any]] = {table: [] for table in SIDES}
+    for each in resources:
+        found = index(each)
+        for table, sides in zip(SIDES, (found.strings, found.numbers, found.spans), strict=True):
+            rows[table] += [(each["resourceType"], each["id"], *side) for side in sides]
+    for table, columns in SIDES.items():
+        await _insert(connection, table, columns, rows[table])
 
 
 async def _insert(connection: asyncpg.Connection, table: str, columns: Iterable[str], rows: Sequence[Any]) -> None:
@@ -117,17 +135,17 @@ async def supersede(url: str, old: Resource, new: Resource | None, version: int,
     try:
         async with connection.transaction():
             await connection.execute(
-                f"INSERT INTO fhirgw.history (type, id, version, updated, {KEPT})"
-                f" SELECT type, id, version, updated, {KEPT} FROM fhirgw.resource"
+                f"INSERT INTO fhirgw.history (type, id, version, updated, beside, {KEPT})"
+                f" SELECT type, id, version, updated, fhirgw.beside(type, id), {KEPT} FROM fhirgw.resource"
                 " WHERE type = $1 AND id = $2",
                 *key,
             )
-            await connection.execute("DELETE FROM fhirgw.search_string WHERE type = $1 AND id = $2", *key)
-            for table in ("resource", *RULES):
+            for table in ("resource", *SIDES, *RULES):
                 await connection.execute(f"DELETE FROM fhirgw.{table} WHERE type = $1 AND id = $2", *key)
             if new is not None:
                 row = _row(stamped(new, version, updated), updated)
                 await _insert(connection, "resource", COLUMNS, [row])
+                await _beside(connection, [new])
                 await _rule(connection, [new])
             else:
                 await connection.execute(
@@ -148,5 +166,5 @@ def _row(resource: Resource, updated: datetime) -> tuple[Any, ...]:
     return (
         *(resource["resourceType"], resource["id"], int(resource["meta"]["versionId"]), updated, found.patient),
         *("test", "Z99", found.tokens, encode(resource).decode(), labels(resource), also(resource)),
-        *(encode(without).decode() if (without := redacted(resource)) else None, *ends),
+        *(encode(without).decode() if (without := redacted(resource)) else None, *ends, found.present),
     )

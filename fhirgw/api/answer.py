@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -18,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.api import headers
 from fhirgw.api.audit import entry, recorded
 from fhirgw.api.context import context
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.pretty import pretty
 from fhirgw.store.database import away, overrun
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
@@ -38,13 +41,31 @@ RETRY_AFTER = "5"
 HEADERS = "fhirgw.headers"
 """Where in a request's scope the gate leaves headers for its answer."""
 
+NOWHERE = "There is nothing at this address; the FHIR base is /fhir"
+ELSEWHERE = dict.fromkeys(
+    ("/$meta-add", "/$meta-delete"), "Tags and labels are changed with the resource that bears them: by PATCH or PUT"
+)
+"""What there is not and somebody may look for, by the end of its address, with what there is."""
+
+SENT = "fhirgw.sent"
+"""Where in a request's scope the headers are that fhirgw.api.headers knows of."""
+
 Handler = Callable[[Request], Awaitable[Response]]
+VERSIONS = ("4.0", "4.0.1")
+"""What `fhirVersion` of a media type may say. https://hl7.org/fhir/R4/http.html#version-parameter"""
+
 log = structlog.get_logger("fhirgw.api")
+
+
+class Interactions(Route):
+    """A route whose handlers are known by method: what is registered is what the CapabilityStatement says."""
+
+    handlers: Mapping[str, Handler]
 
 
 def interactions(
     path: str, *, head: bool = True, open: bool = False, asserted: bool = False, **methods: Handler
-) -> Route:
+) -> Interactions:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
 
     Nobody gets further without a permit, unless the route is `open`: 401. `asserted`: a form may hold an assertion in
@@ -58,6 +79,8 @@ def interactions(
     async def handle(request: Request) -> Response:
         if not open and not (asserted and _is_form(request)):
             request.state.permit = entry(request).permit = await context(request).gate(request)
+        if given := request.scope[SENT]:
+            headers.noted(request, given)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
         handler = methods.get(request.method)
@@ -68,16 +91,30 @@ def interactions(
         return await handler(request)
 
     async def endpoint(request: Request) -> Response:
+        given = request.scope[SENT] = headers.sent(request)
         response = await _answered(handle, request, route.path_format)
         response.headers.update(request.scope.get(HEADERS, {}))
+        if given:
+            response.headers.update(headers.mirrored(given))
         try:
-            return await recorded(request, route.path_format, response)
+            return _laid_out(request, await recorded(request, route.path_format, response))
         except FhirError as error:
             return refused(error, {"retry-after": RETRY_AFTER})
 
-    route = Route(path, endpoint)
+    route = Interactions(path, endpoint)
     route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
+    route.handlers = methods
     return route
+
+
+def _laid_out(request: Request, response: Response) -> Response:
+    """The response, laid out for people where they ask for that (`_pretty=true`)."""
+    if b"_pretty=true" not in request.scope["query_string"] or not getattr(response, "body", b""):
+        return response
+    if "json" in response.headers.get("content-type", ""):
+        response.body = pretty(bytes(response.body))
+        response.headers["content-length"] = str(len(response.body))
+    return response
 
 
 def _is_form(request: Request) -> bool:
@@ -107,13 +144,28 @@ def versioned(request: Request, body: str, version: int, updated: datetime) -> R
 def check_format(request: Request) -> None:
     """JSON is what there is. Raises FhirError with status 406 for a caller who takes nothing but another format."""
     if b"_format" in request.scope["query_string"]:
-        asked = request.query_params.get("_format", "json")
-        fits = asked.partition(";")[0].strip().replace(" ", "+") in FORMATS
+        fits = _fits(request.query_params.get("_format", "json").replace(" ", "+"), FORMATS)
     else:
-        accepted = request.headers.get("accept", "*/*")
-        fits = any(part.partition(";")[0].strip() in MEDIA for part in accepted.split(","))
+        fits = _accepts(request.headers.get("accept", "*/*"))
     if not fits:
-        raise FhirError(Issue("not-supported", "Only JSON is served: application/fhir+json"), status=406)
+        raise FhirError(Issue("not-supported", "Only JSON of FHIR 4.0 is served: application/fhir+json"), status=406)
+
+
+@lru_cache(maxsize=256)
+def _accepts(accept: str) -> bool:
+    return any(_fits(part, MEDIA) for part in accept.split(","))
+
+
+def _fits(wanted: str, served: tuple[str, ...]) -> bool:
+    """Whether a media range, parameters and all, is one we answer with."""
+    kind, *parameters = (each.strip().lower() for each in wanted.split(";"))
+    given = dict(each.partition("=")[::2] for each in parameters)
+    return (
+        kind in served
+        and given.get("fhirversion", "4.0").strip('"') in VERSIONS
+        and given.get("charset", "utf-8").strip('"') == "utf-8"
+        and given.get("q", "1").rstrip("0") not in ("", "0.")
+    )
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
@@ -123,18 +175,19 @@ async def not_routed(request: Request, error: Exception) -> Response:
     """
     if request.url.path.startswith("/fhir"):
         return await _answered(lambda request: _lost(request, error), request, "/fhir")
-    return _no_route(error)
+    return _no_route(request, error)
 
 
 async def _lost(request: Request, error: Exception) -> Response:
     await context(request).gate(request)
-    return _no_route(error)
+    return _no_route(request, error)
 
 
-def _no_route(error: Exception) -> Response:
+def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 404:
-        return refused(FhirError(Issue("not-found", "There is nothing at this address; the FHIR base is /fhir")))
+        told = next((why for name, why in ELSEWHERE.items() if request.url.path.endswith(name)), NOWHERE)
+        return refused(FhirError(Issue("not-found", told)))
     headers = error.headers if isinstance(error, HTTPException) else None
     if status == 405:
         return refused(FhirError(Issue("not-supported", "This method is not supported here"), status=405), headers)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from fhirgw.fhir.issue import Issue, outcome
-from fhirgw.store.resources import Stored
+from fhirgw.store.history import Version
 
 ADVICE = Issue(
     "informational",
@@ -32,7 +32,37 @@ def searchset(
 ) -> bytes:
     """A searchset of (type, id, body, mode), with the advice and notes at its end; `links` as (relation, url)."""
     advice = {"resource": outcome([ADVICE, *notes]), "search": {"mode": "outcome"}}
-    found: list[dict[str, Any]] = [
+    return _bundle("searchset", total, links, [*_found(base, entries), advice])
+
+
+def graded(base: str, rows: Iterable[tuple[str, str, str, dict[str, Any]]], links: Links) -> bytes:
+    """A searchset of (type, id, body, search), each `search` with a score of its own."""
+    found = [
+        {**each, "search": search}
+        for kind, id, body, search in rows
+        for each in _found(base, [(kind, id, body, "match")])
+    ]
+    advice = {"resource": outcome([ADVICE]), "search": {"mode": "outcome"}}
+    return _bundle("searchset", len(found), links, [*found, advice])
+
+
+def opened(links: Links) -> bytes:
+    """The beginning of a searchset that is sent as it is read: `entries` follow, with commas, and `closed`."""
+    return _bundle("searchset", None, links, ())[:-1] + b',"entry":['
+
+
+def entries(base: str, found: Iterable[tuple[str, str, str, str]]) -> bytes:
+    """Entries of (type, id, body, mode), with commas between them."""
+    return b",".join(orjson.dumps(each) for each in _found(base, found))
+
+
+def closed() -> bytes:
+    """The end of a searchset that was sent as it was read: the advice, and the brackets."""
+    return orjson.dumps({"resource": outcome([ADVICE]), "search": {"mode": "outcome"}}) + b"]}"
+
+
+def _found(base: str, entries: Iterable[tuple[str, str, str, str]]) -> list[dict[str, Any]]:
+    return [
         {
             "fullUrl": f"{base}/{resource_type}/{id}",
             "resource": orjson.Fragment(body),
@@ -40,27 +70,34 @@ def searchset(
         }
         for resource_type, id, body, mode in entries
     ]
-    return _bundle("searchset", total, links, [*found, advice])
 
 
-def counted(total: int | None, links: Links) -> bytes:
-    """The searchset of a search that asks for the total alone: it has no entries."""
-    return _bundle("searchset", total, links, ())
+def counted(total: int | None, links: Links, notes: Sequence[Issue] = ()) -> bytes:
+    """The searchset of a search that asks for the total alone: no match is in it, but the advice and the notes are.
+
+    A count says less than a list of what was withheld, so it needs the advice the more; what _summary=count leaves out
+    are the matches. https://hl7.org/fhir/R4/search.html#summary
+    """
+    return searchset("", (), total, links, notes)
 
 
-def history(base: str, resource_type: str, id: str, versions: Sequence[Stored]) -> bytes:
-    """The versions of one resource, the newest first."""
-    where = f"{resource_type}/{id}"
-    entries = [_version(base, where, stored) for stored in versions]
-    return _bundle("history", len(entries), [("self", f"{base}/{where}/_history")], entries)
+def history(base: str, versions: Iterable[Version], total: int | None, links: Links) -> bytes:
+    """Versions in their order, each with the request that made it as far as is known."""
+    return _bundle("history", total, links, [_version(base, each) for each in versions])
 
 
-def _version(base: str, where: str, stored: Stored) -> dict[str, Any]:
-    method, status = ("DELETE", "204") if stored.deleted else ("PUT", "200") if stored.version > 1 else ("POST", "201")
-    answered = {"status": status, "etag": f'W/"{stored.version}"', "lastModified": stored.updated}
-    asked = {"method": method, "url": where.partition("/")[0] if method == "POST" else where}
+def changed(total: int, links: Links) -> bytes:
+    """The history that is asked for its total alone."""
+    return _bundle("history", total, links, ())
+
+
+def _version(base: str, made: Version) -> dict[str, Any]:
+    where = f"{made.type}/{made.id}"
+    method, status = ("DELETE", "204") if made.deleted else ("PUT", "200") if made.version > 1 else ("POST", "201")
+    answered = {"status": status, "etag": f'W/"{made.version}"', "lastModified": made.updated}
+    asked = {"method": method, "url": made.type if method == "POST" else where}
     entry: dict[str, Any] = {"fullUrl": f"{base}/{where}", "request": asked, "response": answered}
-    return entry if stored.deleted else entry | {"resource": orjson.Fragment(stored.body)}
+    return entry if made.deleted else entry | {"resource": orjson.Fragment(made.body)}
 
 
 def _bundle(kind: str, total: int | None, links: Links, entries: Sequence[dict[str, Any]]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -27,7 +27,7 @@ class Context:
     """Made by the composition root when the app starts. `gate` turns a request into what its caller may do.
 
     `searchers` are readers that plan every statement anew (see fhirgw.store.database). `base_url` None: links are made
-    of the address the caller used. `started` is a FHIR instant.
+    of the address the caller used. `started` is a FHIR instant. `statements` are CapabilityStatements by their address.
     """
 
     readers: Readers
@@ -36,6 +36,7 @@ class Context:
     base_url: str | None
     version: str
     started: str
+    statements: dict[str, bytes] = field(default_factory=dict)
 
     def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """`async with here.reader(permit) as connection`: a transaction to read by id.
@@ -49,9 +50,13 @@ class Context:
         return _reading(self.searchers, permit)
 
 
+WITHIN = "fhirgw.context"
+"""Where in its scope a request that is part of another has a context of its own."""
+
+
 def context(request: Request) -> Context:
-    """The context of the app that got the request."""
-    return cast(Context, request.app.state.context)
+    """The context of the app that got the request, or of the transaction that it is part of."""
+    return cast(Context, request.scope.get(WITHIN) or request.app.state.context)
 
 
 def base(request: Request) -> str:
@@ -74,7 +79,8 @@ def permitted(request: Request) -> Permit:
 
 @asynccontextmanager
 async def _reading(pool: Readers, permit: Permit) -> AsyncIterator[Connection]:
-    async with _borrowed(pool) as connection, declared(connection, permit):
+    # One snapshot for all statements of a request: a page, its total and what its chains pass through agree.
+    async with _borrowed(pool) as connection, declared(connection, permit, isolation="REPEATABLE READ"):
         yield connection
 
 

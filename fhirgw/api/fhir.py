@@ -1,4 +1,4 @@
-"""The FHIR interactions: read, vread, history, search and operations, thin over the store.
+"""The FHIR interactions that read: read, vread, search and what the server can do, thin over the store.
 
 https://hl7.org/fhir/R4/http.html
 """
@@ -6,58 +6,81 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from difflib import get_close_matches
-from functools import lru_cache
-from urllib.parse import parse_qsl, quote, urlencode
+from hashlib import sha256
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fhirgw.api import bundle
-from fhirgw.api.answer import FORM, ID, answer, interactions, versioned
+from fhirgw.api import asked, bundle, history, openapi, operations, terminology, transaction, write
+from fhirgw.api.answer import answer, interactions, versioned
+from fhirgw.api.asked import Pairs
 from fhirgw.api.audit import entry
 from fhirgw.api.break_glass import notes
 from fhirgw.api.context import base, context, permitted
+from fhirgw.api.everything import everything_of
+from fhirgw.api.served import served
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import capability
-from fhirgw.fhir.dates import span
-from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import HELD
-from fhirgw.fhir.query import MOST_PAIRS, Query
-from fhirgw.store import everything, resources, search
+from fhirgw.fhir.issue import FhirError, Issue, outcome
+from fhirgw.fhir.query import Query
+from fhirgw.fhir.shorten import Shape, shape
+from fhirgw.store import plan, resources, search
+from fhirgw.store.include import Found
 from fhirgw.store.matching import few
+from fhirgw.store.resources import Stored
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
-LONGEST_FORM = 64 * 1024
-"""Bytes of a search sent by POST."""
-CLOSE = 0.75
-"""How alike two names are for the one to be meant by the other: Medication is not Location."""
-Pairs = list[tuple[str, str]]
+FRIENDLY = Issue(
+    "informational",
+    "This is the base of a FHIR R4 server: GET metadata says what it can do, GET Patient?_count=10 finds ten people",
+    severity="information",
+)
+
+
+async def root(request: Request) -> Response:
+    """GET [base]?parameters: a search of several types, or of all; without parameters it says where to begin."""
+    pairs = asked.pairs(request)
+    if any(name != "_format" for name, _ in pairs):
+        return await _searched(request, pairs, "")
+    return answer(encode(outcome([FRIENDLY])))
 
 
 async def metadata(request: Request) -> Response:
     """GET [base]/metadata"""
+    if request.query_params.get("mode") == "terminology":
+        return answer(terminology.capabilities(request))
     here = context(request)
-    return answer(_capability(here.version, base(request), here.started))
+    known = here.statements
+    address = base(request)
+    if address not in known:
+        if len(known) >= STATEMENTS:
+            known.clear()
+        known[address] = encode(capability(here.version, address, here.started, served(request.app.routes)))
+    body = known[address]
+    tag = f'W/"{sha256(body).hexdigest()[:16]}"'
+    if tag in (each.strip() for each in request.headers.get("if-none-match", "").split(",")):
+        return Response(status_code=304, headers={"etag": tag})
+    return answer(body, headers={"etag": tag})
 
 
 async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
-    resource_type, id = _instance(request)
+    resource_type, id = asked.instance(request)
+    part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
     here = context(request)
     permit = permitted(request)
     async with here.reader(permit) as connection:
         found = await resources.read(connection, permit, resource_type, id)
     entry(request).saw(resource_type, id, found.person)
-    return versioned(request, found.body, found.version, found.updated)
+    return _shown(request, found, part)
 
 
 async def vread(request: Request) -> Response:
     """GET [base]/[type]/[id]/_history/[vid]"""
-    resource_type, id = _instance(request)
+    resource_type, id = asked.instance(request)
+    part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
     version = request.path_params["vid"]
     if not VERSION.fullmatch(version):
         raise resources.absent(resource_type)
@@ -66,55 +89,42 @@ async def vread(request: Request) -> Response:
     async with here.reader(permit) as connection:
         found = await resources.vread(connection, permit, resource_type, id, int(version))
     entry(request).saw(resource_type, id, found.person)
-    return versioned(request, found.body, found.version, found.updated)
+    return _shown(request, found, part)
 
 
-async def history(request: Request) -> Response:
-    """GET [base]/[type]/[id]/_history"""
-    resource_type, id = _instance(request)
-    here = context(request)
-    permit = permitted(request)
-    async with here.reader(permit) as connection:
-        versions = await resources.past(connection, permit, resource_type, id)
-    if not versions:
-        raise resources.absent(resource_type)
-    entry(request).saw(resource_type, id, versions[0].person)
-    return answer(bundle.history(base(request), resource_type, id, versions))
+def _shown(request: Request, found: Stored, part: Shape | None) -> Response:
+    """The version, or the part of it that is asked for. Raises FhirError for a count of one resource."""
+    if part is not None and part.summary == "count":
+        raise FhirError(Issue("invalid", "_summary=count is for searches and histories"))
+    body = found.body if part is None else part.of(found.body)
+    return versioned(request, body, found.version, found.updated)
 
 
 async def search_type(request: Request) -> Response:
     """GET [base]/[type]?parameters"""
-    return await _searched(request, _pairs(request.scope["query_string"].decode("latin-1")))
+    return await _searched(request, asked.pairs(request), asked.type_of(request))
 
 
 async def search_form(request: Request) -> Response:
     """POST [base]/[type]/_search: the parameters of the address and of the form together"""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise FhirError(Issue("not-supported", f"A search by POST is sent as {FORM}"), status=415)
-    form = _pairs((await _body(request)).decode("utf-8", "replace"))
-    entry(request).asked(name for name, _ in form)
-    return await _searched(request, _pairs(request.scope["query_string"].decode("latin-1")) + form)
+    return await _searched(request, await asked.search_pairs(request), asked.type_of(request))
 
 
-async def everything_of(request: Request) -> Response:
-    """GET [base]/Patient/[id]/$everything"""
-    _, id = _instance(request, "Patient")
-    pairs = _pairs(request.scope["query_string"].decode("latin-1"))
-    asked = _everything(id, pairs)
-    here = context(request)
-    permit = permitted(request)
-    async with here.searcher(permit) as connection:
-        page, cursor = await everything.everything(connection, permit, asked)
-    entry(request).saw_all((each.type, each.id, each.person) for each in page)
-    address = f"{base(request)}/Patient/{id}/$everything"
-    links = _links(address, [pair for pair in pairs if pair[0] != "_cursor"], asked.cursor, cursor)
-    return answer(bundle.searchset(base(request), [(*each[:3], "match") for each in page], None, links))
+async def search_system(request: Request) -> Response:
+    """POST [base]/_search: the same, of several types or of all"""
+    return await _searched(request, await asked.search_pairs(request), "")
 
 
 class _Name(Convertor[str]):
-    """A type or an id in an address: never an operation or a control, so that what is asked most can come first."""
+    """A type or an id in an address: never an operation or a control, so that what is asked most can come first.
 
-    regex = r"(?!metadata(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
+    Nor AuditEvent, which nobody writes: it has an audit of its own (fhirgw.api.audit_events).
+    """
+
+    regex = (
+        r"(?!(?:metadata|openapi\.json|AuditEvent|OperationDefinition|CodeSystem|ValueSet|ConceptMap|StructureDefinition)"
+        r"(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
+    )
 
     def convert(self, value: str) -> str:
         return value
@@ -129,113 +139,73 @@ register_url_convertor("name", _Name())
 def routes() -> list[Route]:
     """Every interaction, the commonest first."""
     return [
-        interactions("/fhir/{type:name}/{id:name}", GET=read),
-        interactions("/fhir/{type:name}", GET=search_type),
+        interactions("/fhir/{type:name}/{id:name}", GET=read, PUT=write.update, PATCH=write.patch, DELETE=write.delete),
+        interactions(
+            "/fhir/{type:name}",
+            GET=search_type,
+            POST=write.create,
+            PUT=write.conditional_update,
+            PATCH=write.conditional_patch,
+            DELETE=write.conditional_delete,
+        ),
         interactions("/fhir/{type:name}/_search", POST=search_form),
+        interactions("/fhir/_search", POST=search_system),
         interactions("/fhir/{type:name}/{id:name}/_history/{vid}", GET=vread),
-        interactions("/fhir/{type:name}/{id:name}/_history", GET=history),
+        interactions("/fhir/{type:name}/{id:name}/_history", GET=history.of_instance),
+        interactions("/fhir/{type:name}/_history", GET=history.of_type),
+        interactions("/fhir/_history", GET=history.of_system),
         interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of),
         interactions("/fhir/metadata", open=True, GET=metadata),
+        slashed(interactions("/fhir", GET=root, POST=transaction.bundle)),
+        *(*operations.routes(), *openapi.routes()),
     ]
 
 
-@lru_cache(maxsize=16)
-def _capability(version: str, address: str, date: str) -> bytes:
-    return encode(capability(version, address, date))
+def slashed(route: Route) -> Route:
+    """The route with a slash at its end too: some clients post to the base that way, and a redirect loses what they
+    send.
+    """
+    route.path_regex = re.compile(f"^{route.path}/?$")
+    return route
 
 
-async def _searched(request: Request, pairs: Pairs) -> Response:
-    resource_type = _type(request)
+STATEMENTS = 16
+"""CapabilityStatements kept: one for each address that callers use."""
+
+
+async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Response:
+    """The searchset of a type; of the whole system for ""."""
     address = base(request)
-    query = Query.parse(resource_type, pairs, _lenient(request), address)
+    query = Query.parse(resource_type, pairs, asked.lenient(request), address)
+    part = _part(query)
     here = context(request)
     permit = permitted(request)
     async with (here.reader if few(query) else here.searcher)(permit) as connection:
+        if query.explain:
+            return answer(encode(await plan.explained(connection, permit, query)))
         page = await search.search(connection, permit, query)
     found = [*page.matches, *page.included]
     entry(request).saw_all((each.type, each.id, each.person) for each in found)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]
-    links = _links(f"{address}/{resource_type}", honoured, query.cursor, page.next)
-    if query.summary == "count":
-        return answer(bundle.counted(page.total, links))
-    entries = [(*each[:3], "match") for each in page.matches] + [(*each[:3], "include") for each in page.included]
+    place = f"{address}/{resource_type}" if resource_type else address
+    links = asked.links(place, honoured, query.cursor, page.next)
     told = (*query.warnings, *page.notes, *notes(permit))
+    if query.summary == "count":
+        return answer(bundle.counted(page.total, links, told))
+    matches = page.matches if part.whole else [_cut(part, each) for each in page.matches]
+    along = page.included if part.whole or part.elements else [_cut(part, each) for each in page.included]
+    entries = [(*each[:3], "match") for each in matches] + [(*each[:3], "include") for each in along]
     return answer(bundle.searchset(address, entries, page.total, links, told))
 
 
-def _links(address: str, pairs: Pairs, here: str | None, following: str | None) -> list[tuple[str, str]]:
-    """The links of a page: itself as it was understood, the first, and the next if there is one."""
-    first = f"{address}?{urlencode(pairs)}" if pairs else address
-    more = f"{first}{'&' if pairs else '?'}_cursor="
-    known = [("self", more + quote(here) if here else first), ("first", first)]
-    return [*known, ("next", more + quote(following))] if following else known
+def _part(query: Query) -> Shape:
+    """How much of each resource. Raises FhirError(invalid) for what R4 does not let be combined."""
+    if query.elements and query.summary not in (None, "false", "count"):
+        raise FhirError(Issue("invalid", "_summary and _elements exclude each other: ask for one of them"))
+    if query.summary == "text" and (query.include or query.revinclude):
+        raise FhirError(Issue("invalid", "_summary=text cannot be combined with _include or _revinclude"))
+    return Shape(query.summary, query.elements)
 
 
-def _type(request: Request) -> str:
-    """The type of the address. Raises FhirError(not-found) for one not held here."""
-    resource_type: str = request.path_params["type"]
-    if resource_type in HELD:
-        return resource_type
-    near = get_close_matches(resource_type, HELD, 1, CLOSE)
-    hint = f"did you mean {near[0]}?" if near else "the CapabilityStatement lists them"
-    raise FhirError(Issue("not-supported", f"Resources of this type are not held here: {hint}"), status=404)
-
-
-def _instance(request: Request, resource_type: str | None = None) -> tuple[str, str]:
-    """The type and id of the address; what cannot be an id is the id of nothing."""
-    resource_type = resource_type or _type(request)
-    id: str = request.path_params["id"]
-    if not ID.fullmatch(id):
-        raise resources.absent(resource_type)
-    return resource_type, id
-
-
-def _pairs(text: str) -> Pairs:
-    """The decoded pairs of a query string or form. Raises FhirError(invalid) for a NUL, which no text may hold."""
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MOST_PAIRS)
-    except ValueError:
-        raise FhirError(Issue("too-costly", f"More than {MOST_PAIRS} parameters: ask in parts")) from None
-    if any("\0" in part for pair in pairs for part in pair):
-        raise FhirError(Issue("invalid", "A parameter holds a NUL character: leave it out"))
-    return pairs
-
-
-async def _body(request: Request) -> bytes:
-    """The body, refused while it is still arriving when it grows too long."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            raise FhirError(Issue("too-long", f"A search by POST has at most {LONGEST_FORM} bytes"))
-    return bytes(body)
-
-
-def _lenient(request: Request) -> bool:
-    """`Prefer: handling=lenient`: leave out what cannot be honoured, and say so."""
-    wishes = (each.strip() for each in request.headers.get("prefer", "").lower().split(","))
-    return "handling=lenient" in wishes
-
-
-def _everything(id: str, pairs: Pairs) -> everything.Asked:
-    """The parameters of `$everything`. Raises FhirError(invalid) naming the one that is wrong."""
-    asked = everything.Asked(id)
-    for name, value in pairs:
-        match name:
-            case "_type" if set(value.split(",")) <= set(HELD):
-                asked = replace(asked, types=(*asked.types, *value.split(",")))
-            case "_since":
-                asked = replace(asked, since=span(value.replace(" ", "+"))[0])
-            case "_count" if value.isascii() and value.isdigit() and int(value[:10]) > 0:
-                asked = replace(asked, count=min(int(value[:10]), everything.BATCH))
-            case "_cursor":
-                asked = replace(asked, cursor=value)
-            case "_format":
-                pass  # answered before
-            case "_type" | "_count":
-                raise FhirError(
-                    Issue("invalid", f"{name} is malformed: _type takes types held here, _count a number above 0")
-                )
-            case _:
-                raise FhirError(Issue("not-supported", "$everything takes _type, _since and _count"))
-    return asked
+def _cut(part: Shape, found: Found) -> Found:
+    return found._replace(body=part.of(found.body))

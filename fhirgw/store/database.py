@@ -99,13 +99,13 @@ async def direct(engine: AsyncEngine) -> AsyncIterator[Connection]:
                 await connection.invalidate()
 
 
-def readers(url: str, *, size: int = 10, seconds: float = 30.0, replan: bool = False) -> Readers:
+def readers(url: str, *, size: int = 10, seconds: float = 30.0, replan: bool = False, writing: bool = False) -> Readers:
     """A pool of at most `size` connections for requests, each statement allowed `seconds`; nothing is opened yet.
 
     `async with readers(url) as pool` opens and closes it; `async with pool.acquire() as connection` borrows one.
     `replan` plans each statement for its own values: a search for a rare code and one for a common code are of one
     shape, and a plan that suits the one reads the whole table for the other. Reading by id needs one plan only, and
-    planning costs as much as reading (41 and 84 µs).
+    planning costs as much as reading (41 and 84 µs). `writing`: for requests that write, in transactions.
     """
     planning = {"plan_cache_mode": "force_custom_plan" if replan else "force_generic_plan"}
     return asyncpg.create_pool(
@@ -116,7 +116,10 @@ def readers(url: str, *, size: int = 10, seconds: float = 30.0, replan: bool = F
         timeout=5,
         command_timeout=seconds + 5,  # for a server that does not even stop its statements
         statement_cache_size=STATEMENTS,
-        server_settings=SESSION | planning | {"statement_timeout": f"{int(seconds * 1000)}ms"},
+        server_settings=SESSION
+        | planning
+        | (WRITING if writing else {})
+        | {"statement_timeout": f"{int(seconds * 1000)}ms"},
     )
 
 

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Integer, Select, Text, any_, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, any_, bindparam, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.dates import span
+from fhirgw.fhir.dates import BEGINNING, END, span
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.parameters import HELD, dates
 from fhirgw.store import resources, visibility
 from fhirgw.store.criterion import IDS
 from fhirgw.store.database import Connection, once
 from fhirgw.store.include import Found, fetch
-from fhirgw.store.schema import resource
+from fhirgw.store.schema import DATE_SLOTS, resource
 from fhirgw.store.visibility import visible
 
 SHARED = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
 """Reference data: nobody's record, so it comes along with every record that names it."""
+
+CARE_DATES = (
+    *("date", "effective-time", "sent", "period", "occurrence", "start-date", "onset-date", "event-date"),
+    *("authored", "authored-on", "recorded-date", "recorded"),
+)
+"""The parameters that say when care took place, the best first."""
 
 NAMED = re.compile(rf'"reference":\s*"((?:{"|".join(SHARED)})/[A-Za-z0-9\-.]{{1,64}})', re.ASCII)
 BATCH = 1000
@@ -37,11 +44,16 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What of the record: `types` (none: all), changed `since`, `count` at once, and from where on (`cursor`)."""
+    """What of the record: `types` (none: all), changed `since`, `count` at once, and from where on (`cursor`).
+
+    `start` and `end` are when the care took place: what says when, and was not then, is left out.
+    """
 
     patient: str
     types: tuple[str, ...] = ()
     since: datetime | None = None
+    start: datetime | None = None
+    end: datetime | None = None
     count: int = BATCH
     cursor: str | None = None
 
@@ -67,12 +79,15 @@ async def _compartment(
     connection: Connection, permit: Permit, asked: Asked, place: tuple[str, str], most: int
 ) -> list[Found]:
     """What is the person's own, after a place (type, id). Their Patient is in it too."""
-    shape = ("everything", bool(asked.types), asked.since is not None, visibility.shape(permit))
+    dated = asked.start is not None or asked.end is not None
+    shape = ("everything", bool(asked.types), asked.since is not None, dated, visibility.shape(permit))
     made = once(shape, lambda: _own(permit, asked))
     values = visibility.values(permit) | {
         "person": asked.patient,
         "types": list(asked.types),
         "since": asked.since,
+        "start": asked.start or BEGINNING,
+        "end": asked.end or END,
         "type": place[0],
         "id": place[1],
         "most": most,
@@ -92,8 +107,28 @@ def _own(permit: Permit, asked: Asked) -> Select[Any]:
     if asked.since is not None:
         since = bindparam("since", type_=TIMESTAMP(timezone=True), required=False)
         found = found.where(resource.c.updated >= since)
+    if asked.start is not None or asked.end is not None:
+        found = found.where(*_then())
     most = bindparam("most", type_=Integer, required=False)
     return found.order_by(resource.c.type, resource.c.id).limit(most)
+
+
+def _then() -> Iterator[ColumnElement[bool]]:
+    """What took place between start and end, by the date column of each type; what says no date is kept."""
+    start = bindparam("start", type_=TIMESTAMP(timezone=True), required=False)
+    end = bindparam("end", type_=TIMESTAMP(timezone=True), required=False)
+    for slot in range(1, DATE_SLOTS + 1):
+        types = [each for each in HELD if _care_slot(each) == slot]
+        low, high = resource.c[f"date{slot}_low"], resource.c[f"date{slot}_high"]
+        then = or_(low.is_(None), and_(high > start, low < end))
+        if types:
+            yield or_(resource.c.type.not_in(types), then)
+
+
+def _care_slot(resource_type: str) -> int | None:
+    """The date column that says when care took place; none of a type that says who somebody is."""
+    slots = {each.name: slot for slot, each in dates(resource_type).items()}
+    return next((slots[name] for name in CARE_DATES if name in slots), None)
 
 
 async def _shared(connection: Connection, permit: Permit, asked: Asked) -> list[Found]:

@@ -49,3 +49,9 @@ async def births(connection: Connection, patients: Sequence[str]) -> dict[str, s
     """The Patients' dates of birth, by id, as their records spell them."""
     query = "SELECT id, body::json ->> 'birthDate' FROM fhirgw.resource WHERE type = 'Patient' AND id = ANY ($1)"
     return dict(map(tuple, await connection.fetch(query, list(patients))))
+
+
+async def met(connection: Connection, patient: str) -> bool:
+    """Whether more than one system of record knows a Patient: they met there by NHS number and date of birth."""
+    query = "SELECT count(DISTINCT system) > 1 FROM fhirgw.lineage WHERE type = 'Patient' AND id = $1 AND digest <> ''"
+    return bool(await connection.fetchval(query, patient))

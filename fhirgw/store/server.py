@@ -26,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from fhirgw.private import privately
 from fhirgw.store.account import account, hand_over, let_read
 from fhirgw.store.postmaster import PATIENCE, forget_the_dead, sockets_of
 
@@ -45,6 +46,7 @@ SETTINGS = {
     "random_page_cost": "1.1",
     "timezone": "UTC",
     # A statement or a row in the server's log would be personal data in a log.
+    "log_min_messages": "log",  # above errors: their messages repeat what could not be cast
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",
@@ -152,7 +154,7 @@ def _prepared(folder: Path) -> Path:
 def _run(folder: Path, program: str, *arguments: str, sql: str | None = None) -> None:
     """Runs one of PostgreSQL's programs as its account. Raises ServerError with where its output went."""
     runs_as = account()
-    with (folder / "log").open("a") as log:
+    with open(folder / "log", "a", opener=privately) as log:
         if runs_as:
             os.fchown(log.fileno(), runs_as.pw_uid, runs_as.pw_gid)
         finished = subprocess.run(

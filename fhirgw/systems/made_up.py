@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fhirgw.council.council import Council
 from fhirgw.council.layout import Layout
+from fhirgw.private import private_folder, privately
 from fhirgw.systems.database import connected, explained
 from fhirgw.systems.system import ExtractError
 
@@ -70,12 +71,12 @@ def to_csv(
     written: dict[str, int] = {}
     drafts: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         for table in layout.tables(council):
             draft = folder / f".{table.name}.csv"
             drafts.append(draft)
             rows = _Counted(table.rows, table.name, progress)
-            with draft.open("w", encoding=encoding, newline="") as file:
+            with open(draft, "w", encoding=encoding, newline="", opener=privately) as file:
                 writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
                 writer.writerow(table.columns)
                 for chunk in rows:

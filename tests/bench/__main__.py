@@ -1,4 +1,4 @@
-"""`python -m tests.bench [all | mapping | sync | export | access | demo]`: prints figures, writes build/bench.json."""
+"""`python -m tests.bench [all | NAME ...]`: prints figures, writes build/bench.json. The names are below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import access, demo, export, mapping, sync
+from tests.bench import access, demo, export, mapping, rest, sync, validation
 from tests.bench.figures import Figure, machine
 
 BENCHES: dict[str, Callable[[], list[Figure]]] = {
@@ -16,6 +16,8 @@ BENCHES: dict[str, Callable[[], list[Figure]]] = {
     "sync": sync.run,
     "export": export.run,
     "access": access.run,
+    "rest": rest.run,
+    "validation": validation.run,
     "demo": demo.run,
 }
 

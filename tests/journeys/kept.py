@@ -9,9 +9,11 @@ from tests.put import connected
 STAMP = re.compile(r'"lastUpdated":"[^"]*"')
 TABLES = {
     "resource": "type, id, version, patient, origin, controller, tokens, date1_low, date1_high, date2_low, date2_high, "
-    "date3_low, date3_high, date4_low, date4_high, body",
+    "date3_low, date3_high, date4_low, date4_high, body, present",
     "history": "type, id, version, deleted, patient, origin, controller, body",
     "search_string": "type, id, param, value",
+    "search_number": "type, id, place, low, high, system, code, unit, tokens",
+    "search_span": "type, id, param, low, high",
     "change": "type, id, version, kind, origin",
     "lineage": "system, mapping, key, type, id, digest",
     "identifier": "system, value, patient, origin, sure",

@@ -67,6 +67,30 @@ async def test_it_keeps_what_was_written_and_stops_with_the_last_to_leave(folder
         assert await answer(url, "SHOW listen_addresses") == ""
 
 
+async def test_the_log_says_nothing_of_what_was_asked(folder: Path) -> None:
+    """Neither a value that cannot be cast, nor one that breaks a constraint, nor the statement they stand in."""
+    async with server(folder) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TEMP TABLE one (name text PRIMARY KEY); INSERT INTO one VALUES ('CanaryName')")
+        for statement, told in (
+            ("SELECT '2025-CANARY'::timestamptz", "2025-CANARY"),
+            ("SELECT 'CanaryNumber'::int", "CanaryNumber"),
+            ("INSERT INTO one VALUES ('CanaryName')", "one_pkey"),
+            ("DO $$ BEGIN RAISE WARNING 'CanaryWarning'; END $$", None),
+        ):
+            try:
+                await connection.execute(statement)
+            except asyncpg.PostgresError as error:
+                assert told is not None and told in str(error)  # whoever asked is told
+        with pytest.raises(asyncpg.DataError):
+            await connection.fetchval("SELECT $1::text::int", "CanaryParameter")
+        await connection.close()
+    log = (folder / "log").read_text()
+    assert "database system is ready" in log  # it is the server's log
+    assert "canary" not in log.lower()
+    assert (folder / "log").stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_killed_run_leaves_its_server_to_the_next(folder: Path) -> None:
     await asyncio.to_thread(killed_holder, folder)
     orphan = postmaster(folder)

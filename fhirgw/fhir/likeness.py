@@ -1,0 +1,84 @@
+"""How sure it is that two Patients are one person: by NHS number, date of birth, names, postcode and gender.
+
+A point for each that agrees, by how few people share it, out of what both say; one that says otherwise takes its points
+away. Certain is what the Personal Demographics Service takes as such: the NHS number with the date of birth and the
+family name; or, where no number is given, everything else to the letter. What is certain of two is certain of neither.
+https://hl7.org/fhir/R4/patient-operation-match.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.nhs import NHS_NUMBER, is_nhs_number
+from fhirgw.fhir.strings import normalise
+
+WEIGHTS = {"number": 50, "birth": 20, "family": 12, "given": 8, "postcode": 7, "gender": 3}
+PROBABLE, POSSIBLE = 0.8, 0.5
+"""The least score of each grade; what is less alike is no match. https://hl7.org/fhir/R4/valueset-match-grade.html"""
+
+Facts = dict[str, frozenset[str]]
+
+
+class Likeness(NamedTuple):
+    """`grade` is certain, probable or possible; `score` from 0 to 1."""
+
+    grade: str
+    score: float
+
+
+def facts(patient: Resource) -> Facts:
+    """What of a Patient is compared, each as it is compared. Raises FhirError(structure) for what is no Patient."""
+    try:
+        return {name: frozenset(values) for name, values in _facts(patient)}
+    except (AttributeError, TypeError):
+        raise FhirError(Issue("structure", "The resource is not a Patient as R4 has it: try $validate")) from None
+
+
+def likeness(asked: Facts, known: Facts) -> Likeness | None:
+    """How alike they are; None for two people."""
+    if "number" in asked and "number" in known and not asked["number"] & known["number"]:
+        return None
+    both = [name for name in WEIGHTS if asked.get(name) and known.get(name)]
+    agreed = {name for name in both if asked[name] & known[name]}
+    gained = sum(WEIGHTS[name] for name in agreed) - sum(WEIGHTS[name] for name in both if name not in agreed)
+    score = round(max(gained, 0) / sum(WEIGHTS[name] for name in WEIGHTS if asked.get(name)), 2) if asked else 0.0
+    if _certain(asked, agreed):
+        return Likeness("certain", score)
+    if score >= POSSIBLE:
+        return Likeness("probable" if score >= PROBABLE else "possible", score)
+    return None
+
+
+def graded(found: list[Likeness]) -> list[Likeness]:
+    """The same, where only one can be certain."""
+    if sum(each.grade == "certain" for each in found) < 2:
+        return found
+    return [each._replace(grade="probable") if each.grade == "certain" else each for each in found]
+
+
+def _certain(asked: Facts, agreed: set[str]) -> bool:
+    if "number" in agreed:
+        return {"birth", "family"} <= agreed
+    return "number" not in asked and agreed == WEIGHTS.keys() - {"number"}
+
+
+def _facts(patient: Resource) -> Iterator[tuple[str, list[str]]]:
+    numbers = [_joined(each.get("value")) for each in patient.get("identifier", ()) if each.get("system") == NHS_NUMBER]
+    names = [each for each in patient.get("name", ()) if each.get("use") != "old"]
+    given = [normalise(one) for each in names for one in each.get("given", ())[:1]]
+    found: dict[str, list[Any]] = {
+        "number": [each for each in numbers if is_nhs_number(each)],
+        "birth": [patient["birthDate"]] if isinstance(patient.get("birthDate"), str) else [],
+        "family": [normalise(each["family"]) for each in names if "family" in each],
+        "given": given,
+        "postcode": [_joined(each["postalCode"]) for each in patient.get("address", ()) if "postalCode" in each],
+        "gender": [patient["gender"]] if patient.get("gender") in ("male", "female", "other") else [],
+    }
+    yield from ((name, values) for name, values in found.items() if values)
+
+
+def _joined(text: Any) -> str:
+    return "".join(str(text).split()).upper()

@@ -1,0 +1,66 @@
+"""The bare floor: what a server of the same kind answers when it does nothing but fetch and send the same bytes.
+
+    python -m tests.bench.floor DATABASE-URL PORT
+
+Starlette on uvicorn with asyncpg's pool, as the gateway: no authorisation, no audit, no consent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fhirgw.store.database import SESSION, WRITING
+
+ONE = "SELECT body FROM fhirgw.resource WHERE type = 'Patient' AND id = $1"
+PAGE = """
+SELECT body FROM fhirgw.resource WHERE type = 'Observation' AND id > $1 ORDER BY id LIMIT 50"""
+JSON = {"content-type": "application/fhir+json; charset=utf-8"}
+
+
+class _Kept(asyncpg.Connection):  # type: ignore[misc]
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 (asyncpg's signature)
+        """No reset: it would cost half of such a select."""
+
+
+def app(url: str) -> Starlette:
+    """`/one/ID` is a Patient's body, `/page/ID` the fifty Observations after an id in one Bundle."""
+    pool: asyncpg.Pool
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        nonlocal pool
+        async with asyncpg.create_pool(
+            url, min_size=0, connection_class=_Kept, server_settings=SESSION | WRITING
+        ) as pool:
+            yield
+
+    async def one(request: Request) -> Response:
+        async with pool.acquire() as connection:
+            body = await connection.fetchval(ONE, request.path_params["id"])
+        return Response(body, headers=JSON)
+
+    async def page(request: Request) -> Response:
+        async with pool.acquire() as connection:
+            rows = await connection.fetch(PAGE, request.path_params["id"])
+        entries = ",".join(f'{{"fullUrl":"http://bench/{each[0][8:40]}","resource":{each[0]}}}' for each in rows)
+        return Response(f'{{"resourceType":"Bundle","type":"searchset","entry":[{entries}]}}', headers=JSON)
+
+    return Starlette(routes=[Route("/one/{id}", one), Route("/page/{id}", page)], lifespan=lifespan)
+
+
+def main(url: str, port: str) -> None:
+    """Serves until it is killed."""
+    uvicorn.run(app(url), port=int(port), log_config=None, access_log=False, server_header=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
