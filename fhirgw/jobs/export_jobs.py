@@ -211,8 +211,9 @@ class ExportJobs:
                 await export_job.forget(connection, id)
 
     async def _interrupted(self, connection: Connection, id: str) -> None:
-        await export_job.end(connection, id, "failed", _failed("transient", INTERRUPTED))
-        await self._remove(id)
+        # It may have ended between the look at its state and the look at its lock: then its files stay.
+        if await export_job.end(connection, id, "failed", _failed("transient", INTERRUPTED)):
+            await self._remove(id)
 
     async def _remove(self, id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)

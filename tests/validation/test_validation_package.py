@@ -170,6 +170,7 @@ def link(name: str, kind: bytes) -> tarfile.TarInfo:
         (packed(GOOD | {"package/c.json": PROFILE | {"type": []}}), "structure", "c.json is not a Structure"),
         (packed(GOOD | {"package/c.json": VALUE_SET | {"compose": [1]}}), "structure", "c.json is not a ValueSet"),
     ],
+    ids=lambda each: "packed" if isinstance(each, bytes) else None,  # gzip writes the time
 )
 def test_what_cannot_be_used_is_refused(content: bytes, code: str, said: str) -> None:
     found = refusal(content)
