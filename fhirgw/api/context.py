@@ -38,11 +38,15 @@ class Context:
     started: str
     statements: dict[str, bytes] = field(default_factory=dict)
 
-    def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
-        """`async with here.reader(permit) as connection`: a transaction to read by id.
+    def glance(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        """`async with here.glance(permit) as connection`: for one statement that has the permit in it.
 
         Raises TimeoutError after WAIT seconds.
         """
+        return _borrowed(self.readers)
+
+    def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        """A transaction to read by id: all its statements see the same."""
         return _reading(self.readers, permit)
 
     def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:

@@ -28,7 +28,7 @@ from fhirgw.fhir.query import Query
 from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
 from fhirgw.store.include import Found
-from fhirgw.store.matching import few
+from fhirgw.store.matching import alone, few
 from fhirgw.store.resources import Stored
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -71,7 +71,7 @@ async def read(request: Request) -> Response:
     part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
     here = context(request)
     permit = permitted(request)
-    async with here.reader(permit) as connection:
+    async with here.glance(permit) as connection:
         found = await resources.read(connection, permit, resource_type, id)
     entry(request).saw(resource_type, id, found.person)
     return _shown(request, found, part)
@@ -86,7 +86,7 @@ async def vread(request: Request) -> Response:
         raise resources.absent(resource_type)
     here = context(request)
     permit = permitted(request)
-    async with here.reader(permit) as connection:
+    async with here.glance(permit) as connection:
         found = await resources.vread(connection, permit, resource_type, id, int(version))
     entry(request).saw(resource_type, id, found.person)
     return _shown(request, found, part)
@@ -180,10 +180,15 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
     part = _part(query)
     here = context(request)
     permit = permitted(request)
-    async with (here.reader if few(query) else here.searcher)(permit) as connection:
-        if query.explain:
-            return answer(encode(await plan.explained(connection, permit, query)))
-        page = await search.search(connection, permit, query)
+    page = None
+    if alone(query):
+        async with here.glance(permit) as connection:
+            page = await search.only(connection, permit, query)
+    if page is None:
+        async with (here.reader if few(query) else here.searcher)(permit) as connection:
+            if query.explain:
+                return answer(encode(await plan.explained(connection, permit, query)))
+            page = await search.search(connection, permit, query)
     found = [*page.matches, *page.included]
     entry(request).saw_all((each.type, each.id, each.person) for each in found)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]

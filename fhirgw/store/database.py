@@ -41,6 +41,9 @@ SESSION = {
 WRITING = {"fhirgw.writing": "on"}
 """What who writes says besides, to pass row-level security; who answers requests declares a permit (`declared`)."""
 
+STANDING = {"fhirgw.permit": "standing", "default_transaction_read_only": "on"}
+"""What sessions say that hand out single resources, each by a statement that has a permit in it (`standing`)."""
+
 SHAPES = 2000
 """Statements kept; callers who ask for ever new shapes cost time, not memory."""
 
@@ -99,13 +102,23 @@ async def direct(engine: AsyncEngine) -> AsyncIterator[Connection]:
                 await connection.invalidate()
 
 
-def readers(url: str, *, size: int = 10, seconds: float = 30.0, replan: bool = False, writing: bool = False) -> Readers:
+def readers(
+    url: str,
+    *,
+    size: int = 10,
+    seconds: float = 30.0,
+    replan: bool = False,
+    writing: bool = False,
+    standing: bool = False,
+) -> Readers:
     """A pool of at most `size` connections for requests, each statement allowed `seconds`; nothing is opened yet.
 
     `async with readers(url) as pool` opens and closes it; `async with pool.acquire() as connection` borrows one.
     `replan` plans each statement for its own values: a search for a rare code and one for a common code are of one
     shape, and a plan that suits the one reads the whole table for the other. Reading by id needs one plan only, and
-    planning costs as much as reading (41 and 84 µs). `writing`: for requests that write, in transactions.
+    planning costs as much as reading (41 and 84 µs). `writing`: for requests that write, in transactions. `standing`:
+    its sessions have declared a permit once for all and can do nothing but read. For the pool that requests read one
+    resource through, and for nobody else: a transaction for each read, to declare it, costs twice the read.
     """
     planning = {"plan_cache_mode": "force_custom_plan" if replan else "force_generic_plan"}
     return asyncpg.create_pool(
@@ -119,6 +132,7 @@ def readers(url: str, *, size: int = 10, seconds: float = 30.0, replan: bool = F
         server_settings=SESSION
         | planning
         | (WRITING if writing else {})
+        | (STANDING if standing else {})
         | {"statement_timeout": f"{int(seconds * 1000)}ms"},
     )
 

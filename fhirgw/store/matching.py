@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, Text, bindparam, cast,
 from sqlalchemy.sql.type_api import UserDefinedType
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.criterion import Criterion, Ids, Tokens
+from fhirgw.fhir.criterion import Chain, Criterion, Every, Has, Ids, Some, Tokens
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
@@ -140,6 +140,13 @@ def few(query: Query) -> bool:
     One plan suits all of its values, and making it anew would take as long as the search itself.
     """
     return not query.sort and not query.others and any(_names(query.type, each) for each in query.criteria)
+
+
+def alone(query: Query) -> bool:
+    """Whether one statement answers a search of few, if they are no more than a page."""
+    plain = not (query.include or query.revinclude or query.cursor or query.explain or query.anything)
+    direct = not any(isinstance(each, Chain | Has | Every | Some) for each in query.criteria)
+    return plain and direct and query.count > 0 and few(query)
 
 
 def _names(resource_type: str, criterion: Criterion) -> bool:

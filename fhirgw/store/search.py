@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from typing import cast as cast_to
 
 from sqlalchemy import Integer, Select, Text, bindparam, cast, func, literal, select, union_all
 from sqlalchemy.sql.selectable import SelectBase
@@ -28,6 +29,7 @@ from fhirgw.fhir.query import Query
 from fhirgw.store import cursor as cursors
 from fhirgw.store import paging, visibility
 from fhirgw.store.chain import unchained
+from fhirgw.store.criterion import Plain
 from fhirgw.store.cursor import Cursor
 from fhirgw.store.database import Connection, Statement, once
 from fhirgw.store.include import Found, included
@@ -71,6 +73,19 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     *keys, snapshot, key = rows[-1][4:]
     following = Cursor(tuple(keys), total, cursor.snapshot if cursor else snapshot)
     return Page(matches, along, total, cursors.write(query, following, permit, key), notes)
+
+
+async def only(connection: Connection, permit: Permit, query: Query) -> Page | None:
+    """The page of a search that is alone (fhirgw.store.matching), outside of a transaction; None if there is more.
+
+    Raises FhirError: forbidden for the type.
+    """
+    query = covered(permit, query)
+    matching = (Matching.of(permit, query.type, cast_to("list[Plain]", list(query.criteria))),)
+    rows = await _rows(connection, matching, query, None)
+    if len(rows) > query.count:
+        return None
+    return Page([Found(*row[:4]) for row in rows], total=None if query.total == "none" else len(rows))
 
 
 async def matchings(
