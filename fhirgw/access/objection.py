@@ -6,7 +6,6 @@ The rule that decides among consents and dissents is the one with the greatest w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from fhirgw.access.consent import Directive
 from fhirgw.access.facts import Facts, Reason, Row, Ruled, current, day
@@ -41,7 +40,7 @@ def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
     if permit.purpose not in HEEDED and not permit.delegate:
         return
     for labels in sorted({row.labels for row in rows}):
-        matching = [each for each in facts.rules if _matches(permit, resource_type, labels, each.rule, facts.now)]
+        matching = [each for each in facts.rules if _matches(permit, resource_type, labels, each.rule, facts)]
         if matching:
             yield _strongest(matching, facts)
 
@@ -60,15 +59,16 @@ def _labelled(permit: Permit, resource_type: str, rule: Directive, rests_on: str
         yield Reason(True, "They are restricted: it is served without their address, telephone and GP.", rests_on)
 
 
-def _matches(permit: Permit, resource_type: str, labels: int, rule: Directive, now: datetime) -> bool:
-    named = rule.party in permit.parties or (rule.party is None and not permit.delegate)
+def _matches(permit: Permit, resource_type: str, labels: int, rule: Directive, facts: Facts) -> bool:
+    keeps = permit.keeps and facts.controllers == {permit.organisation}
+    named = rule.party in permit.parties or (rule.party is None and not permit.delegate and not keeps)
     return (
         rule.effect in ("permit", "deny")
         and named
         and rule.purpose in (None, permit.purpose)
         and (rule.kinds is None or resource_type in rule.kinds)
         and (rule.classes == 0 or bool(rule.classes & labels))
-        and current(rule.starts, rule.ends, now)
+        and current(rule.starts, rule.ends, facts.now)
     )
 
 

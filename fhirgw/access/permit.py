@@ -12,6 +12,9 @@ from fhirgw.fhir.issue import FhirError, Issue
 OPERATOR = "operator"
 """Whoever runs the gateway, in the place of a registration."""
 
+COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
+"""The party that every application of a council is."""
+
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -64,6 +67,14 @@ class Permit:
     def themselves(self) -> bool:
         """Whether it is the person who asks, and nobody for them."""
         return self.purpose == Purpose.PERSON and self.delegate is None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a council cares for people by its own records, if it controls any.
+
+        A dissent that names nobody is from sharing them, and not about who keeps them.
+        """
+        return self.purpose == Purpose.DIRECT_CARE and self.controls and COUNCIL in self.parties
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""

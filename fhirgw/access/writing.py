@@ -17,14 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fhirgw.access.consent import SHARING, Delegation, Directive, delegations, directives
+from fhirgw.access.consent import Delegation, Directive, delegations, directives
 from fhirgw.access.permit import WORDS, Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.relationship import Tie, ties
 from fhirgw.fhir.issue import FhirError, Issue, Resource
-
-COUNCIL = f"{SHARING}|council"
-"""The party that every application of a council is."""
 
 NEVER = ("AuditEvent",)
 """Written by the gateway, by nobody else."""
@@ -64,7 +61,7 @@ def origin(permit: Permit) -> str:
 
 def council(permit: Permit) -> bool:
     """Whether the caller is a system of the council whose records these are."""
-    return permit.purpose == Purpose.DIRECT_CARE and permit.controls and COUNCIL in permit.parties
+    return permit.keeps
 
 
 def vouches(permit: Permit) -> bool:

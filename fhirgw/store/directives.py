@@ -103,8 +103,11 @@ def _aimed(against: FromClause, effects: list[str]) -> tuple[ColumnElement[bool]
 
 def _asked(permit: Permit, resource_type: str | None, table: FromClause) -> tuple[ColumnElement[Any], ...]:
     """What a directive is held against: the kind of record, its classes, who asks, what for, and when."""
-    # Whoever acts for the person does so by the person's leave: a dissent that names nobody is not about them.
-    named = literal(permit.delegate is not None, literal_execute=True)
+    # A dissent that names nobody is not about whoever acts for the person by the person's leave, nor about the council
+    # that keeps the record.
+    named: ColumnElement[bool] = literal(permit.delegate is not None, literal_execute=True)
+    if permit.keeps:
+        named = table.c.controller == text("organisation")
     classes = cast(table.c.labels, Integer)
     return kind_of(resource_type, table), classes, parties(), text("purpose"), named, moment()
 

@@ -78,7 +78,7 @@ def withheld(resource_type: str, parameter: str) -> bool:
 
 def shape(permit: Permit) -> Hashable:
     """What `visible` depends on besides `values`: two permits of one shape give the same SQL."""
-    return permit.purpose, permit.scopes, permit.clearance, bool(permit.delegate), permit.controls
+    return permit.purpose, permit.scopes, permit.clearance, bool(permit.delegate), permit.controls, permit.keeps
 
 
 def values(permit: Permit) -> dict[str, Any]:

@@ -387,10 +387,12 @@ class Judge:
         caller, kind, labels = self.caller, each["resourceType"], classes(each)
         if caller.purpose not in DISSENT_HOLDS_FOR and not caller.delegate:
             return SHOWN
+        council = caller.purpose == "direct-care" and f"{SHARING}|council" in caller.parties
+        keeps = council and self.world.controllers[kind, each["id"]] == caller.organisation
         denied: list[tuple[int, bool, int]] = []
         permitted: list[tuple[int, bool, int]] = []
         for rule in self._consented(person):
-            if rule.matches(kind, labels, caller):
+            if rule.matches(kind, labels, caller) and (rule.named or not keeps):
                 if not rule.permits:
                     denied.append(rule.weight)
                 elif rule.valid:

@@ -130,10 +130,7 @@ def test_each_edge_changes_what_somebody_sees() -> None:
 
 
 ALIKE = [
-    [
-        *("dissent", "dissentnobodysaid", "bestinterestopen", "bestinterestdeny", "theirown", "unverified"),
-        "elsewheredissent",
-    ],
+    ["dissent", "dissentnobodysaid", "bestinterestopen", "bestinterestdeny", "theirown", "unverified"],
     ["dissentone", "permitbut", "equals", "denyone"],
     ["dissentfamily", "withdrawn", "over", "bestinterestequal"],
     ["dissentplanning", "optedout", "unnumbered"],
