@@ -32,6 +32,7 @@ from fhirgw.fhir.dates import Span
 from fhirgw.fhir.elements import is_resource
 from fhirgw.fhir.escapes import alternatives, parts, unescape
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.leaves import is_patient
 from fhirgw.fhir.parameters import HELD, NUMERIC, Group, Parameter, parameters, part_of, place, supported
 from fhirgw.fhir.strings import normalise
 from fhirgw.fhir.values import Asked, malformed, shown
@@ -59,9 +60,12 @@ DEEPEST = 5
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
+    """`person` is the id of the one Patient in whose record a match is, where that is what is asked."""
+
     parameter: Parameter
     any_of: tuple[int, ...]
     negated: bool = False
+    person: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,14 @@ def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str)
         case "composite":
             return _any(parameter, (_composite(parameter, each, base) for each in asked))
     found = tuple(token for each in asked for token in values.tokens_of(parameter, modifier, each, base))
-    return Tokens(parameter, found, negated=modifier == "not")
+    return Tokens(parameter, found, modifier == "not", _person(parameter, asked, found))
+
+
+def _person(parameter: Parameter, asked: list[str], found: tuple[int, ...]) -> str | None:
+    if len(found) != 1 or parameter.kind != "reference" or not is_patient(parameter):
+        return None
+    id = unescape(asked[0]).rpartition("/")[2]
+    return id if found[0] == tokens.plain_reference(parameter.name, f"Patient/{id}") else None
 
 
 def _truth(parameter: Parameter, asked: list[str]) -> bool:

@@ -14,12 +14,20 @@ from fhirgw.fhir import tokens
 from fhirgw.fhir.dates import Span, outer, period, span
 from fhirgw.fhir.elements import Element
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import Group, Parameter, Source
+from fhirgw.fhir.parameters import Group, Parameter, Source, parameters
 from fhirgw.fhir.strings import normalise
 from fhirgw.fhir.table import Table
 
 PRIMARY = ("patient", "subject")
 """The parameters that say whose record a resource belongs to."""
+
+
+def is_patient(parameter: Parameter) -> bool:
+    """Whether the row's `patient` is what the parameter refers to: nothing else says whose record it is."""
+    known = parameters(parameter.type)
+    looked = [source for name in PRIMARY if name in known for source in known[name].sources]
+    return parameter.name in PRIMARY and len({source.path for source in looked}) == 1 and not looked[0].repeats
+
 
 Names = tuple[str, ...]
 Tokens = tuple[int, ...]

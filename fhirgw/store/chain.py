@@ -19,7 +19,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir import tokens
 from fhirgw.fhir.criterion import Chain, Criterion, Has, Ids, Tokens
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.leaves import PRIMARY
+from fhirgw.fhir.leaves import is_patient
 from fhirgw.fhir.parameters import Parameter, parameters
 from fhirgw.store import visibility
 from fhirgw.store.criterion import Plain
@@ -59,7 +59,7 @@ async def _referred(connection: Connection, permit: Permit, has: Has, inner: Pla
     """The ids of what matching resources refer to."""
     parameter = has.parameter
     sources = Matching.of(permit, parameter.type, [inner], snapshot, asked=(parameter.name,))
-    if has.target == "Patient" and _is_patient(parameter):
+    if has.target == "Patient" and is_patient(parameter):
         return await _looked_up(connection, sources, "patient", parameter)
     found: dict[str, None] = {}
     for body in await _looked_up(connection, sources, "body", parameter):
@@ -67,13 +67,6 @@ async def _referred(connection: Connection, permit: Permit, has: Has, inner: Pla
         for source in parameter.sources:
             found |= {id: None for kind, id in references(read, source, has.target)}
     return list(found)
-
-
-def _is_patient(parameter: Parameter) -> bool:
-    """Whether the row's `patient` is what the parameter refers to: nothing else says whose record it is."""
-    known = parameters(parameter.type)
-    looked = [source for name in PRIMARY if name in known for source in known[name].sources]
-    return parameter.name in PRIMARY and len({source.path for source in looked}) == 1 and not looked[0].repeats
 
 
 async def _looked_up(connection: Connection, matching: Matching, what: str, parameter: Parameter) -> list[Any]:

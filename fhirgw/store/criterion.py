@@ -65,6 +65,9 @@ def terms(resource_type: str, criteria: Sequence[Plain]) -> Iterator[Term]:
     demanded = [each.any_of[0] for each in criteria if isinstance(each, Tokens) and _single(each)]
     if demanded:
         yield Term("all tokens", ((demanded, TOKENS),), lambda table, binds: table.c.tokens.contains(binds[0]))
+    for person in [each.person for each in criteria if isinstance(each, Tokens) and each.person]:
+        # Said twice, because of this the planner knows how few have it, whoever it is.
+        yield Term("person", ((person, Text()),), lambda table, binds: table.c.patient == binds[0])
     for each in criteria:
         if not (isinstance(each, Tokens) and _single(each)):
             yield term(resource_type, each)

@@ -139,6 +139,8 @@ def few(query: Query) -> bool:
 
     One plan suits all of its values, and making it anew would take as long as the search itself.
     """
+    if any(isinstance(each, Tokens) and each.person for each in query.criteria):
+        return not query.others
     return not query.sort and not query.others and any(_names(query.type, each) for each in query.criteria)
 
 

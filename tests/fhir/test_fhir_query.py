@@ -76,7 +76,13 @@ def of(*texts: str) -> tuple[int, ...]:
 )
 def test_what_is_looked_up_by_token(resource_type: str, name: str, value: str, texts: list[str]) -> None:
     parameter = parameters(resource_type)[name.partition(":")[0]]
-    assert asked(resource_type, name, value) == Tokens(parameter, of(*texts))
+    # One Patient in whose record it is: the store has a column for whose.
+    person = "p1" if texts in (["patient|Patient/p1"], ["subject|Patient/p1"]) else None
+    assert asked(resource_type, name, value) == Tokens(parameter, of(*texts), person=person)
+
+
+def test_nobodys_column_says_who_takes_part() -> None:
+    assert asked("Appointment", "patient", "p1").person is None  # several may, and the row has one
 
 
 def test_an_id_alone_may_be_of_any_type_the_reference_takes() -> None:
@@ -239,7 +245,7 @@ def test_a_whole_request() -> None:
     assert Query.parse("Task", pairs) == Query(
         type="Task",
         criteria=(
-            Tokens(TASK["patient"], of("patient|Patient/p1")),
+            Tokens(TASK["patient"], of("patient|Patient/p1"), person="p1"),
             Dates(TASK["period"], (("ge", span("2025")),)),
             Dates(TASK["period"], (("lt", span("2026")),)),
         ),

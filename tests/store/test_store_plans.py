@@ -108,16 +108,16 @@ def test_the_filling_spells_tokens_as_the_index_does() -> None:
 
 
 TOKENS, DATES = "resource_observation_tokens_idx", "resource_observation_date1_low_idx"
-UPDATED = "resource_observation_updated_idx"
+UPDATED, PATIENT = "resource_observation_updated_idx", "resource_observation_patient_idx"
 SHAPES = [
     ("Patient", [("identifier", "s|77")], "resource_patient_tokens_idx", 1),
     ("Patient", [("family", "smith77")], "search_string_by_value", 111),
     ("Patient", [("_id", "c4ca4238a0b923820dcc509a6f75849b")], "resource_patient_pkey", 0),
-    ("Observation", [("subject", "Patient/77")], TOKENS, 6),
+    ("Observation", [("subject", "Patient/77")], PATIENT, 6),
     (
         "Observation",
         [("subject", "Patient/77"), ("date", "ge2020"), ("_sort", "-date")],
-        TOKENS,
+        PATIENT,
         6,
     ),
     (
@@ -142,9 +142,9 @@ SHAPES = [
     ("Observation", [("value-quantity", "77")], "search_number_by_value", 1),
     ("Observation", [("value-quantity", "gt19990")], "search_number_by_high", 10),
     ("Observation", [("value-quantity", "lt10")], "search_number_by_value", 9),
-    ("Observation", [("subject", "Patient/77"), ("value-quantity", "gt1")], TOKENS, 6),
-    ("Observation", [("subject", "Patient/77"), ("value-quantity:missing", "true")], TOKENS, 6),
-    ("Observation", [("subject", "Patient/77"), ("code:text", "x")], TOKENS, 0),
+    ("Observation", [("subject", "Patient/77"), ("value-quantity", "gt1")], PATIENT, 6),
+    ("Observation", [("subject", "Patient/77"), ("value-quantity:missing", "true")], PATIENT, 6),
+    ("Observation", [("subject", "Patient/77"), ("code:text", "x")], PATIENT, 0),
     ("Encounter", [("location-period", "2020-03-01")], "search_span_by_value", 24),
 ]
 
