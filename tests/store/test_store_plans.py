@@ -28,7 +28,8 @@ def filled(kind: str, one: str, few: str, many: str) -> str:
     return f"""
     INSERT INTO fhirgw.resource
         (type, id, version, updated, patient, origin, controller, tokens, date1_low, date1_high, body)
-    SELECT '{kind}', md5('{kind}' || n), 1, '2026-01-01'::timestamptz + n * interval '1 minute', NULL, 'test', 'Z99',
+    SELECT '{kind}', md5('{kind}' || n), 1, '2026-01-01'::timestamptz + n * interval '1 minute',
+        CASE '{kind}' WHEN 'Patient' THEN NULL ELSE (n / 6)::text END, 'test', 'Z99',
         ARRAY[{array}], '2020-01-01'::timestamptz + n * interval '1 hour',
         '2020-01-01'::timestamptz + (n + 1) * interval '1 hour', repeat('x', 300)
     FROM generate_series(1, 20000) n"""
@@ -87,9 +88,7 @@ async def large(large_url: str) -> AsyncIterator[Connection]:
             " '2020-01-01'::timestamptz + (n + 1) * interval '1 hour'"
             " FROM generate_series(1, 20000) n"
         )
-        await connection.execute(
-            "UPDATE fhirgw.resource SET body = '{}', patient = CASE type WHEN 'Observation' THEN md5('Patient1') END"
-        )
+        await connection.execute("UPDATE fhirgw.resource SET body = '{}'")
         await connection.execute(
             "INSERT INTO fhirgw.history (type, id, version, updated, origin, body, superseded)"
             " SELECT 'Observation', md5('Observation' || n % 5000), n, '2026-01-01', 'test', '{}', '3'::xid8"
