@@ -69,6 +69,14 @@ class Permit:
         return self.purpose == Purpose.PERSON and self.delegate is None
 
     @property
+    def in_person(self) -> bool:
+        """Whether somebody asks whom the token names, and not an application by itself: whatever the scopes' context.
+
+        Which scopes a token has its application chooses, so that they do not say who asks.
+        """
+        return self.practitioner is not None or any(scope.context == "user" for scope in self.scopes)
+
+    @property
     def keeps(self) -> bool:
         """Whether a council cares for people by its own records, if it controls any.
 

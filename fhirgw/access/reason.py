@@ -74,11 +74,10 @@ def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
 
 
 def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    in_person = any(scope.context == "user" for scope in permit.scopes)
-    own = permit.organisation in facts.controllers and not in_person
+    own = permit.organisation in facts.controllers and not permit.in_person
     if own:
         yield Reason(True, f"{_asker(permit, facts)} is the controller of this record.")
-    opening = [each for each in facts.ties if not (in_person and each.tie.kind == "council")]
+    opening = [each for each in facts.ties if not (permit.in_person and each.tie.kind == "council")]
     told = [_tie(each, resource_type, facts) for each in opening]
     yield from told if not any(each.allows for each in told) and not own else (each for each in told if each.allows)
     if not told and not own:

@@ -3,24 +3,29 @@
 | who | writes |
 |---|---|
 | the controlling council's own systems | everything but the audit |
-| its staff, by those systems (`user/` scopes) | the same, but nothing that opens a record to themselves |
+| its staff, by those systems (a token that names them) | the same, but nothing that opens a record to themselves |
 | the controller's other applications, other organisations | what grants nothing, without labels and sources |
-| the person | their own OWN, without words on who is acting for them or has verified it |
-| who acts for the person | DELEGATED |
+| the person | their own OWN, in their own name, without words on who is acting for them or has verified it |
+| who acts for the person | DELEGATED, in their own name |
 | planning, research, emergency, safeguarding | nothing: they are purposes to read for |
 
 What a resource grants is not a matter of its type alone: it is the relationships, directives and delegations that rest
-on it (fhirgw.access.relationship, fhirgw.access.consent). Whoever may not write those may change, bring or remove none.
+on it (fhirgw.access.relationship, fhirgw.access.consent), and the safeguarding case that a Flag is. Whoever may not
+write those may change, bring or remove none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import quote
 
 from fhirgw.access.consent import Delegation, Directive, delegations, directives
+from fhirgw.access.label import RESTRICTED, SAFEGUARDING, SEALED, labels
 from fhirgw.access.permit import WORDS, Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.relationship import Tie, ties
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 
 NEVER = ("AuditEvent",)
@@ -53,10 +58,36 @@ DELEGATED = ("Communication", "QuestionnaireResponse")
 SILENT = ("security", "source")
 """What meta says that decides who sees a resource, or whose word it is."""
 
+VOICES = {"Communication": ("sender",), "QuestionnaireResponse": ("author", "source")}
+"""Where a type says whose word it is, to those who read it."""
+LIFTED = {"restrict": RESTRICTED, "seal": SEALED}
+"""Directives that are about everybody without the clearance for a class."""
+
+
+class Case(NamedTuple):
+    """That a Flag is a safeguarding case: it opens a record to whoever names it (fhirgw.store.basis).
+
+    As the Flag has them: of whom, and for how long.
+    """
+
+    subject: bytes
+    period: bytes
+
+
+Grant = Tie | Directive | Delegation | Case
+
 
 def origin(permit: Permit) -> str:
-    """By what name the store knows what an application wrote: no system of record has such a one."""
-    return f"app:{permit.registration}"
+    """By what name the store knows what somebody wrote: no system of record has such a one.
+
+    An application of an organisation; for the purpose person also who asked by it, because many come by one. Until
+    November 2026 it was the application alone, which may be an issuer that speaks for many: what has such an origin
+    is its controller's to change, and nobody else's.
+    """
+    named = [permit.registration, permit.organisation]
+    if permit.purpose == Purpose.PERSON:
+        named.append(permit.delegate or f"Patient/{permit.patient}")
+    return f"app:{'|'.join(quote(each, safe='/:') for each in named)}"
 
 
 def council(permit: Permit) -> bool:
@@ -69,12 +100,7 @@ def vouches(permit: Permit) -> bool:
 
     Both are taken alike, and which it was is not told. Anybody else is refused both alike.
     """
-    return council(permit) and not in_person(permit)
-
-
-def in_person(permit: Permit) -> bool:
-    """Whether a member of staff asks, and not an application by itself."""
-    return any(scope.context == "user" for scope in permit.scopes)
+    return council(permit) and not permit.in_person
 
 
 def check_type(permit: Permit, verb: str, kind: str) -> None:
@@ -91,7 +117,7 @@ def check_type(permit: Permit, verb: str, kind: str) -> None:
             raise _refusal(f"A person's application writes {', '.join(allowed)}; the council keeps the rest", kind)
     elif permit.purpose != Purpose.DIRECT_CARE:
         raise _refusal(f"The purpose {permit.purpose} is one to read for: write under {Purpose.DIRECT_CARE}", kind)
-    elif in_person(permit) and kind in WHO_IS_WHO:
+    elif permit.in_person and kind in WHO_IS_WHO:
         raise _refusal(f"{kind} says {KEPT[kind]}: nobody says that of themselves, so no member of staff does", kind)
     elif kind in KEPT and not council(permit):
         told = f"{kind} says {KEPT[kind]}: only the controlling council's own systems {WORDS[verb]} it"
@@ -105,12 +131,14 @@ def check(permit: Permit, before: Resource | None, after: Resource | None) -> No
     (fhirgw.store.writing).
     """
     if council(permit):
-        if in_person(permit):
+        if permit.in_person:
             _not_oneself(permit, before, after)
         return
     _unlabelled(before, after)
     kind = (after or before or {})["resourceType"]
     if permit.purpose == Purpose.PERSON:
+        if after is not None:
+            _own_words(permit, kind, before or {}, after)
         if kind == "Consent" and after is not None:
             _own_consent(permit, after)
     elif _grants(before) != _grants(after):
@@ -145,15 +173,42 @@ def _not_oneself(permit: Permit, before: Resource | None, after: Resource | None
     """
     old, new = _grants(before), _grants(after)
     opened = [each for each in new - old if _opens(each)] + [each for each in old - new if not _opens(each)]
-    for each in opened:
-        whom = each.delegate if isinstance(each, Delegation) else each.party
-        if whom in permit.parties and getattr(each, "kind", None) != COUNCILS:
-            told = "This would open the record to whoever writes it: somebody else has to, or the system by itself"
-            raise _refusal(told, (after or before or {})["resourceType"])
+    opened += [each for each in old - new if isinstance(each, Case)]
+    if any(_concerns(permit, each) for each in opened):
+        told = "This would open the record to whoever writes it: somebody else has to, or the system by itself"
+        raise _refusal(told, (after or before or {})["resourceType"])
 
 
-def _opens(rule: Tie | Directive | Delegation) -> bool:
+def _concerns(permit: Permit, rule: Grant) -> bool:
+    """Whether a rule is about whoever asks.
+
+    One that names nobody is about everybody whom it can keep out or let in; a case, about any of those who may name it.
+    """
+    if isinstance(rule, Case):
+        return True
+    if isinstance(rule, Delegation):
+        return rule.delegate in permit.parties
+    if isinstance(rule, Tie):
+        return rule.party in permit.parties and rule.kind != COUNCILS
+    if rule.effect in LIFTED:
+        return not permit.clearance & LIFTED[rule.effect]
+    if rule.party is None:
+        return rule.purpose in (None, permit.purpose)
+    return rule.party in permit.parties
+
+
+def _opens(rule: Grant) -> bool:
     return not isinstance(rule, Directive) or rule.effect == "permit"
+
+
+def _own_words(permit: Permit, kind: str, before: Resource, after: Resource) -> None:
+    """What a person, or who acts for them, says is in their own name: anybody else's would be believed."""
+    own = {"reference": permit.delegate or f"Patient/{permit.patient}"}
+    for name in VOICES.get(kind, ()):
+        if after.get(name) not in (None, own, before.get(name)):
+            told = f"{name} says whose word it is: the reference {own['reference'].partition('/')[0]}/[id] of"
+            told += " whoever writes it and no more, or leave it out"
+            raise _refusal(told, f"{kind}.{name}")
 
 
 def _own_consent(permit: Permit, consent: Resource) -> None:
@@ -172,11 +227,20 @@ def _unlabelled(before: Resource | None, after: Resource | None) -> None:
             raise _refusal(f"meta.{name} is the controlling council's to say: leave it as it is", f"{kind}.meta.{name}")
 
 
-def _grants(resource: Resource | None) -> frozenset[Tie | Directive | Delegation]:
+def _grants(resource: Resource | None) -> frozenset[Grant]:
     """What rests on a resource."""
     if resource is None:
         return frozenset()
-    return frozenset((*ties(resource), *directives(resource), *delegations(resource)))
+    return frozenset((*ties(resource), *directives(resource), *delegations(resource), *_cases(resource)))
+
+
+def _cases(resource: Resource) -> list[Case]:
+    """The safeguarding case that a Flag is while it is active; whether its period is over, time will tell."""
+    if resource["resourceType"] != "Flag" or resource.get("status") != "active":
+        return []
+    if not labels(resource) & SAFEGUARDING:
+        return []
+    return [Case(encode(resource.get("subject", {})), encode(resource.get("period", {})))]
 
 
 def _meta(resource: Resource) -> Resource:

@@ -86,11 +86,10 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
     so that what asks for the others is a function, for few or no rows.
     """
-    in_person = any(scope.context == "user" for scope in permit.scopes)
-    if permit.controls and not in_person:
+    if permit.controls and not permit.in_person:
         own = table.c.controller == text("organisation")
         return or_(own, _tied(table) if resource_type is None else _each_tied(resource_type, table))
-    return _tied(table, resource_type, (COUNCIL,) if in_person else ())
+    return _tied(table, resource_type, (COUNCIL,) if permit.in_person else ())
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:

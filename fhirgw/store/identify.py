@@ -31,6 +31,11 @@ async def candidates(connection: Connection, permit: Permit, asked: Facts) -> li
     return [found[id] for id in sorted(found)]
 
 
+def sought(asked: Facts) -> bool:
+    """Whether there is enough to look for anybody."""
+    return any(True for _ in _searches(asked))
+
+
 def _searches(asked: Facts) -> Iterator[list[tuple[str, str]]]:
     """By number; by date of birth with a name; by family name with the postcode."""
     if numbers := asked.get("number"):

@@ -260,7 +260,7 @@ removed AS (
     SELECT type, id, version, updated, false, fhirgw.beside(type, id), {", ".join(_KEPT)} FROM removed
     UNION ALL
     SELECT type, id, version + 1, $2::timestamptz, true, NULL, {", ".join(_BURIED)} FROM removed
-), {rules.ended("removed")}, unsaid AS (
+), {rules.ended("removed", kept=rules.LABELS)}, unsaid AS (
     DELETE FROM fhirgw.search_string t USING removed r WHERE t.type = r.type AND t.id = r.id
 ), uncounted AS (
     DELETE FROM fhirgw.search_number t USING removed r WHERE t.type = r.type AND t.id = r.id
@@ -327,7 +327,8 @@ async def merge(connection: Connection, system: str, mapping: str, incoming: Seq
     news = all(each.kind == "create" for each in incoming)
     query = CREATE if news else MERGE.replace("{type}", incoming[0].type)
     written = await connection.fetchval(query, system, mapping)
-    await rules.write(connection, renewed=not news, any_made=any(map(_ruling, incoming)))
+    back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
+    await rules.write(connection, renewed=not news, any_made=any(map(_ruling, incoming)), back=back)
     await connection.execute("TRUNCATE stage")
     if written != len(incoming):
         raise Stale(incoming[0].type, len(incoming) - written)

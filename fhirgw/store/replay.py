@@ -1,12 +1,13 @@
 """Answers to writes, kept for a day by the id that the caller gave the request: sent again, it has its effect once.
 
 An answer is stored in the transaction that holds its effect, so there is never one without the other. A caller's ids
-are its own: two applications may use the same.
+are its own: two applications may use the same, and so may two people who come by one.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -38,15 +39,17 @@ DELETE FROM fhirgw.replay WHERE ctid = ANY (ARRAY (
 """
 
 
-SOURCE = "source"
-"""Among the kept headers: the version that the body was."""
+SOURCE, ABOUT = "source", "about"
+"""Among the kept headers: the version that the body was, and what the answer tells of."""
+About = tuple[str, str, str | None]
 
 
 class Answer(NamedTuple):
     """What goes back: a status, headers, and a body (empty: there is none).
 
     `source` is `Type/id/version` where the body is that of a version: it is read again, under the permit of who asks
-    again. `kept` is what to keep of any other body that holds more than what became of the request.
+    again. `kept` is what to keep of any other body that holds more than what became of the request. `about` are the
+    resources it tells of, as (type, id, person): for the audit, each time that it is given.
     """
 
     status: int
@@ -54,6 +57,7 @@ class Answer(NamedTuple):
     body: str = ""
     source: str = ""
     kept: str | None = None
+    about: tuple[About, ...] = ()
 
 
 class InFlight(FhirError):
@@ -79,10 +83,10 @@ async def claimed(connection: Connection, permit: Permit, request: str, digest: 
     if bytes(row["digest"]) != digest:
         told = "This X-Request-ID was sent with another request: give each request an id of its own"
         raise FhirError(Issue("duplicate", told), status=422)
-    headers: dict[str, str] = orjson.loads(row["headers"])
-    source = headers.pop(SOURCE, "")
+    headers: dict[str, Any] = orjson.loads(row["headers"])
+    source, about = headers.pop(SOURCE, ""), headers.pop(ABOUT, ())
     body = await _read(connection, permit, source) if source else row["body"]
-    return Answer(row["status"], headers, body or "")
+    return Answer(row["status"], headers, body or "", about=tuple((kind, id, person) for kind, id, person in about))
 
 
 async def _read(connection: Connection, permit: Permit, source: str) -> str:
@@ -94,7 +98,8 @@ async def _read(connection: Connection, permit: Permit, source: str) -> str:
 
 async def store(connection: Connection, permit: Permit, request: str, digest: bytes, answer: Answer) -> None:
     """Keeps the answer, in the transaction of its effect. Raises InFlight where another was quicker."""
-    headers = orjson.dumps(answer.headers | ({SOURCE: answer.source} if answer.source else {})).decode()
+    apart = ({SOURCE: answer.source} if answer.source else {}) | ({ABOUT: answer.about} if answer.about else {})
+    headers = orjson.dumps(answer.headers | apart).decode()
     body = None if answer.source else answer.body if answer.kept is None else answer.kept
     values = (_owner(permit), request, digest, answer.status, headers, body or None)
     if await connection.execute(STORE, *values) != "INSERT 0 1":
@@ -107,4 +112,7 @@ async def sweep(connection: Connection) -> None:
 
 
 def _owner(permit: Permit) -> str:
-    return f"{permit.organisation}|{permit.registration}"
+    """Whose an X-Request-ID is: the application's, or of the people who come by it each one's own."""
+    people = (permit.patient, permit.practitioner, permit.delegate)
+    named = (permit.organisation, permit.registration, *(each or "" for each in people if any(people)))
+    return "|".join(quote(each, safe="/:") for each in named)

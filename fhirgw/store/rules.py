@@ -2,6 +2,9 @@
 
 They are staged beside their resources, as text: fields apart by one control character, rules by another; no value holds
 one. So what decides who sees a record changes in the transaction that changes the record.
+
+But for what a Patient's labels say (restricted, sealed): it outlasts the Patient, for what is left of the record, or is
+brought for it later. A source that drops a person drops the rest of them at another time, if at all.
 """
 
 from __future__ import annotations
@@ -66,15 +69,24 @@ SELECT s.patient, f[1], {_field(2)}, {_field(3)}, {_field(4, "text[]")}, f[5]::s
 """
 
 
-def ended(gone: str, *besides: str) -> str:
-    """The steps of a statement that end what rests on the resources a step of it removed.
+LABELS = "t.effect IN ('restrict', 'seal')"
+"""Of directives, those that a Patient's labels make."""
+
+RETURNED = f"""
+DELETE FROM fhirgw.directive t USING stage s
+WHERE s.kind = 'create' AND s.type = 'Patient' AND t.type = 'Patient' AND t.id = s.id AND {LABELS}"""
+"""Who is there again is as their labels say now."""
+
+
+def ended(gone: str, *besides: str, kept: str = "false") -> str:
+    """The steps of a statement that end what rests on the resources a step of it removed, but for directives `kept`.
 
     Who loses a relationship or a consent may be seen by fewer: what was exported of them is looked through again, as of
     those whom the queries `besides` give.
     """
     steps = [
         f"no_{table} AS (DELETE FROM fhirgw.{table} t USING {gone} r WHERE t.id = r.id AND t.type = r.type"
-        " RETURNING t.person)"
+        f"{f' AND NOT ({kept})' if table == 'directive' else ''} RETURNING t.person)"
         for table in TABLES
     ]
     lost = " UNION ".join([*(f"SELECT person FROM no_{table}" for table in TABLES), *besides])
@@ -90,13 +102,22 @@ changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed",
 
 
 async def write(
-    connection: Connection, *, renewed: bool, any_made: bool, source: str = "", lists: Sequence[Any] = ()
+    connection: Connection,
+    *,
+    renewed: bool,
+    any_made: bool,
+    back: bool = False,
+    source: str = "",
+    lists: Sequence[Any] = (),
 ) -> None:
     """The rules that rest on what is staged, instead of those that did.
 
+    `back`: Patients are created, who may have been here before.
     `source` is a step that makes `stage` of the parameters `lists`, where there is no such table.
     """
     before = f"WITH {source}, " if source else "WITH "
+    if back:
+        await connection.execute((f"WITH {source} " if source else "") + RETURNED, *lists)
     if renewed:
         await connection.execute(before + RENEWED, *lists)
     if any_made:

@@ -58,6 +58,14 @@ def visible(
     return and_(true(), *_conditions(permit, verb, resource_type, table, bulk))
 
 
+def as_well(permit: Permit, verb: str, besides: str, resource_type: str) -> ColumnElement[bool]:
+    """Of rows visible for the verb `besides`, the condition for those that are so for another: by the scopes alone."""
+    concerned = [scope for scope in permit.scopes if _concerns(scope, resource_type) and besides in scope.verbs]
+    if all(verb in scope.verbs for scope in concerned):
+        return true()
+    return _covered(permit, verb, resource_type, resource)
+
+
 def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
     """What a row is served as: its body, or where something of it is withheld from the permit, the redacted one."""
     whole: ColumnElement[str] = table.c.body
@@ -78,7 +86,8 @@ def withheld(resource_type: str, parameter: str) -> bool:
 
 def shape(permit: Permit) -> Hashable:
     """What `visible` depends on besides `values`: two permits of one shape give the same SQL."""
-    return permit.purpose, permit.scopes, permit.clearance, bool(permit.delegate), permit.controls, permit.keeps
+    asking = bool(permit.delegate), permit.in_person, permit.controls, permit.keeps
+    return permit.purpose, permit.scopes, permit.clearance, *asking
 
 
 def values(permit: Permit) -> dict[str, Any]:

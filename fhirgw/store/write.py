@@ -37,7 +37,10 @@ WITH gone AS (SELECT id, version FROM unnest($3::text[], $4::int[]) AS given (id
 
 
 class Held(NamedTuple):
-    """A current version that the caller may change: `entire` is false where part of it is withheld from them."""
+    """A current version that the caller may change: `entire` is false where part of it is withheld from them.
+
+    `readable`: a scope lets them read it too.
+    """
 
     id: str
     body: str
@@ -47,6 +50,7 @@ class Held(NamedTuple):
     controller: str | None
     person: str | None
     entire: bool
+    readable: bool = True
 
 
 def conflict() -> FhirError:
@@ -73,11 +77,10 @@ async def seen(connection: Connection, permit: Permit, resource_type: str, ids: 
     return dict(map(tuple, rows))
 
 
-async def in_use(connection: Connection, permit: Permit, patient: str) -> bool:
-    """Whether there is more in a Patient's record than the Patient, as far as the permit may read it."""
-    made = once(("in use", visibility.shape(permit)), partial(_in_use, permit))
-    values = visibility.values(permit) | {"person": patient}
-    return await connection.fetchval(made.sql, *made.arguments(values)) is not None
+async def in_use(connection: Connection, patient: str) -> bool:
+    """Whether there is more in a Patient's record than the Patient, whoever may see it: none of it is to be left."""
+    made = once(("in use",), _in_use)
+    return await connection.fetchval(made.sql, *made.arguments({"person": patient})) is not None
 
 
 async def alone(connection: Connection, condition: str) -> None:
@@ -93,7 +96,8 @@ async def write(connection: Connection, origin: str, incoming: Sequence[Incoming
     if await connection.fetchval(query, origin, *lists) != len(incoming):
         raise conflict()
     ruling = any(each.ties or each.directives or each.delegations for each in incoming)
-    await rules.write(connection, renewed=not news, any_made=ruling, source=_HANDED, lists=lists)
+    back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
+    await rules.write(connection, renewed=not news, any_made=ruling, back=back, source=_HANDED, lists=lists)
 
 
 async def remove(
@@ -122,9 +126,10 @@ def _merge(resource_type: str) -> str:
 
 def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
     entire = visibility.whole(permit).label("entire")
+    readable = visibility.as_well(permit, "r", verb, resource_type).label("readable")
     columns = (resource.c.version, resource.c.updated, resource.c.origin, resource.c.controller, resource.c.patient)
     return (
-        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire)
+        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire, readable)
         .where(*_named(resource_type), visible(permit, verb, resource_type))
         .order_by(resource.c.id)
         .with_for_update(of=resource)
@@ -144,7 +149,7 @@ def _named(resource_type: str) -> tuple[Any, ...]:
     )
 
 
-def _in_use(permit: Permit) -> Select[Any]:
+def _in_use() -> Select[Any]:
     person = bindparam("person", type_=Text, required=False)
     other = resource.c.type != literal("Patient", Text, literal_execute=True)
-    return select(literal(1)).where(resource.c.patient == person, other, visible(permit, "r")).limit(1)
+    return select(literal(1)).where(resource.c.patient == person, other).limit(1)

@@ -12,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from fhirgw.access import writing as rules
+from fhirgw.access.label import opened
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import Index, index
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.fhir.patch import patched
-from fhirgw.fhir.references import local, references
+from fhirgw.fhir.references import local, localised, references
 from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import identity, resources, write
 from fhirgw.store.basis import NOBODYS
@@ -41,6 +42,8 @@ AT_ONCE = 50
 """Resources that are judged before others get a turn."""
 MILLISECOND = timedelta(milliseconds=1)
 ALLOW = "GET, HEAD, OPTIONS"
+ASKING = ("test", "copy", "move")
+"""Operations of a patch whose outcome tells what is there: for whoever may read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,18 @@ class Change:
     """What a request asks for. `kind` is create, update, patch or delete; `given` the resource, or a patch.
 
     `id` of what is there, or will be: an empty one is given to what is created. `match` holds the versions that
-    If-Match allows, None without one; `found` says that a search found the id, so that it needs no If-Match. `place` is
-    where issues say that it stands.
+    it is meant for, None where nothing says so; `found` says that a search found the id, so that it needs no If-Match.
+    `place` is where issues say that it stands. `bases` are the gateway's own, under which references are local ones.
     """
 
     kind: str
     type: str
     id: str
     given: Any = None
-    match: frozenset[int] | None = None
+    match: Container[int] | None = None
     found: bool = False
     place: str = ""
+    bases: tuple[str, ...] = ()
 
 
 class Written(NamedTuple):
@@ -163,6 +167,7 @@ async def _current(connection: Connection, permit: Permit, changes: Sequence[Cha
 
 async def _proposal(connection: Connection, permit: Permit, change: Change, held: Held | None) -> _Proposal | Written:
     if change.kind == "create":
+        change = replace(change, given=localised(change.given, change.bases))
         found = _sound(change.given)
         change = change if change.id else replace(change, id=new_id(found.patient))
         if change.type == "Patient":
@@ -171,23 +176,34 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
     if held is None:
         return await _missing(connection, permit, change)
     _precondition(change, held)
-    if not held.entire and change.kind != "delete":
+    if not held.entire:
         told = "Part of this resource is withheld from you, and would be lost: ask the organisation that controls it"
         raise FhirError(Issue("forbidden", told, change.type))
+    if change.kind == "patch" and not held.readable and _asks(change.given):
+        told = f"Operations that tell what is there ({', '.join(ASKING)}) need a scope that reads this {change.type}"
+        raise FhirError(Issue("forbidden", f"{told}: leave them out", change.type))
     before = decode(held.body)
     after = None if change.kind == "delete" else _after(change, before)
     if not rules.owns(permit, held.origin, held.controller):
         told = f"Another organisation controls this {change.type}: ask it to change what it holds"
         raise FhirError(Issue("forbidden", told, change.type))
     if after is not None and _same(before, after):
-        return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, held.body)
+        return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
     return _Proposal(change, held, before, after, None if after is None else _sound(after))
 
 
+def _asks(operations: Any) -> bool:
+    found = operations if isinstance(operations, list) else ()
+    return any(isinstance(each, dict) and each.get("op") in ASKING for each in found)
+
+
+def _shown(held: Held) -> str | None:
+    return held.body if held.readable else None
+
+
 def _after(change: Change, before: Resource) -> Resource:
-    if change.kind == "patch":
-        return patched(before, change.given)
-    return _named(change.given, change.id)
+    after = patched(before, change.given) if change.kind == "patch" else _named(change.given, change.id)
+    return localised(after, change.bases)
 
 
 def _named(resource: Resource, id: str) -> Resource:
@@ -238,12 +254,14 @@ class NotAllowed(FhirError):
 
 def _precondition(change: Change, held: Held) -> None:
     if change.match is None:
-        if change.found:
+        if change.found or change.kind == "delete":
             return
         told = f'Say which version is meant to change: If-Match: W/"…", with the ETag of the {change.type} you read'
+        if change.kind == "update":
+            told += ", or its meta.versionId in the body"
         raise FhirError(Issue("required", told), status=428)
     if held.version not in change.match:
-        told = f"This {change.type} has been changed since the version that If-Match names: read it again"
+        told = f"This {change.type} has been changed since the version that is meant: read it again"
         raise FhirError(Issue("conflict", told), status=412)
 
 
@@ -296,7 +314,7 @@ async def _judged(
     rules.check(permit, proposal.before, proposal.after)
     if proposal.after is None:
         assert held is not None
-        if change.type == "Patient" and await write.in_use(connection, permit, change.id):
+        if change.type == "Patient" and await write.in_use(connection, change.id):
             raise FhirError(Issue("conflict", "There is more in this person's record: delete that first", "Patient"))
         return Written("deleted", change.type, change.id, held.version + 1, moment, held.person)
     for kind, id in sorted(proposal.new):
@@ -313,6 +331,9 @@ async def _judged(
     if not rules.covered(permit, VERBS[change.kind], change.type, made.tokens, made.patient):
         told = f"No scope of this token covers such a {change.type}: it is constrained to others"
         raise FhirError(Issue("forbidden", told, change.type))
+    if made.labels & ~opened(permit, change.type):
+        told = "Its label (meta.security) would hide it from you: have an application write it that is cleared for it"
+        raise FhirError(Issue("forbidden", told, f"{change.type}.meta.security"))
     if change.type == "Patient" and proposal.before is not None:
         await _identity(connection, proposal.before, proposal.after)
     proposal.incoming = made._replace(
@@ -320,7 +341,8 @@ async def _judged(
         controller=(held.controller if held else _controller(permit, made, visible)) or "",
     )
     kind = "updated" if held else "created"
-    return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body)
+    read = (held is None or held.readable) and rules.covered(permit, "r", change.type, made.tokens, made.patient)
+    return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body if read else None)
 
 
 def _version(proposal: _Proposal, version: int, moment: datetime) -> Incoming:

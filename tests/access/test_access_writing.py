@@ -1,15 +1,18 @@
 """Nobody empowers themselves: who may write what, as a table."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fhirgw.access.consent import SHARING
+from fhirgw.access.consent import ACT_CODE, SHARING
+from fhirgw.access.label import RECORD_CLASS, RESTRICTED
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.access.writing import KEPT, check, check_type, council, covered, origin, owns
+from fhirgw.access.writing import KEPT, check, check_type, council, covered, origin, owns, vouches
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError
+from fhirgw.store.replay import _owner
 
 EVERYTHING = (Scope.parse("system/*.cruds"),)
 COUNCIL = Permit("Z99", "direct-care", EVERYTHING, parties=(f"{SHARING}|council",), registration="core")
@@ -59,6 +62,12 @@ GRANTING: dict[str, dict[str, Any]] = {
         "for": PATIENT,
         "authoredOn": "2026-01-01",
         "owner": {"reference": "Practitioner/x"},
+    },
+    "a safeguarding case": {
+        "resourceType": "Flag",
+        "status": "active",
+        "subject": PATIENT,
+        "meta": {"security": [{"system": RECORD_CLASS, "code": "safeguarding"}]},
     },
     "a label": {"resourceType": "Observation", "meta": {"security": [{"code": "R"}]}},
     "a source": {"resourceType": "Observation", "meta": {"source": "urn:elsewhere"}},
@@ -142,6 +151,80 @@ def test_staff_open_records_but_not_to_themselves() -> None:
         assert allowed(COUNCIL, None, {"resourceType": kind})
 
 
+@pytest.mark.parametrize("scope", ["system/*.cruds", "patient/*.cruds"])
+def test_staff_are_staff_by_whatever_scopes_their_application_asks(scope: str) -> None:
+    asked = replace(STAFF, scopes=(Scope.parse(scope),), patient="p1")
+    task = GRANTING["a task"]
+    for permit, wanted in ((asked, False), (replace(asked, practitioner=None), True)):
+        assert permit.in_person is not wanted
+        assert vouches(permit) is wanted
+        assert allowed(permit, None, task) is wanted
+        assert allowed(permit, None, {"resourceType": "Organization"}) is wanted
+    assert allowed(asked, None, {**task, "owner": {"reference": "Practitioner/y"}})
+
+
+def test_staff_take_back_no_dissent_that_names_nobody_nor_permit_everybody() -> None:
+    general = general_dissent("TREAT")
+    over = {**general, "status": "inactive"}
+    permitting = {
+        **general,
+        "policyRule": {"coding": [{"system": ACT_CODE, "code": "OPTIN"}]},
+        "performer": [PATIENT],
+        "provision": {"type": "permit", "period": {"start": "2026-01-01", "end": "2026-12-31"}},
+    }
+    for permit, wanted in ((STAFF, False), (COUNCIL, True)):
+        assert allowed(permit, general, over) is wanted
+        assert allowed(permit, general, None) is wanted
+        assert allowed(permit, None, permitting) is wanted
+    assert allowed(STAFF, None, general)  # what takes away they write
+    elsewhere = general_dissent("HRESCH")
+    assert allowed(STAFF, elsewhere, {**elsewhere, "status": "inactive"})
+
+
+def general_dissent(purpose: str) -> dict[str, Any]:
+    reason = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": purpose}
+    policy = {"coding": [{"system": ACT_CODE, "code": "OPTOUT"}]}
+    return consent(policyRule=policy, provision={"type": "deny", "purpose": [reason]})
+
+
+def test_staff_lift_no_label_that_keeps_them_out() -> None:
+    code = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}
+    person: dict[str, Any] = {"resourceType": "Patient", "id": "p1", "meta": {"security": [code]}}
+    for permit, wanted in ((STAFF, False), (replace(STAFF, clearance=RESTRICTED), True), (COUNCIL, True)):
+        assert allowed(permit, person, {**person, "meta": {}}) is wanted
+        assert allowed(permit, {**person, "meta": {}}, person)
+
+
+def test_staff_make_no_safeguarding_case() -> None:
+    case = GRANTING["a safeguarding case"]
+    ended = {**case, "status": "inactive"}
+    longer = {**case, "period": {"end": "2030-01-01"}}
+    for before, after in ((None, case), (case, None), (ended, case), (case, ended), (case, longer), (longer, case)):
+        assert not allowed(STAFF, before, after)
+        assert not allowed(PORTAL, before, after)
+        assert allowed(COUNCIL, before, after)
+    for unlabelled in (None, {**case, "meta": {}}):
+        assert allowed(STAFF, None, {**case, "meta": {}})
+        assert allowed(STAFF, unlabelled, {**ended, "meta": {}})
+    assert allowed(STAFF, case, {**case, "code": {"text": "what it is called"}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("Communication", "sender"), ("QuestionnaireResponse", "author"), ("QuestionnaireResponse", "source")],
+)
+def test_a_person_and_who_acts_for_them_speak_in_their_own_names(kind: str, name: str) -> None:
+    doctor = {"type": "Practitioner", "identifier": {"value": "7"}, "display": "Dr Real"}
+    people = {"Patient/p1": PERSON, "RelatedPerson/r1": DELEGATE}
+    for own, permit in people.items():
+        for other in people:
+            assert allowed(permit, None, {"resourceType": kind, name: {"reference": other}}) is (own == other)
+        for wrong in (doctor, {"reference": own, "display": "Dr Real"}, {"reference": "Patient/p2"}, {}):
+            assert not allowed(permit, None, {"resourceType": kind, name: wrong})
+            assert allowed(PROVIDER, None, {"resourceType": kind, name: wrong})
+            assert not allowed(permit, {"resourceType": kind}, {"resourceType": kind, name: wrong})
+
+
 def consent(**elements: Any) -> dict[str, Any]:
     return {"resourceType": "Consent", "status": "active", "patient": PATIENT, **elements}
 
@@ -207,3 +290,19 @@ def test_whose_a_resource_is_to_change() -> None:
     assert not owns(PROVIDER, origin(PORTAL), "Z99")
     assert not owns(PERSON, "core-system", "Z99")
     assert owns(PERSON, origin(PERSON), "Z99")
+
+
+def test_those_who_come_by_one_application_own_what_each_of_them_wrote() -> None:
+    by_issuer = [replace(PROVIDER, registration="https://cis2.test", organisation=each) for each in ("P01", "P02")]
+    people = [PERSON, DELEGATE, replace(PERSON, patient="p2"), replace(DELEGATE, delegate="RelatedPerson/r2")]
+    tricky = [
+        replace(PROVIDER, registration="a|b", organisation="c"),
+        replace(PROVIDER, registration="a", organisation="b|c"),
+    ]
+    for together in (by_issuer, people, tricky):
+        for one in together:
+            for other in together:
+                assert owns(one, origin(other), "Z99") is (one is other)
+                assert (_owner(one) == _owner(other)) is (one is other)
+    assert origin(replace(PROVIDER, practitioner="x")) == origin(PROVIDER)  # what an organisation wrote is its own
+    assert _owner(replace(PROVIDER, practitioner="x")) != _owner(PROVIDER)

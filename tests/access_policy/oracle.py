@@ -239,7 +239,7 @@ class Judge:
         controller = self.world.controllers[kind, each["id"]]
         match caller.purpose:
             case "direct-care":
-                in_person = any(scope.startswith("user/") for scope in caller.scopes)
+                in_person = bool(caller.practitioner) or any(scope.startswith("user/") for scope in caller.scopes)
                 held = self._relationships(person) if person else set()
                 if in_person:
                     held = held - {"council"}

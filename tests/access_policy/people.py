@@ -423,6 +423,9 @@ def callers() -> dict[str, Caller]:
         found[f"provider {name}"] = organisation(name, f"PRO{name[:4].upper()}", "care-provider")
     for name in ("worker", "formerworker", "oldworker", "stranger", "screener", "formerscreener"):
         found[name] = practitioner(name)
+    for scope in ("system/*.rs", "patient/*.rs"):  # whatever their application asked for, it is they who ask
+        launched = {"scopes": (scope,), "patient": "none"}
+        found |= {f"{name}, by {scope}": practitioner(name, **launched) for name in ("worker", "stranger")}
     for name in ("nurse", "formernurse"):
         found[name] = practitioner(name, at="hospital", code="HOSP1", sector="nhs")
     found["partner"] = practitioner("partner", at="surgery", code="GP1", sector="nhs", **cleared("restricted"))

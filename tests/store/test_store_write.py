@@ -21,6 +21,8 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.store.database import connect, readers
+from fhirgw.store.incoming import made_of
+from fhirgw.store.load import leave, merge, stage
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
 from fhirgw.store.writing import Change, Written, apply, new_id
@@ -120,15 +122,15 @@ async def test_all_that_rests_on_a_resource_is_written_changed_and_ended_with_it
     dissents = "SELECT person, party, id FROM fhirgw.directive WHERE effect = 'deny'"
     assert await rows(database, dissents) == [("abc0", "urn:x|y", "abc2")]
     assert await rows(database, "SELECT system, value, patient, origin FROM fhirgw.identifier") == [
-        ("https://example.org/Id", "7", "abc0", "app:core")
+        ("https://example.org/Id", "7", "abc0", "app:core|Z9C01")
     ]
     assert await rows(database, "SELECT value FROM fhirgw.search_string WHERE id = 'abc0' AND param = 'family'") == [
         ("ashby",)
     ]
     assert await rows(database, "SELECT type, id, origin, controller, patient FROM fhirgw.resource ORDER BY id") == [
-        ("Patient", "abc0", "app:core", "Z9C01", "abc0"),
-        ("CareTeam", "abc1", "app:core", "Z9C01", "abc0"),
-        ("Consent", "abc2", "app:core", "Z9C01", "abc0"),
+        ("Patient", "abc0", "app:core|Z9C01", "Z9C01", "abc0"),
+        ("CareTeam", "abc1", "app:core|Z9C01", "Z9C01", "abc0"),
+        ("Consent", "abc2", "app:core|Z9C01", "Z9C01", "abc0"),
     ]
     await update(database, {**CONSENT, "status": "inactive"}, 1)
     assert await rows(database, dissents) == []
@@ -149,12 +151,12 @@ async def test_all_that_rests_on_a_resource_is_written_changed_and_ended_with_it
     assert [each[3] for each in await rows(database, relationships)] == ["abc0"]
     changes = "SELECT type, kind, version, origin FROM fhirgw.change ORDER BY sequence"
     assert set((await rows(database, changes))[:3]) == {
-        (kind, "create", 1, "app:core") for kind in ("Patient", "CareTeam", "Consent")
+        (kind, "create", 1, "app:core|Z9C01") for kind in ("Patient", "CareTeam", "Consent")
     }
     assert (await rows(database, changes))[3:] == [
-        ("Consent", "update", 2, "app:core"),
-        ("Patient", "update", 2, "app:core"),
-        ("CareTeam", "delete", 2, "app:core"),
+        ("Consent", "update", 2, "app:core|Z9C01"),
+        ("Patient", "update", 2, "app:core|Z9C01"),
+        ("CareTeam", "delete", 2, "app:core|Z9C01"),
     ]
     history = "SELECT type, version, deleted FROM fhirgw.history ORDER BY type, version"
     assert await rows(database, history) == [
@@ -327,3 +329,24 @@ async def test_people_of_others_are_left_alone(database: str) -> None:
     with pytest.raises(FhirError) as refused:
         await update(database, {**PATIENT, "gender": "female"}, 1)
     assert refused.value.status in (403, 405)
+
+
+@pytest.mark.parametrize(("labels", "left"), [([RESTRICTED], [("restrict",)]), ([], [])])
+async def test_what_kept_a_person_outlasts_them_until_they_are_back(
+    database: str, labels: list[dict[str, str]], left: list[tuple[str]]
+) -> None:
+    """A source that drops somebody ends what rests on them, but not what is kept of the rest of their record."""
+    await create(database, {**PATIENT, "meta": {"security": labels}} if labels else PATIENT)
+    effects = "SELECT effect FROM fhirgw.directive WHERE type = 'Patient' AND id = 'abc0'"
+    assert await rows(database, effects) == left
+    moment, source = MOMENT + timedelta(days=1), "app:core|Z9C01"
+    async with writing(database) as connection:
+        assert await leave(connection, source, "Patient", ["abc0"], moment) == 1
+    assert await rows(database, "SELECT id FROM fhirgw.resource") == []
+    assert await rows(database, "SELECT kind FROM fhirgw.relationship") == []
+    assert await rows(database, effects) == left
+    async with writing(database) as connection:
+        back = made_of(dict(PATIENT), "create", 3, moment, "core", "Z9C01")
+        await stage(connection)
+        await merge(connection, "core", "person", [back._replace(key="1", digest=b"x")])
+    assert await rows(database, effects) == []
