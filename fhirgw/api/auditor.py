@@ -26,6 +26,13 @@ def auditing(request: Request, permit: Permit, verb: str = "r") -> tuple[Scope, 
     return exactly
 
 
+def throughout(scopes: tuple[Scope, ...]) -> None:
+    """Raises FhirError(forbidden) where the scopes show but a part of the audit, which no operation keeps to."""
+    if all(scope.constraint for scope in scopes):
+        told = "The scopes of this token show a part of the audit: this needs AuditEvent.r without a constraint"
+        raise FhirError(Issue("forbidden", told))
+
+
 def themselves(permit: Permit) -> str | None:
     """The id of the person who asks about their own record; None where it is nobody's own.
 

@@ -24,7 +24,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope, granted
 from fhirgw.access.token import Bearer, readable
 from fhirgw.api.jwks import Unfetched
-from fhirgw.api.limits import Limits, Quota
+from fhirgw.api.limits import CHARGE, Limits, Quota
 from fhirgw.api.verifier import Verifier
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection
@@ -95,8 +95,10 @@ class Gatekeeper:
     def _count(self, request: Request, bearer: Bearer, rate: int) -> None:
         """An application of our own has its rate for itself; people of another issuer have theirs each."""
         person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation
-        quota = self.limits.take(str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}", rate)
+        key = str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}"
+        quota = self.limits.take(key, rate)
         request.scope[HEADERS] = headers = quota.headers()
+        request.scope[CHARGE] = lambda more: headers.update(self.limits.charge(key, rate, more).headers())
         if quota.wait:
             raise throttled(quota, headers)
 

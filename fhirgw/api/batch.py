@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/http.html#transaction
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, cast
@@ -21,10 +22,11 @@ from fhirgw.api.answer import answer
 from fhirgw.api.audit import access, entry
 from fhirgw.api.bundled import Told
 from fhirgw.api.change import KINDS, change_of
-from fhirgw.api.context import base, permitted
+from fhirgw.api.context import base, bases, permitted
+from fhirgw.api.limits import CHARGE
 from fhirgw.api.writers import preferred, request_id, writers
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.entries import OWN, Entry
+from fhirgw.fhir.entries import ID, OWN, Entry
 from fhirgw.fhir.entries import entry as read_entry
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD
@@ -32,7 +34,7 @@ from fhirgw.fhir.references import references
 from fhirgw.store import audit, replay
 from fhirgw.store.audit import Auditor
 from fhirgw.store.database import Connection
-from fhirgw.store.replay import Answer
+from fhirgw.store.replay import About, Answer
 from fhirgw.store.writing import VERBS, Change, Written, apply
 
 ROUTE = "/fhir"
@@ -45,6 +47,8 @@ async def batch(request: Request, given: Resource) -> Response:
     if not isinstance(found, list) or len(found) > most:
         raise FhirError(Issue("too-long", f"entry is a list of at most {most}: send it in parts", "Bundle.entry"))
     id = request_id(request)
+    if len(found) > 1 and (charge := request.scope.get(CHARGE)):
+        charge(len(found) - 1)
     told = [await _told(request, number, each, id) for number, each in enumerate(found)]
     return answer(bundled.answered("batch-response", told).encode())
 
@@ -58,9 +62,9 @@ async def _told(request: Request, number: int, given: Any, id: str | None) -> To
             return await bundled.read(request, asked)
         return await _written(request, asked, f"{id}#{number}" if id else None)
     except FhirError as error:
-        if asked is not None and not asked.reads:
+        if asked is not None:
             auditor = cast(Auditor, request.app.state.auditor)
-            await auditor.record(_access(request, asked, error.status, None))
+            await auditor.record(_access(request, asked, error.status))
         return bundled.failed(error)
 
 
@@ -73,15 +77,16 @@ async def _written(request: Request, asked: Entry, id: str | None) -> Told:
     async with here.transaction() as connection:
         kept = await replay.claimed(connection, permit, id, digest) if id else None
         if kept is not None:
-            told, done = cast(Told, orjson.loads(kept.body)), None
+            told, about = cast(Told, orjson.loads(kept.body)), kept.about
         else:
             done = await _done(request, asked, connection)
+            about = ((done.type, done.id, done.person),) if done else ()
             told = bundled.responded(done, base(request), preferred(request) or "minimal")
             if id:
                 response = orjson.dumps({"response": told["response"]}, option=orjson.OPT_UTC_Z).decode()
-                await replay.store(connection, permit, id, digest, Answer(200, {}, response))
+                await replay.store(connection, permit, id, digest, Answer(200, {}, response, about=about))
         status = int(told["response"]["status"][:3])
-        await audit.append(connection, [audit.row(_access(request, asked, status, done))])
+        await audit.append(connection, [audit.row(_access(request, asked, status, about))])
     return told
 
 
@@ -90,7 +95,7 @@ async def _done(request: Request, asked: Entry, connection: Connection) -> Writt
     change = await change_of(connection, permit, asked, base(request))
     if not isinstance(change, Change):
         return change
-    (done,) = await apply(connection, permit, [change], writers(request).now())
+    (done,) = await apply(connection, permit, [replace(change, bases=bases(request))], writers(request).now())
     return done
 
 
@@ -107,13 +112,23 @@ def _said(asked: Entry) -> dict[str, Any]:
     return {"entry": [asked.method, "/".join(asked.path), asked.query, asked.given, conditions]}
 
 
-def _access(request: Request, asked: Entry, status: int, done: Written | None) -> Access:
+def _access(request: Request, asked: Entry, status: int, about: Sequence[About] = ()) -> Access:
     """One entry, as the audit has it."""
     known = asked.kind if asked.kind in HELD else None
+    id = asked.id if asked.id and ID.fullmatch(asked.id) else None
     return replace(
         access(request, ROUTE, status, entry(request)),
-        interaction=KINDS[asked.method],
+        interaction=_reading(asked.path) if asked.reads else KINDS[asked.method],
         type=known,
-        asked=f"{known}/{asked.id}" if known and asked.id else None,
-        seen=[Seen(done.type, done.id, done.person)] if done else [],
+        asked=f"{known}/{id}" if known and id else None,
+        seen=[Seen(*each) for each in about],
     )
+
+
+def _reading(path: Sequence[str]) -> str:
+    """FHIR's name of what an entry asks to read. https://hl7.org/fhir/R4/valueset-restful-interaction.html"""
+    if any(each.startswith("$") for each in path):
+        return "operation"
+    if "_history" in path:
+        return "vread" if path[-2] == "_history" else "history-instance"
+    return "read" if len(path) > 1 else "search-type"

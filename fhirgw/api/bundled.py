@@ -39,6 +39,9 @@ class _Within(Context):
 
     connection: Connection = None
 
+    def glance(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self.connection)
+
     def reader(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self.connection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from fhirgw.access.permit import Permit
@@ -22,6 +23,7 @@ async def change_of(connection: Connection, permit: Permit, asked: Entry, base: 
     """
     kind, match = KINDS[asked.method], conditions.versions(asked.match)
     if asked.condition is None:
+        match = conditions.meant(asked.match, asked.given) if kind == "update" else match
         return Change(kind, asked.kind, asked.id or "", asked.given, match, place=asked.place)
     id = await conditions.found(connection, permit, asked.kind, asked.condition, base)
     if kind == "create" and id is not None:
@@ -30,7 +32,7 @@ async def change_of(connection: Connection, permit: Permit, asked: Entry, base: 
 
 
 def on_condition(
-    kind: str, resource_type: str, id: str | None, given: Any, match: frozenset[int] | None, place: str = ""
+    kind: str, resource_type: str, id: str | None, given: Any, match: Container[int] | None, place: str = ""
 ) -> Change | None:
     """The change where a condition found `id` (None: nothing). Raises FhirError: 400, 404, 405."""
     own = given.get("id") if kind == "update" else None

@@ -76,6 +76,12 @@ def base(request: Request) -> str:
     return f"{request.scope['scheme']}://{host}/fhir"
 
 
+def bases(request: Request) -> tuple[str, ...]:
+    """All that the FHIR base is known to be called: in links, and as the caller addressed us."""
+    called = f"{request.scope['scheme']}://{request.headers.get('host', '')}/fhir"
+    return tuple(dict.fromkeys((base(request), called)))
+
+
 def permitted(request: Request) -> Permit:
     """What the caller may do: `interactions` asked the gate before it called the handler."""
     return cast(Permit, request.state.permit)

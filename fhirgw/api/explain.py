@@ -18,8 +18,9 @@ from fhirgw.access.permit import Permit
 from fhirgw.api.answer import ID, answer, interactions
 from fhirgw.api.asker import Question, asked_by
 from fhirgw.api.audit import entry
-from fhirgw.api.auditor import auditing
+from fhirgw.api.auditor import auditing, throughout
 from fhirgw.api.context import context, permitted
+from fhirgw.api.parameters import posted
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD
@@ -52,12 +53,12 @@ async def explain_to(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """To be put before those of types and instances."""
-    return [interactions("/fhir/Patient/{id:name}/$explain", GET=explain_to)]
+    return [interactions("/fhir/Patient/{id:name}/$explain", GET=explain_to, POST=posted(explain_to))]
 
 
 def _person(request: Request, permit: Permit) -> str:
     """Whose record it is about. Raises FhirError: forbidden for whoever is no auditor, not-found for what is no id."""
-    auditing(request, permit)
+    throughout(auditing(request, permit))
     person: str = request.path_params["id"]
     if not ID.fullmatch(person):
         raise absent("Patient")

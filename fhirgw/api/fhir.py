@@ -20,6 +20,7 @@ from fhirgw.api.audit import entry
 from fhirgw.api.break_glass import notes
 from fhirgw.api.context import base, context, permitted
 from fhirgw.api.everything import everything_of
+from fhirgw.api.parameters import posted
 from fhirgw.api.served import served
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import capability
@@ -154,7 +155,7 @@ def routes() -> list[Route]:
         interactions("/fhir/{type:name}/{id:name}/_history", GET=history.of_instance),
         interactions("/fhir/{type:name}/_history", GET=history.of_type),
         interactions("/fhir/_history", GET=history.of_system),
-        interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of),
+        interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of, POST=posted(everything_of)),
         interactions("/fhir/metadata", open=True, GET=metadata),
         slashed(interactions("/fhir", GET=root, POST=transaction.bundle)),
         *(*operations.routes(), *openapi.routes()),

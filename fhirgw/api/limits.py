@@ -14,6 +14,9 @@ from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple
 
+CHARGE = "fhirgw.charge"
+"""Where in a request's scope the function is that counts what it asks for besides (`charge(number)`)."""
+
 WINDOW = 60.0
 MOST = 10_000
 """Registrations counted at once."""
@@ -55,6 +58,14 @@ class Limits:
             self._forget(now)
         self._whole[key] = whole
         return Quota(rate, int((WINDOW - (whole - now)) / each + 1e-6), whole - now, 0.0)
+
+    def charge(self, key: str, rate: int, more: int) -> Quota:
+        """What one request asked for besides, all of it, also what is beyond the quota: who owes waits the longer."""
+        now = self._clock()
+        rate = max(1, rate // self._processes)
+        each = WINDOW / rate
+        whole = self._whole[key] = max(self._whole.get(key, now), now) + more * each
+        return Quota(rate, max(0, int((WINDOW - (whole - now)) / each + 1e-6)), whole - now, 0.0)
 
     def _forget(self, now: float) -> None:
         """Those whose quota is whole again need not be known; if that is nobody, the one who asked first is."""

@@ -19,7 +19,7 @@ from fhirgw.api.parameters import parameters
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.likeness import Facts, Likeness, facts, graded, likeness
-from fhirgw.store.identify import candidates
+from fhirgw.store.identify import candidates, sought
 from fhirgw.store.include import Found
 
 GRADE = "http://hl7.org/fhir/StructureDefinition/match-grade"
@@ -35,7 +35,13 @@ async def match(request: Request) -> Response:
     if sent.resource is None or sent.resource.get("resourceType") != "Patient":
         raise FhirError(Issue("required", "Send the Patient to look for: by itself, or as the parameter resource"))
     asked, certain, count = facts(sent.resource), sent.one("onlyCertainMatches"), sent.one("count")
-    _check(asked, certain, count)
+    _check(certain, count)
+    if not sought(asked):
+        told = (
+            "Too little to look for: give an NHS number, a date of birth with a family or given name,"
+            " or a family name with a postcode"
+        )
+        raise FhirError(Issue("required", told, "Patient"))
     permit = permitted(request)
     async with context(request).searcher(permit) as connection:
         found = _ranked(asked, await candidates(connection, permit, asked))
@@ -59,10 +65,7 @@ def _ranked(asked: Facts, found: list[Found]) -> Matches:
     return sorted(both, key=lambda each: (each[1].grade != "certain", -each[1].score, each[0].id))
 
 
-def _check(asked: Facts, certain: Any, count: Any) -> None:
-    if not asked.keys() & {"number", "birth", "family"}:
-        told = "Too little to look for: give an NHS number, a date of birth or a family name"
-        raise FhirError(Issue("required", told, "Patient"))
+def _check(certain: Any, count: Any) -> None:
     if certain is not None and not isinstance(certain, bool):
         raise FhirError(Issue("invalid", "onlyCertainMatches is a valueBoolean"))
     if count is not None and (type(count) is not int or not 0 < count <= MOST):

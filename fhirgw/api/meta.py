@@ -14,7 +14,7 @@ from fhirgw.api import asked
 from fhirgw.api.answer import answer, interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.context import context, permitted
-from fhirgw.api.parameters import addressed
+from fhirgw.api.parameters import addressed, posted
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import Resource
 from fhirgw.store import resources
@@ -45,9 +45,9 @@ async def of_system(request: Request) -> Response:
 def routes() -> list[Route]:
     """To be put before those of types and instances."""
     return [
-        interactions("/fhir/$meta", GET=of_system),
-        interactions("/fhir/{type:name}/$meta", GET=of_type),
-        interactions("/fhir/{type:name}/{id:name}/$meta", GET=of_instance),
+        interactions("/fhir/$meta", GET=of_system, POST=posted(of_system)),
+        interactions("/fhir/{type:name}/$meta", GET=of_type, POST=posted(of_type)),
+        interactions("/fhir/{type:name}/{id:name}/$meta", GET=of_instance, POST=posted(of_instance)),
     ]
 
 

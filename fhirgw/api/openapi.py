@@ -54,6 +54,8 @@ PARAMETERS = {
     "search-type": (*SHOWN, "_count", "_sort", "_total", "_include", "_revinclude"),
 }
 STATUSES = {"POST": ("200", "201"), "PUT": ("200", "201"), "PATCH": ("200",), "DELETE": ("200", "204")}
+UNSENT = ("everything", "explain", "meta", "summary", "who-looked")
+"""Operations that a POST may ask for without a body."""
 SENT = {"PATCH": "application/json-patch+json"}
 
 
@@ -114,7 +116,7 @@ def _operation(method: str, path: str, template: str) -> dict[str, Any]:
     }
     if method in ("POST", "PUT", "PATCH"):
         kind = FORM if path.endswith("_search") or path.startswith("/oauth") else SENT.get(method, FHIR)
-        made["requestBody"] = {"required": True, "content": {kind: {"schema": _sent(kind)}}}
+        made["requestBody"] = {"required": code not in UNSENT, "content": {kind: {"schema": _sent(kind)}}}
     return made | ({"security": []} if path in OPEN else {})
 
 

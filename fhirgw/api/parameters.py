@@ -6,17 +6,24 @@ https://hl7.org/fhir/R4/operations.html
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from fhirgw.api import asked
+from fhirgw.api.answer import Handler
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 
 JSON = ("application/fhir+json", "application/json", "text/json")
 LONGEST = 1024 * 1024
 """Bytes of what an operation is sent."""
+
+
+SIMPLE = (str, int, Decimal)
 
 
 @dataclass(slots=True)
@@ -34,11 +41,49 @@ class Parameters:
         return values[0] if values else None
 
 
+def posted(handler: Handler) -> Handler:
+    """The handler of a GET for a POST, whose Parameters (or none) stand as if they were in the address.
+
+    https://hl7.org/fhir/R4/operations.html#request
+    """
+
+    async def handle(request: Request) -> Response:
+        body = await asked.body(request, LONGEST, "What an operation is sent")
+        if body.strip():
+            _is_json(request)
+            request.scope["query_string"] = _queried(request.scope["query_string"], read(body))
+        return await handler(Request(request.scope, request.receive))
+
+    return handle
+
+
+def _queried(query: bytes, sent: Resource) -> bytes:
+    """A query with the values of Parameters besides. Raises FhirError(invalid) for what is no simple value."""
+    if sent.get("resourceType") != "Parameters":
+        raise FhirError(Issue("invalid", "Send Parameters, or nothing", "resourceType"))
+    pairs = []
+    for at, each in enumerate(_list(sent)):
+        values = [value for key, value in each.items() if key.startswith("value")]
+        if not isinstance(each.get("name"), str) or len(values) != 1 or not isinstance(values[0], SIMPLE):
+            told = "A parameter of this operation has a name and one simple value: valueString, valueInteger ..."
+            raise FhirError(Issue("invalid", told, f"Parameters.parameter[{at}]"))
+        pairs.append((each["name"], _text(values[0])))
+    return b"&".join(filter(None, [query, urlencode(pairs).encode()]))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_json(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
+        raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)
+
+
 async def parameters(request: Request, names: tuple[str, ...]) -> Parameters:
     """What a POST sends, with the parameters of its address. Raises FhirError for any not among `names`; 415."""
     found = addressed(request, names)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
-        raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)
+    _is_json(request)
     sent = read(await asked.body(request, LONGEST, "What an operation is sent"))
     if sent.get("resourceType") != "Parameters":
         found.resource = sent

@@ -17,7 +17,7 @@ from fhirgw.api import asked
 from fhirgw.api.answer import answer, interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.context import base, context, permitted
-from fhirgw.api.parameters import addressed
+from fhirgw.api.parameters import addressed, posted
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.ips import TYPES, document
 from fhirgw.fhir.issue import FhirError, Issue
@@ -48,7 +48,7 @@ async def summary(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """To be put before those of types and instances."""
-    return [interactions("/fhir/Patient/{id:name}/$summary", GET=summary)]
+    return [interactions("/fhir/Patient/{id:name}/$summary", GET=summary, POST=posted(summary))]
 
 
 async def _held(request: Request, id: str) -> list[Found]:

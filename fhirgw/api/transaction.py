@@ -20,7 +20,7 @@ from fhirgw.api import bundled, conditions, received
 from fhirgw.api.audit import entry
 from fhirgw.api.batch import batch
 from fhirgw.api.change import KINDS, change_of
-from fhirgw.api.context import base, permitted
+from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.writers import preferred, writers, written
 from fhirgw.fhir.entries import Entry, entries, renamed, resolved
 from fhirgw.fhir.entries import conditions as conditional_references
@@ -76,8 +76,8 @@ class _Transaction:
         await self._phase([each for each in writing if each.method != "DELETE"])
         results = {each: self.results[each.number] for each in writing}
         _distinct((each, (done.type, done.id)) for each, done in results.items() if done is not None)
-        entry(self.request).saw_all((done.type, done.id, done.person) for done in results.values() if done)
-        return await self._answer(asked)
+        about = tuple((done.type, done.id, done.person) for done in results.values() if done)
+        return (await self._answer(asked))._replace(about=about)
 
     async def _answer(self, asked: Sequence[Entry]) -> Answer:
         wish = preferred(self.request) or "minimal"
@@ -115,7 +115,9 @@ class _Transaction:
             with at(each.place):
                 given = resolved(each, self.names, found, self.base)
             changes[each.number] = replace(changes[each.number], given=given)
-        done = await apply(self.connection, self.permit, list(changes.values()), self.moment)
+        own = bases(self.request)
+        local = [replace(each, bases=own) for each in changes.values()]
+        done = await apply(self.connection, self.permit, local, self.moment)
         self.results |= dict(zip(changes, done, strict=True))
 
     async def _references(self, coming: Sequence[Entry]) -> Found:

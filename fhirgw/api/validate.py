@@ -17,6 +17,7 @@ from fhirgw.api.audit import entry
 from fhirgw.api.context import context, permitted
 from fhirgw.api.parameters import Parameters, addressed, parameters
 from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.elements import is_resource
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.store import resources
 from fhirgw.validation import validate
@@ -28,8 +29,11 @@ DELETABLE = Issue("informational", "This may be asked to be deleted", severity="
 
 
 async def of_type(request: Request) -> Response:
-    """POST [base]/[type]/$validate: a resource, or Parameters with resource, mode and profile"""
-    return _judged(asked.type_of(request), None, await parameters(request, NAMES))
+    """POST [base]/[type]/$validate, of any type of R4: a resource, or Parameters with resource, mode and profile"""
+    resource_type: str = request.path_params["type"]
+    if not is_resource(resource_type):
+        raise asked.not_held(resource_type)
+    return _judged(resource_type, None, await parameters(request, NAMES))
 
 
 async def of_instance(request: Request) -> Response:
@@ -56,7 +60,7 @@ async def of_stored(request: Request) -> Response:
 def routes() -> list[Route]:
     """To be put before those of types and instances."""
     return [
-        interactions("/fhir/{type:name}/$validate", POST=of_type),
+        interactions("/fhir/{type}/$validate", POST=of_type),
         interactions("/fhir/{type:name}/{id:name}/$validate", GET=of_stored, POST=of_instance),
     ]
 

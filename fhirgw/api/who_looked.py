@@ -27,8 +27,9 @@ from fhirgw.access.who_looked import Shown, about, groups, mentioned, told
 from fhirgw.api import bundle
 from fhirgw.api.answer import ID, answer, interactions
 from fhirgw.api.audit import entry
-from fhirgw.api.auditor import auditing, themselves
+from fhirgw.api.auditor import auditing, themselves, throughout
 from fhirgw.api.context import base, context, permitted
+from fhirgw.api.parameters import posted
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 from fhirgw.store.called import called
@@ -74,13 +75,15 @@ async def who_looked(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """To be put before those of types and instances."""
-    return [interactions("/fhir/Patient/{id:name}/$who-looked", GET=who_looked)]
+    return [interactions("/fhir/Patient/{id:name}/$who-looked", GET=who_looked, POST=posted(who_looked))]
 
 
 def _own(request: Request, permit: Permit, person: str) -> bool:
     """Whether it is the person who asks, not an auditor. Raises FhirError: forbidden, or not-found for another's."""
     if (asking := themselves(permit)) is None:
-        auditing(request, permit)
+        throughout(auditing(request, permit))
+    else:
+        throughout(permit.require("r", "AuditEvent"))
     if asking not in (None, person) or not ID.fullmatch(person):
         raise absent("Patient")
     return asking is not None

@@ -1,7 +1,8 @@
 """The FHIR interactions that write one resource: create, update, patch, delete, each also on a condition.
 
-https://hl7.org/fhir/R4/http.html#create. Who updates, patches or deletes by id says which version they mean
-(If-Match): 428 without, 412 where it is an older one. Ids are the gateway's to give: PUT creates nothing (405).
+https://hl7.org/fhir/R4/http.html#create. Who updates or patches by id says which version they mean (If-Match; of an
+update also the body's meta.versionId): 428 without, 412 where it is an older one. Ids are the gateway's to give: PUT
+creates nothing (405).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fhirgw.api import asked, conditions, received
 from fhirgw.api.answer import ID
 from fhirgw.api.audit import access, entry
 from fhirgw.api.change import on_condition, there
-from fhirgw.api.context import base, permitted
+from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.together import Together
 from fhirgw.api.writers import preferred, request_id, sent, told_of, writers, written
 from fhirgw.fhir.issue import FhirError, Issue, Resource
@@ -67,7 +68,7 @@ async def _in_company(request: Request, kind: str, resource: Resource) -> Writte
         return audit_row(told)
 
     together = cast(Together, request.app.state.together)
-    change = Change("create", kind, "", resource)
+    change = Change("create", kind, "", resource, bases=bases(request))
     done = await together.create(writers(request), permitted(request), change, row)
     if done is not None:
         noted.durable = True
@@ -83,7 +84,7 @@ async def update(request: Request) -> Response:
     _is_a(resource, kind)
     if resource.get("id") != id:
         raise FhirError(Issue("invalid", f"The id of the {kind} is not that of the address: they must be the same"))
-    match = conditions.versions(request.headers.get("if-match"))
+    match = conditions.meant(request.headers.get("if-match"), resource)
 
     async def making(connection: Connection, permit: Permit) -> Change:
         return Change("update", kind, id, resource, match)
@@ -158,11 +159,10 @@ async def _changed(request: Request, template: str, interaction: str, body: byte
     async def work(connection: Connection, permit: Permit, moment: datetime) -> Answer:
         made = await making(connection, permit)
         if isinstance(made, Change):
-            (made,) = await apply(connection, permit, [made], moment)
+            (made,) = await apply(connection, permit, [replace(made, bases=bases(request))], moment)
         if made is None:
             return Answer(204, {})
-        entry(request).saw(made.type, made.id, made.person)
-        return told_of(made, address, wish)
+        return told_of(made, address, wish)._replace(about=((made.type, made.id, made.person),))
 
     return await written(request, template, interaction, body, work)
 

@@ -102,6 +102,7 @@ async def written(request: Request, template: str, interaction: str, body: bytes
             found = await work(connection, permit, here.now())
             if id:
                 await replay.store(connection, permit, id, digest, found)
+        entry(request).saw_all(found.about)
         await audit.append(connection, [audit.row(access(request, template, found.status, entry(request)))])
     entry(request).durable = True
     return sent(found)

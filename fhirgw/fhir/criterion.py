@@ -30,7 +30,7 @@ from typing import TypeAlias
 from fhirgw.fhir import tokens, values
 from fhirgw.fhir.dates import Span
 from fhirgw.fhir.elements import is_resource
-from fhirgw.fhir.escapes import alternatives, parts, unescape
+from fhirgw.fhir.escapes import alternatives, at_bar, parts, unescape
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.leaves import is_patient
 from fhirgw.fhir.parameters import HELD, NUMERIC, Group, Parameter, parameters, part_of, place, supported
@@ -214,8 +214,20 @@ def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str)
             return Below(parameter, tuple(values.address(parameter, each) for each in asked))
         case "composite":
             return _any(parameter, (_composite(parameter, each, base) for each in asked))
+    if modifier in ("", "not") and any(_all_of_it(parameter, each) for each in asked):
+        rest = [each for each in asked if not _all_of_it(parameter, each)]
+        some = Missing(parameter, modifier == "not")  # its values are all of that system: any will do
+        if modifier == "not" or not rest:
+            return some
+        return Some(parameter, (some, _criterion(parameter, modifier, rest, base)))
     found = tuple(token for each in asked for token in values.tokens_of(parameter, modifier, each, base))
     return Tokens(parameter, found, modifier == "not", _person(parameter, asked, found))
+
+
+def _all_of_it(parameter: Parameter, value: str) -> bool:
+    """Whether `system|` names the system that the elements of a parameter have without saying so."""
+    system, bar, code = at_bar(value)
+    return parameter.kind == "token" and bool(bar) and not code and {system} == parameter.systems
 
 
 def _person(parameter: Parameter, asked: list[str], found: tuple[int, ...]) -> str | None:

@@ -19,6 +19,9 @@ WEIGHTS = {"number": 50, "birth": 20, "family": 12, "given": 8, "postcode": 7, "
 PROBABLE, POSSIBLE = 0.8, 0.5
 """The least score of each grade; what is less alike is no match. https://hl7.org/fhir/R4/valueset-match-grade.html"""
 
+ALMOST = 0.99
+"""The most that a score is which is not certain."""
+
 Facts = dict[str, frozenset[str]]
 
 
@@ -48,7 +51,7 @@ def likeness(asked: Facts, known: Facts) -> Likeness | None:
     if _certain(asked, agreed):
         return Likeness("certain", score)
     if score >= POSSIBLE:
-        return Likeness("probable" if score >= PROBABLE else "possible", score)
+        return Likeness("probable" if score >= PROBABLE else "possible", min(score, ALMOST))
     return None
 
 
@@ -56,7 +59,7 @@ def graded(found: list[Likeness]) -> list[Likeness]:
     """The same, where only one can be certain."""
     if sum(each.grade == "certain" for each in found) < 2:
         return found
-    return [each._replace(grade="probable") if each.grade == "certain" else each for each in found]
+    return [Likeness("probable", min(each.score, ALMOST)) if each.grade == "certain" else each for each in found]
 
 
 def _certain(asked: Facts, agreed: set[str]) -> bool:

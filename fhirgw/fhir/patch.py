@@ -7,13 +7,14 @@ resource it is, who may see it and whose word it is, is not patched. https://hl7
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, cast
 
 import jsonpatch
 import jsonpointer
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.elements import step
+from fhirgw.fhir.elements import children, step
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 
 MEDIA = "application/json-patch+json"
@@ -85,10 +86,11 @@ def _allowed(resource_type: str, path: Any, name: str, op: str, at: int) -> None
     if op == "test":
         return
     if not parts or parts[0] in NOT_PATCHED or step(resource_type, parts[0]) is None:
-        told = f"{name} is no element of {resource_type} that may be patched"
-        raise _refusal("forbidden", f"{told}: not the whole, nor {', '.join(NOT_PATCHED)}", at)
+        allowed = f"{name} is /[element of {resource_type}], or below one; /{', /'.join(NOT_PATCHED)} stay as they are"
+        near = get_close_matches(parts[0], children(resource_type), 1) if parts else []
+        raise _refusal("forbidden", f"{allowed}: did you mean /{near[0]}?" if near else allowed, at)
     if parts[0] == "meta" and (len(parts) < 2 or parts[1] not in META):
-        raise _refusal("forbidden", f"Of meta, {' and '.join(META)} may be patched", at)
+        raise _refusal("forbidden", f"Only /meta/{' and /meta/'.join(META)} may be patched of meta", at)
 
 
 def _refusal(code: str, diagnostics: str, at: int | None) -> FhirError:

@@ -5,6 +5,6 @@ None where nobody here knows. https://hl7.org/fhir/R4/terminology-module.html
 """
 
 from fhirgw.terminology.shape import shaped
-from fhirgw.terminology.value_set import membership
+from fhirgw.terminology.value_set import listed, membership
 
-__all__ = ["membership", "shaped"]
+__all__ = ["listed", "membership", "shaped"]

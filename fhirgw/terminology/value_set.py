@@ -70,6 +70,15 @@ def membership(value_set: str, system: str | None, code: str) -> bool | None:
     return None if found is None else found.has(system, code)
 
 
+def listed(value_set: str, most: int) -> tuple[str, ...]:
+    """The codes of a value set that is no more than `most` of them; none where there are more, or others unknown."""
+    found = value_set_of(value_set)
+    if found is None or len(found.codes) > most or found.extent.elsewhere is not False:
+        return ()
+    told = all(part.rest is False and None not in part.others.values() for part in found.extent.parts.values())
+    return tuple(code for part in found.extent.parts.values() for code in part.codes) if told else ()
+
+
 @lru_cache(maxsize=MOST_NAMES)
 def value_set_of(url: str) -> ValueSet | None:
     """The value set of that url (a version after | is ignored); None when it is not carried."""

@@ -14,7 +14,7 @@ from typing import Any
 from fhirgw.fhir.elements import Binding
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.table import Table
-from fhirgw.terminology import membership, shaped
+from fhirgw.terminology import listed, membership, shaped
 from fhirgw.terminology.code_system import code_system
 from fhirgw.validation.primitive import WORTH_KEEPING, Judged, primitive
 from fhirgw.validation.scope import Check, Found, Scope
@@ -23,6 +23,8 @@ NO_SYSTEM = Issue(
     "code-invalid", "A code without its system has no defined meaning: say whose code it is in system", None, "warning"
 )
 SEVERITY = {"required": "error", "extensible": "warning"}
+FEW = 12
+"""Codes of a value set that are named in an issue."""
 CODED = ("CodeableConcept", "Coding", "Quantity", "code", "string", "uri")
 """The types a binding can be judged on."""
 
@@ -32,6 +34,8 @@ def not_in(binding: Binding) -> Issue:
     """The issue of a code outside of the value set."""
     must = "must" if binding.strength == "required" else "should, where the set has the concept,"
     what = f"The code is not in the {binding.strength} value set {binding.value_set}: it {must} be one of its codes"
+    if binding.strength == "required" and (codes := listed(binding.value_set, FEW)):
+        what += f" ({', '.join(codes)})"
     return Issue("code-invalid", what, None, SEVERITY[binding.strength])
 
 

@@ -198,7 +198,11 @@ RULES: dict[str, tuple[Rule, str]] = {
     "con-1": (lambda v, s: has(v, "summary", "assessment"), "a stage has a summary or an assessment"),
     "con-2": (lambda v, s: has(v, "code", "detail"), "evidence has a code or a detail"),
     "con-3": (
-        lambda v, s: has(v, "clinicalStatus", "verificationStatus") or not has(v, "category"),
+        lambda v, s: (
+            has(v, "clinicalStatus")
+            or coded(v.get("verificationStatus"), VERIFIED, "entered-in-error")
+            or not has(v, "category")
+        ),
         "say the clinicalStatus",
     ),
     "con-4": (

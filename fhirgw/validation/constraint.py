@@ -16,12 +16,14 @@ from fhirgw.fhir.elements import Binding, is_resource
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.profile import profile
 from fhirgw.validation import binding, invariant
-from fhirgw.validation.pattern import matches
+from fhirgw.validation.pattern import matches, spelt
 from fhirgw.validation.reference import reference
 from fhirgw.validation.scope import Check, Found, Scope, below
 from fhirgw.validation.slicing import Slice, matcher
 from fhirgw.validation.snapshot import Node, inner, of_choice, tree
 
+READABLE = 6
+"""Names that are listed in an issue."""
 Held = tuple[str, str, Any]
 """A value of an element: its place, its JSON name, itself (None where it has only extensions)."""
 
@@ -150,9 +152,7 @@ class Child:
         allowed = self.allowed()
         if not checks and allowed is None:
             return None
-        wrong: Found = [
-            ("", self.issue("structure", f"{self.label} is {' or '.join(sorted(allowed or ()))}: use that type"))
-        ]
+        wrong: Found = [("", self.issue("structure", f"{self.label} is {named(sorted(allowed or ()))}: use that type"))]
 
         def check(name: str, value: Any, scope: Scope) -> Found | None:
             if allowed is not None and name not in allowed:
@@ -204,7 +204,7 @@ class Child:
         return inner(self.context, self.name, self.slice_name, self.node)
 
     def equal(self, wanted: Any, exact: bool) -> Check:
-        what = "has a fixed value: write what the profile says" if exact else "follows a pattern: have what it names"
+        what = f"{'is fixed: write' if exact else 'follows a pattern: have'} {spelt(wanted)}"
         wrong: Found = [("", self.issue("value", f"{self.label} {what}"))]
         if exact:
             return lambda value, scope: None if value == wanted and value.__class__ is wanted.__class__ else wrong
@@ -301,6 +301,11 @@ class Child:
             return None
         child = Child(self.context, self.name, Node(node.facts, node.children, node.slices), self.url, name)
         return Slice(match, child.counted(), child.value())
+
+
+def named(names: list[str]) -> str:
+    """Some names, so many as can be read."""
+    return " or ".join(names) if len(names) <= READABLE else f"{' or '.join(names[:READABLE])} or another of its types"
 
 
 def keeps_to_one(target: dict[str, Any], profiles: tuple[str, ...], scope: Scope) -> bool:

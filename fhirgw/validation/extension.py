@@ -12,7 +12,7 @@ from fhirgw.fhir.elements import Binding, is_resource
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.profile import OURS, UK_CORE, Extension, extension
 from fhirgw.validation import binding
-from fhirgw.validation.pattern import matches
+from fhirgw.validation.pattern import matches, spelt
 from fhirgw.validation.reference import reference
 from fhirgw.validation.scope import Check, Found, Scope, below
 
@@ -133,7 +133,7 @@ def of_value(known: Extension, text: str) -> list[Check]:
 
 def equal(wanted: Any, exact: bool) -> Check:
     """The judge of a value that is fixed, or that has all a pattern has."""
-    what = "has a fixed value: write what its definition says" if exact else "follows a pattern: have what it names"
+    what = f"{'is fixed: write' if exact else 'follows a pattern: have'} {spelt(wanted)}"
     wrong: Found = [("", Issue("value", f"This {what}"))]
     if exact:
         return lambda value, scope: None if value == wanted and value.__class__ is wanted.__class__ else wrong

@@ -11,11 +11,16 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import re2  # type: ignore[import-untyped]
+
 from fhirgw.fhir.elements import children
 from fhirgw.validation.narrative import is_narrative
 from fhirgw.validation.scope import Scope
 
 _NAME = re.compile(r"`?([A-Za-z_]\w*)`?")
+_GROUP = re.compile(r"\$(\d+)")
+LARGEST_REGEX = 8 << 20
+"""Bytes that one regular expression may take."""
 _STRING = re.compile(r"'(?:\\.|[^'\\])*'")
 _AROUND = re.compile(r"%(resource|rootResource|context)|children\(|descendants\(|\$this|resolve\(|memberOf\(")
 """What lets a rule see more than the elements it names."""
@@ -25,9 +30,14 @@ _OPTIONS = {
     "userInvocationTable": {
         "hasValue": {"fn": lambda held: [len(held) == 1 and is_value(held[0])], "arity": {0: []}},
         "htmlChecks": {"fn": lambda held: [all(map(is_narrative, held))], "arity": {0: []}},
+        "matches": {"fn": lambda held, regex: _matches(held, regex), "arity": {1: ["String"]}, "nullable_input": True},
+        "replaceMatches": {
+            "fn": lambda held, regex, by: _replaced(held, regex, by),
+            "arity": {2: ["String", "String"]},
+        },
     },
 }
-"""What FHIR adds to FHIRPath and the library has not."""
+"""What FHIR adds to FHIRPath and the library has not; and what it does by expressions that may never come to an end."""
 
 Evaluate = Callable[[Any, Scope], list[Any]]
 
@@ -72,6 +82,34 @@ def rule(expression: str, context: str) -> Callable[[Any, Scope], bool]:
 def is_value(node: Any) -> bool:
     """Whether a node is a primitive with a value, and not only with extensions."""
     return not isinstance(getattr(node, "data", node), dict | list | None)
+
+
+def _matches(held: list[Any], regex: Any) -> Any:
+    return [] if not held or not isinstance(regex, str) else _regex(regex).search(_one_text(held)) is not None
+
+
+def _replaced(held: list[Any], regex: Any, by: Any) -> Any:
+    if not isinstance(regex, str) or not isinstance(by, str):
+        return []
+    return _regex(regex).sub(_GROUP.sub(r"\\\1", by), _one_text(held))
+
+
+def _one_text(held: list[Any]) -> str:
+    if len(held) != 1 or not isinstance(held[0], str):
+        raise TypeError("of one text")
+    return held[0]
+
+
+@cache
+def _regex(pattern: str) -> Any:
+    """The expression, to be worked out in time linear in the text: packages and their texts are anybody's.
+
+    Raises re2.error for what cannot be (look-around, back references): the rule is then not judged, and told so.
+    https://github.com/google/re2/wiki/Syntax
+    """
+    options = re2.Options()
+    options.log_errors, options.dot_nl, options.max_mem = False, True, LARGEST_REGEX
+    return re2.compile(pattern, options)
 
 
 def parsed(expression: str, context: str) -> Evaluate:

@@ -19,7 +19,9 @@ from fhirgw.validation.scope import Check, Found, Scope
 STUMBLES = (TypeError, AttributeError, KeyError, ValueError, IndexError, ArithmeticError)
 """What a rule by hand meets in a value of the wrong kind, which the structure's own issue has told of."""
 
-GRAVITY = {"error": "error", "warning": "warning"}
+GRAVITY = {"error": "error", "warning": "warning", "information": "information"}
+GOOD = ("dom-6",)
+"""Rules of good practice, which R4 marks as such: hardly any resource that a machine made keeps to them."""
 
 
 @cache
@@ -38,7 +40,8 @@ def of_path(path: str) -> tuple[Check, ...]:
 
 def checks(invariants: Sequence[Sequence[str]], context: str) -> tuple[Check, ...]:
     """A check for each [key, severity, expression]."""
-    return tuple(_check(key, severity, text, context) for key, severity, text in invariants if key not in TOGETHER)
+    judged = [each for each in invariants if each[0] not in TOGETHER]
+    return tuple(_check(key, "information" if key in GOOD else grave, text, context) for key, grave, text in judged)
 
 
 def _check(key: str, severity: str, expression: str, context: str) -> Check:

@@ -59,12 +59,19 @@ def refusal(type_code: str) -> Issue:
     return Issue("value", f"Not a value of the type {type_code}: {remedy}")
 
 
+JSONS = {
+    "a boolean": "true or false, without quotes",
+    "a number": "it without quotes",
+    "a whole number": "it without quotes",
+}
+
+
 @cache
 def shape(type_code: str) -> Issue:
     """The issue of a value whose JSON kind is not the type's."""
     kind = {"boolean": "a boolean", "decimal": "a number"}.get(type_code)
     kind = kind or ("a whole number" if type_code in RANGES else "a string")
-    return Issue("structure", f"The JSON of the type {type_code} is {kind}: write it as such")
+    return Issue("structure", f"The JSON of the type {type_code} is {kind}: write {JSONS.get(kind, 'it in quotes')}")
 
 
 def judged(type_code: str, fits: Callable[[str], bool]) -> Table:

@@ -59,7 +59,7 @@ def alone(element: Element, rule: Rule) -> Rule:
     """The rule of one of a choice: it comes without the others."""
     others = frozenset(each for name in element.choices if name != element.name for each in (name, f"_{name}"))
     place = f".{stem(element)}"
-    two: Found = [(place, Issue("structure", f"{stem(element)}[x] is of one type: leave one of these"))]
+    two: Found = [(place, Issue("structure", f"{stem(element)}[x] is of one type: keep one of them"))]
 
     def check(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
         found = rule(value, holder, scope)

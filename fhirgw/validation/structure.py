@@ -45,6 +45,8 @@ from fhirgw.validation.shape import (
 NO_TYPE = Issue("structure", "Not a resource of R4: give its type as resourceType")
 DISAGREES = Issue("value", "The fullUrl of an entry ends with its resource's type and id: correct one of them")
 NO_PROFILE = Issue("value", "A SimpleQuantity has no comparator: leave it out")
+MOST_NAMED = 6
+"""Types of a choice that are named in an issue."""
 RESET = ("Extension", "Resource")
 """Contexts that are the same wherever they stand: no path leads through them."""
 
@@ -87,7 +89,8 @@ def needed(context: str) -> list[tuple[str, frozenset[str], Found]]:
         if element.min:
             stem = element.name[: -len(element.type)] if element.choices else element.name
             names = element.choices or (element.name,)
-            issue = Issue("required", f"{context} needs {' or '.join(names)}: add it")
+            told = f"{stem}[x], which is one of {len(names)} types" if len(names) > MOST_NAMED else " or ".join(names)
+            issue = Issue("required", f"{context} needs {told}: add it")
             found[stem] = (names[0], frozenset((*names, *(f"_{each}" for each in names))), [(f".{stem}", issue)])
     return list(found.values())
 

@@ -199,8 +199,13 @@ def test_patches_and_conditions_in_a_transaction(council: httpx.Client) -> None:
 PROBLEMS: dict[str, tuple[list[Any], int]] = {
     "an invalid resource": ([entry("POST", "Observation", {**observation(), "status": "x"})], 422),
     "a name nobody has": ([entry("POST", "Observation", observation(derivedFrom=[{"reference": urn()}]))], 400),
-    "no version": ([entry("DELETE", "Patient/stranger")], 428),
+    "no version": ([entry("PUT", "Patient/stranger", made("Patient", "stranger"))], 428),
     "an old version": ([entry("DELETE", "Patient/stranger", ifMatch='W/"9"')], 412),
+    "an old version in the body": (
+        [entry("PUT", "Patient/stranger", made("Patient", "stranger", meta={"versionId": "9"}))],
+        412,
+    ),
+    "no entity tag": ([entry("DELETE", "Patient/stranger", ifMatch="1")], 400),
     "what is not there": ([entry("DELETE", "Patient/nobody", ifMatch='W/"1"')], 404),
     "to make an id": ([entry("PUT", "Observation/mine", {**observation(), "id": "mine"}, ifMatch='W/"1"')], 405),
     "the same twice": (

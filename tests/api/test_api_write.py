@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fhirgw.api.together import MOST
 from fhirgw.fhir.canonical import encode
 from fhirgw.settings import Settings
 from tests.api.writing import CLEARED, COUNCIL, FINAL, OWN_APP, PEOPLE, PORTAL, PROVIDER, observation
@@ -106,13 +107,33 @@ def test_a_change_says_which_version_it_means(council: httpx.Client) -> None:
     given = created(council).json()
     path = f"/fhir/Observation/{given['id']}"
     changed = {**given, "status": "amended"}
+    unversioned = {name: value for name, value in changed.items() if name != "meta"}
     patch = [{"op": "replace", "path": "/status", "value": "amended"}]
-    for method, body, headers in (("PUT", changed, {}), ("PATCH", patch, PATCH), ("DELETE", {}, {})):
-        assert issue(sent(council, method, path, body, **headers_of(headers)), 428)["code"] == "required"
+    for method, body, headers in (("PUT", unversioned, {}), ("PATCH", patch, PATCH), ("DELETE", {}, {})):
+        if method != "DELETE":
+            assert issue(sent(council, method, path, body, **headers_of(headers)), 428)["code"] == "required"
         stale = sent(council, method, path, body, **headers_of(headers), if_match='W/"7"')
         assert issue(stale, 412)["code"] == "conflict"
+        for malformed in ("1", "W/1", "", 'W/"1'):
+            told = issue(sent(council, method, path, body, **headers_of(headers), if_match=malformed), 400)
+            assert 'W/"1"' in told["diagnostics"]
     assert council.get(path).headers["etag"] == 'W/"1"'
-    assert sent(council, "PUT", path, changed, if_match='W/"1"').status_code == 200
+    assert sent(council, "PUT", path, unversioned, if_match='W/"1"').status_code == 200
+
+
+def test_the_body_says_which_version_it_was_read_as(council: httpx.Client) -> None:
+    given = created(council).json()
+    path = f"/fhir/Observation/{given['id']}"
+    amended = sent(council, "PUT", path, {**given, "status": "amended"})
+    assert (amended.status_code, amended.headers["etag"]) == (200, 'W/"2"')
+    assert issue(sent(council, "PUT", path, {**given, "status": "corrected"}), 412)["code"] == "conflict"
+    odd = {**given, "meta": {"versionId": "the first"}}
+    assert issue(sent(council, "PUT", path, odd), 428)["code"] == "required"
+    assert sent(council, "PUT", path, {**given, "status": "final"}, if_match='"2"').headers["etag"] == 'W/"3"'
+    assert sent(council, "PUT", path, {**given, "status": "amended"}, if_match="*").headers["etag"] == 'W/"4"'
+    assert issue(sent(council, "DELETE", path, {}, if_match='W/"none of ours"'), 400)
+    assert issue(sent(council, "DELETE", path, {}, if_match='W/"abc"'), 412)
+    assert sent(council, "DELETE", path, {}).status_code == 204
 
 
 def headers_of(headers: dict[str, str]) -> dict[str, str]:
@@ -153,6 +174,18 @@ def test_patch_is_refused_where_it_may_not_or_cannot(council: httpx.Client, oper
     path = f"/fhir/Observation/{created(council).json()['id']}"
     issue(sent(council, "PATCH", path, [operation], **headers_of(PATCH), if_match='W/"1"'), status)
     assert council.get(path).headers["etag"] == 'W/"1"'
+
+
+def test_a_patch_is_told_which_paths_there_are(council: httpx.Client) -> None:
+    path = f"/fhir/Observation/{created(council).json()['id']}"
+    for wrong, words in (
+        ("/statsu", "did you mean /status"),
+        ("/id", "/[element of Observation]"),
+        ("/meta/x", "Only"),
+    ):
+        operation = [{"op": "add", "path": wrong, "value": "x"}]
+        told = issue(sent(council, "PATCH", path, operation, **headers_of(PATCH), if_match="*"), 403)["diagnostics"]
+        assert words in told and "statsu" not in told
 
 
 def test_a_patch_that_doubles_itself_is_stopped(council: httpx.Client) -> None:
@@ -407,15 +440,15 @@ async def test_creates_at_once_are_each_answered_for_themselves(
     gateway: Gateway, council: httpx.Client, module_database: str
 ) -> None:
     """Those that wait together are written together; one that is refused spoils nobody's."""
-    bodies = [observation(note=[{"text": f"number {n}"}]) for n in range(60)]
+    bodies = [observation(note=[{"text": f"number {n}"}]) for n in range(MOST + 36)]  # more than share one transaction
     spoilt = 20
     bodies[spoilt]["status"] = "no such status"
     async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=60) as client:
         posts = (client.post("/fhir/Observation", content=encode(each), headers=JSON) for each in bodies)
         answers = await asyncio.gather(*posts)
-    assert [each.status_code for each in answers] == [422 if n == spoilt else 201 for n in range(60)]
+    assert [each.status_code for each in answers] == [422 if n == spoilt else 201 for n in range(len(bodies))]
     made = [each.json() for each in answers if each.status_code == 201]
-    assert [each["note"][0]["text"] for each in made] == [f"number {n}" for n in range(60) if n != spoilt]
+    assert [each["note"][0]["text"] for each in made] == [f"number {n}" for n in range(len(bodies)) if n != spoilt]
     connection = await connected(module_database)
     audited = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
     assert [await connection.fetchval(audited, each["id"]) for each in made] == [1] * len(made)

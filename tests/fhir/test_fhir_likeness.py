@@ -31,12 +31,12 @@ def asked(**changes: Any) -> dict[str, Any]:
         (asked(name=[{"family": " o'BRIEN "}], address=None, gender=None), ("certain", 1.0)),
         (asked(identifier=None), ("certain", 1.0)),
         (asked(identifier=None, address=[{"postalCode": "ss11aa"}], name=[{"family": "OBrien"}]), None),
-        (asked(identifier=None, gender=None), ("probable", 1.0)),
+        (asked(identifier=None, gender=None), ("probable", 0.99)),
         (asked(birthDate="1951-03-01"), ("possible", 0.6)),
         (asked(name=[{"family": "Jones", "given": ["Zoe"]}]), ("possible", 0.76)),
         (asked(identifier=[{**NUMBER, "value": "9912003888"}]), None),
         (asked(identifier=[{**NUMBER, "value": "1234567890"}]), ("certain", 1.0)),
-        (asked(identifier=None, birthDate=None, address=None, gender=None), ("probable", 1.0)),
+        (asked(identifier=None, birthDate=None, address=None, gender=None), ("probable", 0.99)),
         (asked(identifier=None, birthDate="1950-03-02"), None),
         (asked(name=[{"family": "Smith", "given": ["Zoe"]}]), ("possible", 0.76)),
     ],
@@ -54,7 +54,7 @@ def test_what_a_candidate_does_not_say_is_no_certainty() -> None:
 def test_two_who_are_certain_are_neither() -> None:
     sure, maybe = Likeness("certain", 1.0), Likeness("possible", 0.6)
     assert graded([sure, maybe]) == [sure, maybe]
-    assert graded([sure, maybe, sure]) == [Likeness("probable", 1.0), maybe, Likeness("probable", 1.0)]
+    assert graded([sure, maybe, sure]) == [Likeness("probable", 0.99), maybe, Likeness("probable", 0.99)]
 
 
 def test_all_that_can_agree_is_a_hundred() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +121,40 @@ def test_what_was_added_is_validated_by(tmp_path: Path) -> None:
     ):  # fmt: skip
         found = validate(spoilt(PATIENT, changes), [url])
         assert expected in [(each.code, each.expression) for each in found if each.severity == "error"]
+
+
+RUNAWAY = """
+import sys, time
+from pathlib import Path
+from fhirgw import packages
+from fhirgw.validation import validate
+packages.load(Path(sys.argv[1]))
+patient = {"resourceType": "Patient", "name": [{"family": sys.argv[3]}]}
+for each in validate(patient, [sys.argv[2]]):
+    print(each.severity, each.diagnostics)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "family", "said"),
+    [
+        ("^(a+)+$", "a" * 50_000 + "!", "error inv-9"),
+        ("^(a|aa)+$", "a" * 50_000 + "!", "error inv-9"),
+        ("^(a+)+$", "a" * 50_000, ""),  # the control
+        ("^(?=a)a+$", "aaa", "warning inv-9 could not be judged"),
+    ],
+)
+def test_no_pattern_of_a_package_runs_away(tmp_path: Path, pattern: str, family: str, said: str) -> None:
+    """In a process of its own, which is stopped where it does not come to an end."""
+    rule = {"key": "inv-9", "severity": "error", "human": "x", "expression": f"name.family.all(matches('{pattern}'))"}
+    strict = {**PROFILE, "differential": {"element": [{"path": "Patient", "constraint": [rule]}]}}
+    file = tmp_path / "x.tgz"
+    file.write_bytes(packed(GOOD | {"package/profile.json": strict}))
+    packages.add(tmp_path / "data", file)
+    made = [sys.executable, "-c", RUNAWAY, str(tmp_path / "data"), str(PROFILE["url"]), family]
+    done = subprocess.run(made, capture_output=True, text=True, check=True, timeout=30)
+    told = [line for line in done.stdout.splitlines() if "inv-9" in line]
+    assert [line.startswith(said) for line in told] == ([True] if said else [])
 
 
 def test_one_replaces_another_of_its_name_and_goes(tmp_path: Path) -> None:
