@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -27,6 +26,7 @@ from fhirgw.api.together import Together
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
 from fhirgw.settings import Settings
@@ -63,23 +63,6 @@ def from_environment() -> FastAPI:
     return create_app(Settings())  # type: ignore[call-arg]
 
 
-def configure_log(settings: Settings) -> None:
-    """One line of JSON for each thing worth saying, or plain text for people.
-
-    uvicorn's access log is off: it writes whole addresses, and a search's address may name a person.
-    """
-    logging.getLogger("uvicorn.access").disabled = True
-    shown = structlog.processors.JSONRenderer() if settings.log == "json" else structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            shown,
-        ]
-    )
-
-
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """What the app owns while it runs: the embedded database if there is one, connections, running exports."""
 
@@ -109,7 +92,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 app.state.together = Together()
                 app.state.writers = Writers(writing, settings.longest_body, settings.entries, await skew(connection))
             app.state.auditor = await owned.enter_async_context(Auditor(url))
-            app.state.exports = await owned.enter_async_context(ExportJobs(engine, settings.data / "exports"))
+            app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
@@ -122,6 +105,17 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             yield
 
     return lifespan
+
+
+def _exports(settings: Settings, engine: Engine) -> ExportJobs:
+    return ExportJobs(
+        engine,
+        settings.export_folder,
+        working=settings.worker_in_serve,
+        lease=timedelta(seconds=settings.lease_seconds),
+        part=int(settings.part_megabytes * 1e6),
+        gzip=settings.gzip_exports,
+    )
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

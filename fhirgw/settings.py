@@ -50,6 +50,21 @@ class Settings(BaseSettings):
         False, description="Fetch applications' keys over http from this machine too: for trying things out"
     )
 
+    exports: Path | None = Field(
+        None, description="The folder of exports, which every worker must see; unset: exports in the data folder"
+    )
+    worker_in_serve: bool = Field(
+        True, description="Whether a serving process works on exports too; else `fhirgw worker` does all of that"
+    )
+    executor: Literal["procrastinate"] = Field(
+        "procrastinate", description="Who moves the work of exports: Procrastinate, in the gateway's own PostgreSQL"
+    )
+    lease_seconds: float = Field(
+        30, ge=1, le=3600, description="Seconds after which a worker that says nothing loses the part it works on"
+    )
+    part_megabytes: float = Field(96, gt=0, description="How much of a table is one part of an export")
+    gzip_exports: bool = Field(False, description="Whether the files of exports are kept as gzip")
+
     terminology_url: str | None = Field(
         None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
     )
@@ -77,6 +92,11 @@ class Settings(BaseSettings):
     def postgres(self) -> Path:
         """The folder of the embedded PostgreSQL."""
         return self.data / "postgres"
+
+    @property
+    def export_folder(self) -> Path:
+        """The folder of exports."""
+        return self.exports or self.data / "exports"
 
     @property
     def key_folder(self) -> Path:

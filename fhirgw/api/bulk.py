@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.access.permit import Permit
@@ -20,14 +20,35 @@ from fhirgw.api.answer import answer, interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
+from fhirgw.api.patience import Patience
+from fhirgw.api.served_file import file_answer
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 
-NDJSON = "application/fhir+ndjson"
 PATIENCE = 10
 """Seconds: the longest a caller is told to wait before asking again."""
+
+STUCK = 15
+"""Seconds after which it is told that nobody works on an export."""
+
+PATIENT = Patience()
+
+
+class File(Protocol):
+    """See fhirgw.jobs.export_jobs."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def packed(self) -> bool: ...
 
 
 class Exports(Protocol):
@@ -38,7 +59,7 @@ class Exports(Protocol):
     async def kick_off(self, permit: Permit, selection: Selection, request: str) -> str: ...
     async def status(self, permit: Permit, id: str) -> Job: ...
     async def cancel(self, permit: Permit, id: str) -> None: ...
-    async def file(self, permit: Permit, id: str, name: str) -> tuple[Path, str]: ...
+    async def file(self, permit: Permit, id: str, name: str) -> File: ...
 
 
 def exports(request: Request) -> Exports:
@@ -47,12 +68,12 @@ def exports(request: Request) -> Exports:
 
 
 async def system(request: Request) -> Response:
-    """GET [base]/$export"""
+    """GET or POST [base]/$export"""
     return await _kick_off(request, of_patients=False)
 
 
 async def patients(request: Request) -> Response:
-    """GET [base]/Patient/$export"""
+    """GET or POST [base]/Patient/$export"""
     return await _kick_off(request, of_patients=True)
 
 
@@ -60,7 +81,11 @@ async def status(request: Request) -> Response:
     """GET of the polling address: 202 while it runs (and the first time, always), then the manifest."""
     job = await exports(request).status(permitted(request), request.path_params["job"])
     if job.state == "running" or not job.polled:
-        return Response(status_code=202, headers=_progress(job))
+        progress = _progress(job)
+        if wait := PATIENT.seconds(job.id):
+            told = f"The export is asked after too often: wait {wait} seconds, as Retry-After says"
+            return refused(FhirError(Issue("throttled", told)), {"retry-after": str(wait)})
+        return Response(status_code=202, headers=progress)
     if job.state == "failed":
         return answer(encode(job.result), 500)
     assert job.finished is not None
@@ -75,25 +100,25 @@ async def cancel(request: Request) -> Response:
 
 
 async def file(request: Request) -> Response:
-    """GET of one file, whole or a Range of it; its entity tag is its SHA-256."""
+    """GET of one file, whole or a Range of it, packed or not."""
     asked = request.path_params
-    path, sha256 = await exports(request).file(permitted(request), asked["job"], asked["name"])
-    entry(request).everybody((path.stem,))
-    return FileResponse(path, headers={"etag": f'"{sha256}"'}, media_type=NDJSON)
+    found = await exports(request).file(permitted(request), asked["job"], asked["name"])
+    entry(request).everybody((found.type,))
+    return file_answer(request, found.path, found.bytes, found.sha256, found.packed)
 
 
 def routes() -> list[Route]:
     """To be put before those of types and instances, which would take `$export` for a name."""
     return [
-        interactions("/fhir/$export", head=False, GET=system),
-        interactions("/fhir/Patient/$export", head=False, GET=patients),
+        interactions("/fhir/$export", head=False, GET=system, POST=system),
+        interactions("/fhir/Patient/$export", head=False, GET=patients, POST=patients),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
         interactions("/fhir/$export-file/{job}/{name}", GET=file),
     ]
 
 
 async def _kick_off(request: Request, of_patients: bool) -> Response:
-    asked = selection(request, of_patients)
+    asked = await selection(request, of_patients)
     try:
         job = await exports(request).kick_off(permitted(request), asked, _address(request))
     except FhirError as error:
@@ -104,18 +129,23 @@ async def _kick_off(request: Request, of_patients: bool) -> Response:
 
 def _manifest(job: Job, base: str) -> dict[str, Any]:
     """The manifest with absolute addresses, and what the specification names."""
-    output = [
-        {"type": each["type"], "url": f"{base}/$export-file/{job.id}/{each['url']}", "count": each["count"]}
-        for each in job.result["output"]
-    ]
-    return {**job.result, "output": output}
+
+    def addressed(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {"type": each["type"], "url": f"{base}/$export-file/{job.id}/{each['url']}", "count": each["count"]}
+            for each in files
+        ]
+
+    return {**job.result, **{name: addressed(job.result.get(name, [])) for name in ("output", "deleted", "error")}}
 
 
 def _progress(job: Job) -> dict[str, str]:
     """X-Progress, and when to ask again: the longer it takes, the later."""
     age = (datetime.now(UTC) - job.created).total_seconds()
-    share = f" of about {job.expected:,}" if job.expected > job.rows else ""
-    told = f"{job.rows:,}{share} resources, {job.bytes / 1e6:,.1f} MB"
+    share = f"{100 * job.done // job.parts}% of its parts, " if job.parts else ""
+    told = f"{share}{job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
+    if job.state == "running" and not job.running and age > STUCK and job.done < max(job.parts, 1):
+        told += "; no worker is at it"
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

@@ -1,62 +1,62 @@
 """What an export is asked for with: the headers and parameters of a Bulk Data kick-off request, read strictly.
 
-https://hl7.org/fhir/uv/bulkdata/export.html#query-parameters
+https://hl7.org/fhir/uv/bulkdata/export.html#query-parameters. With `Prefer: handling=lenient` what cannot be honoured
+is left out, and the export's `error` file says so.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import Any
 
 from starlette.requests import Request
 
+from fhirgw.api import asked
+from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD, compartment
+from fhirgw.fhir.shorten import elements
+from fhirgw.fhir.type_filter import filters
 from fhirgw.store.export import Selection
 
 FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-PARAMETERS = ("_outputFormat", "_since", "_type")
+PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
+PARAMETERS = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "patient")
+GAPS = ("allowPartialManifests", "includeAssociatedData", "organizeOutputBy")
+"""Of the standard, and not done here: refused by name."""
+
+MOST = 1000
+"""Patients that one export may name."""
+
+JSON = ("application/fhir+json", "application/json")
+Given = dict[str, list[str]]
 
 
-def selection(request: Request, of_patients: bool) -> Selection:
+async def selection(request: Request, of_patients: bool) -> Selection:
     """What the request asks for; `of_patients`: of people's records alone. Raises FhirError naming the parameter."""
     if "respond-async" not in _preferences(request):
         raise _refusal("Prefer: respond-async is needed: an export takes longer than a request")
     if "accept" not in request.headers:
         raise _refusal("Accept: application/fhir+json is needed: it is what errors are told in")
-    given: dict[str, list[str]] = {}
-    for name, value in request.query_params.multi_items():
-        if name != "_format":
-            given.setdefault(name, []).append(value.strip())
-    for name in given:
-        if name not in PARAMETERS:
-            close = get_close_matches(name, PARAMETERS, 1)
-            meant = f"did you mean {close[0]}?" if close else f"supported here: {', '.join(PARAMETERS)}"
-            raise FhirError(Issue("not-supported", f"The parameter {name[:40]!r} is not supported: {meant}"))
-    _check_format(_only(given, "_outputFormat"))
-    types = tuple(dict.fromkeys(each.strip() for value in given.get("_type", ()) for each in value.split(",")))
-    check_types(types, of_patients)
-    return Selection(types, () if of_patients else None, _since(_only(given, "_since")))
-
-
-def _preferences(request: Request) -> list[str]:
-    """The header may be repeated, and each may hold several: `respond-async, handling=lenient`."""
-    return [each.strip().lower() for line in request.headers.getlist("prefer") for each in line.split(",")]
-
-
-def _only(given: dict[str, list[str]], name: str) -> str | None:
-    values = given.get(name, [])
-    if len(values) > 1:
-        raise _refusal(f"The parameter {name} may be given once")
-    return values[0] if values else None
-
-
-def _check_format(asked: str | None) -> None:
-    # A plus sign that was not encoded arrives as a space.
-    if asked is not None and asked.replace(" ", "+") not in FORMATS:
-        raise FhirError(Issue("not-supported", f"_outputFormat: only NDJSON is written: {', '.join(FORMATS)}"))
+    given = await _given(request)
+    found = Selection(patients=() if of_patients else None)
+    ignored: list[str] = []
+    for name, values in given.items():
+        try:
+            found = replace(found, **_read(name, values, request, of_patients))
+        except FhirError as error:
+            if "handling=lenient" not in _preferences(request) or error.issues[0].code != "not-supported":
+                raise
+            ignored += [each.diagnostics or "" for each in error.issues]
+            if name == "_type":
+                found = replace(found, types=_known(values, of_patients))
+    _check_together(found)
+    return replace(found, ignored=tuple(ignored))
 
 
 def check_types(types: tuple[str, ...], of_patients: bool) -> None:
@@ -70,20 +70,138 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
             raise _refusal(f"_type: {each} is in nobody's record: ask for it at [base]/$export")
 
 
-def _since(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    value = value.replace(" ", "+")
-    if not INSTANT.fullmatch(value):
-        raise _refusal("_since: an instant with a time zone is needed, as 2026-01-31T00:00:00Z")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise _refusal("_since: there is no such moment") from None
+async def _given(request: Request) -> Given:
+    """The parameters by name, of the address and of the body."""
+    pairs = [*request.query_params.multi_items()]
+    if request.method == "POST":
+        pairs += list(_sent(request, read(await asked.body(request, 1 << 20, "What asks for an export"))))
+    given: Given = {}
+    for name, value in pairs:
+        if name not in ("_format", "_pretty"):
+            given.setdefault(name, []).append(value.strip())
+    return given
+
+
+def _sent(request: Request, sent: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The pairs of a Parameters resource. Raises FhirError(structure), a 400, or a 415."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
+        raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)
+    listed = sent.get("parameter", [])
+    if sent.get("resourceType") != "Parameters" or not isinstance(listed, list):
+        raise FhirError(Issue("structure", "An export is asked for by a Parameters resource"))
+    for at, each in enumerate(listed):
+        values = [value for name, value in each.items() if name.startswith("value")] if isinstance(each, dict) else []
+        if len(values) != 1 or not isinstance(each.get("name"), str):
+            raise FhirError(
+                Issue("structure", "Each parameter has a name and one value", f"Parameters.parameter[{at}]")
+            )
+        value = values[0].get("reference") if isinstance(values[0], dict) else values[0]
+        yield each["name"], value if isinstance(value, str) else str(value).lower()
+
+
+def _read(name: str, values: list[str], request: Request, of_patients: bool) -> dict[str, Any]:
+    """What one parameter says of the selection."""
+    if name in READ:
+        return READ[name](_only(name, values))
+    listed = [each.strip() for value in values for each in value.split(",")]
+    if name == "_type":
+        types = tuple(dict.fromkeys(listed))
+        check_types(types, of_patients)
+        return {"types": types}
+    if name == "_typeFilter":
+        return {"filters": filters(values)}
+    if name == "_elements":
+        return {"elements": tuple(_element(each) for each in listed)}
+    if name == "patient" and request.method == "POST" and of_patients:
+        return {"patients": _patients(listed)}
+    raise FhirError(Issue("not-supported", _unsupported(name, request)))
+
+
+def _unsupported(name: str, request: Request) -> str:
+    if name == "patient":
+        return "The parameter patient is for a POST of Parameters to [base]/Patient/$export"
+    if name in GAPS:
+        return f"The parameter {name} is not supported: leave it out"
+    close = get_close_matches(name, PARAMETERS, 1)
+    meant = f"did you mean {close[0]}?" if close else f"supported here: {', '.join(PARAMETERS)}"
+    return f"The parameter {name[:40]!r} is not supported: {meant}"
+
+
+def _known(values: list[str], of_patients: bool) -> tuple[str, ...]:
+    """Of the types that are asked for leniently, those that there are. Raises FhirError where there is none."""
+    listed = [each.strip() for value in values for each in value.split(",")]
+    found = tuple(dict.fromkeys(each for each in listed if each in HELD))
+    check_types(found or tuple(listed), of_patients)
+    return found
+
+
+def _check_together(found: Selection) -> None:
+    """Raises FhirError for parameters that contradict each other."""
+    for each in found.filters:
+        kind = each.partition("?")[0]
+        if found.types and kind not in found.types:
+            raise _refusal(f"_typeFilter: {kind} is not among the types that _type asks for")
+    if found.since and found.until and found.until <= found.since:
+        raise _refusal("_until: this moment is not after _since")
+
+
+def _preferences(request: Request) -> list[str]:
+    """The header may be repeated, and each may hold several: `respond-async, handling=lenient`."""
+    return [each.strip().lower() for line in request.headers.getlist("prefer") for each in line.split(",")]
+
+
+def _only(name: str, values: list[str]) -> str:
+    if len(values) > 1:
+        raise _refusal(f"The parameter {name} may be given once")
+    return values[0]
+
+
+def _format(asked: str) -> dict[str, Any]:
+    # A plus sign that was not encoded arrives as a space.
+    if asked.replace(" ", "+") not in FORMATS:
+        raise FhirError(Issue("not-supported", f"_outputFormat: only NDJSON is written: {', '.join(FORMATS)}"))
+    return {}
+
+
+def _since(value: str) -> dict[str, Any]:
+    moment = _instant("_since", value)
     if moment > datetime.now(UTC):
         raise _refusal("_since: this moment is still to come")
-    return moment
+    return {"since": moment}
+
+
+def _until(value: str) -> dict[str, Any]:
+    return {"until": _instant("_until", value)}
+
+
+def _instant(name: str, value: str) -> datetime:
+    value = value.replace(" ", "+")
+    if not INSTANT.fullmatch(value):
+        raise _refusal(f"{name}: an instant with a time zone is needed, as 2026-01-31T00:00:00Z")
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise _refusal(f"{name}: there is no such moment") from None
+
+
+def _element(value: str) -> str:
+    """`birthDate`, or `Patient.birthDate`. Raises FhirError(invalid)."""
+    kind, dot, _ = value.partition(".")
+    if dot and kind not in HELD:
+        raise _refusal(f"_elements: {kind[:40]!r} is no type this gateway holds")
+    elements(value, kind if dot else None)
+    return value
+
+
+def _patients(listed: list[str]) -> tuple[str, ...]:
+    found = [PATIENT.fullmatch(each) for each in listed]
+    if len(found) > MOST or not all(found):
+        raise _refusal(f"patient: at most {MOST} references, each as Patient/ID")
+    return tuple(dict.fromkeys(each[1] for each in found if each))
 
 
 def _refusal(diagnostics: str) -> FhirError:
     return FhirError(Issue("invalid", diagnostics))
+
+
+READ: dict[str, Callable[[str], dict[str, Any]]] = {"_outputFormat": _format, "_since": _since, "_until": _until}

@@ -1,23 +1,17 @@
-"""Commands that move data: migrate, generate, sync, export."""
+"""Commands that move data: migrate, generate, sync."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fhirgw.access.permit import operations
-from fhirgw.api.kick_off import check_types
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
-from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import opened, run, settings
-from fhirgw.jobs.export import Exported
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.store import migrate as migrations
-from fhirgw.store.export import Selection
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document, and nothing else.")]
 People = Annotated[int, typer.Option(min=1, help="Adults the made-up council supports at any one time.")]
@@ -81,31 +75,3 @@ def sync(
     done = run(work())
     steps.show_sync(console, done, told_in)
     console.document(done.as_json())
-
-
-def export(
-    to: Annotated[Path, typer.Option(help="The folder to write to; an earlier export there is replaced.")],
-    types: Annotated[list[str], typer.Option("--type", help="Only this type; may be repeated.")] = [],  # noqa: B006
-    patients: Annotated[list[str], typer.Option("--patient", help="Only the record of this Patient's id.")] = [],  # noqa: B006
-    people: Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")] = False,
-    since: Annotated[datetime | None, typer.Option(help="Only what changed after this moment, in UTC.")] = None,
-    application: Annotated[
-        str | None, typer.Option("--app", help="Only what this registered application may see; all of it if left out.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Write resources as NDJSON, a file for each type, and a manifest."""
-    console, given = Console(json), settings()
-    of_patients = people or bool(patients)
-    check_types(tuple(types), of_patients)
-    whose = tuple(patients) if of_patients else None
-    selection = Selection(tuple(types), whose, since and since.replace(tzinfo=UTC))
-
-    async def work() -> Exported:
-        async with opened(given) as (_, engine):
-            permit = await permit_of(engine, given, application) if application else operations(given.controller)
-            return await steps.exported(console, engine, permit, selection, to)
-
-    done = run(work())
-    steps.show_export(console, done, to)
-    console.document(done.manifest())

@@ -124,7 +124,7 @@ async def synced(
 async def exported(console: Console, engine: Engine, permit: Permit, selection: Selection, folder: Path) -> Exported:
     """What the permit shows of the selection, as NDJSON in the folder; the audit has it before anything is copied."""
     async with direct(engine) as connection, connection.transaction():
-        await record_now(connection, _copied(permit, selection))
+        await record_now(connection, copied(permit, selection))
     with console.stage("export", "resources") as stage:
 
         def tell(rows: int, size: int, expected: int) -> None:
@@ -136,7 +136,7 @@ async def exported(console: Console, engine: Engine, permit: Permit, selection: 
     return done
 
 
-def _copied(permit: Permit, selection: Selection) -> Access:
+def copied(permit: Permit, selection: Selection) -> Access:
     """An export by whoever runs the gateway: of everybody, or of the people it names."""
     named = [Seen("Patient", each, each) for each in selection.patients or ()]
     return Access(

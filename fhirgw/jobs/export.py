@@ -102,7 +102,7 @@ async def _copied(
     with ExitStack() as drafts:
         try:
             for resource_type in types:
-                filling = _Filling(drafts.enter_context(Draft(folder / f"{resource_type}.ndjson")), meter)
+                filling = Filling(drafts.enter_context(Draft(folder / f"{resource_type}.ndjson")), meter.add)
                 try:
                     await taken.copy(permit, resource_type, selection, filling.sink)
                 finally:
@@ -114,11 +114,11 @@ async def _copied(
             await asyncio.gather(*saving.values(), return_exceptions=True)
 
 
-class _Filling:
+class Filling:
     """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end."""
 
-    def __init__(self, draft: Draft, meter: _Meter) -> None:
-        self.draft, self._meter = draft, meter
+    def __init__(self, draft: Draft, told: Callable[[int, int], None]) -> None:
+        self.draft, self._told = draft, told
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
 
@@ -126,7 +126,7 @@ class _Filling:
         """What COPY writes to."""
         draft, lines = self.draft, self.draft.lines
         draft.write(data)
-        self._meter.add(draft.lines - lines, len(data))
+        self._told(draft.lines - lines, len(data))
         if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
             await self.settled()
             self._saved = draft.bytes

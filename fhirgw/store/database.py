@@ -122,7 +122,7 @@ def readers(
     """
     planning = {"plan_cache_mode": "force_custom_plan" if replan else "force_generic_plan"}
     return asyncpg.create_pool(
-        _url(url).render_as_string(hide_password=False),
+        plain(url),
         min_size=0,
         max_size=size,
         connection_class=_Reader,
@@ -200,6 +200,11 @@ _AWAY = (
     *(asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError, asyncpg.InternalClientError),
 )
 _REFUSED = (asyncpg.QueryCanceledError, asyncpg.DataError)
+
+
+def plain(url: str) -> str:
+    """The url as libpq itself takes it."""
+    return _url(url).render_as_string(hide_password=False)
 
 
 def _url(url: str) -> URL:

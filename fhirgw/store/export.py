@@ -10,22 +10,32 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Text, any_, bindparam, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, any_, bindparam, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
+from fhirgw.fhir.type_filter import read
 from fhirgw.store import visibility
+from fhirgw.store.chain import unchained
 from fhirgw.store.database import Connection, Engine, declared, direct, statement
-from fhirgw.store.schema import resource
+from fhirgw.store.matching import Matching, as_of
+from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
 
 Sink = Callable[[bytes], Awaitable[None]]
 
 NDJSON = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
 NAME = "fhirgw export"
+
+PART = 96 << 20
+"""Bytes of a table that one part is of: some 60,000 resources of a kilobyte, half a second's work."""
+
+SORTED = "192MB"
+"""For a part's bodies, which are put in order: the same part is the same bytes whenever it is read."""
 
 MEMORY = "64MB"
 """For the list of those who dissent from anything: some 80 bytes each. One that did not fit would be searched from its
@@ -70,24 +80,56 @@ WHERE inhparent = 'fhirgw.resource'::regclass AND relname = ANY ($1)"""
 class Selection:
     """What to export: the types (none named: all there are), whose records, and changed after when.
 
-    `patients` None is the whole system; empty, everybody's records; else the records of these ids.
+    `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
+    before when. `filters`: searches (`Observation?code=…`), of which what is of their types meets at least one.
+    `elements`: only these, as `_elements` has them. `gzip`: how the files are kept. `part`: bytes of a table that are
+    one part.
     """
 
     types: tuple[str, ...] = ()
     patients: tuple[str, ...] | None = None
     since: datetime | None = None
+    until: datetime | None = None
+    filters: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
+    group: str | None = None
+    ignored: tuple[str, ...] = ()
+    gzip: bool = False
+    part: int = PART
+
+    @classmethod
+    def stored(cls, asked: dict[str, Any]) -> Selection:
+        """As it was written down, in JSON."""
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()
+        }
+        moments = {name: datetime.fromisoformat(asked[name]) for name in ("since", "until") if asked.get(name)}
+        return cls(**told | moments)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The resources of a type with ids from `low` to before `high`; None is no bound."""
+
+    type: str
+    low: str | None = None
+    high: str | None = None
 
 
 class Snapshot:
     """All resources as of one moment; `time` is what to ask `since` the next time."""
 
     def __init__(self, connection: Connection, time: datetime) -> None:
-        self._connection = connection
+        self.connection = connection
         self.time = time
+
+    async def text(self) -> str:
+        """Which transactions it sees, for reading as of it when it is gone."""
+        return str(await self.connection.fetchval("SELECT pg_current_snapshot()::text"))
 
     async def types(self) -> list[str]:
         """The types of which there is at least one resource, in their order."""
-        return [found["type"] for found in await self._connection.fetch(TYPES)]
+        return [found["type"] for found in await self.connection.fetch(TYPES)]
 
     async def estimate(self, permit: Permit, types: Sequence[str]) -> int:
         """About how many resources there are of the types, by the statistics; 0 where nobody knows.
@@ -97,16 +139,62 @@ class Snapshot:
         if permit.purpose != Purpose.OPERATIONS:
             return 0
         names = [f"resource_{name.lower()}" for name in types]
-        return int(await self._connection.fetchval(ESTIMATE, names))
+        return int(await self.connection.fetchval(ESTIMATE, names))
 
     async def copy(self, permit: Permit, resource_type: str, selection: Selection, sink: Sink) -> None:
         """Everything of the type that the permit shows and the selection asks for, a JSON text a line."""
-        made = statement(
-            select(visibility.body(permit, resource_type)).where(*_conditions(permit, resource_type, selection))
-        )
-        await self._connection.copy_from_query(
+        shown = visible(permit, "r", resource_type, bulk=selection.patients is None)
+        asked = _conditions(resource_type, selection, resource)
+        made = statement(select(visibility.body(permit, resource_type)).where(shown, *asked))
+        await self.connection.copy_from_query(
             made.sql, *made.arguments(visibility.values(permit)), output=sink, **NDJSON
         )
+
+
+async def filtering(
+    connection: Connection, permit: Permit, resource_type: str, selection: Selection, snapshot: str
+) -> list[Matching]:
+    """What the selection's filters of a type match, as of the snapshot. Raises FhirError(too-costly)."""
+    found = []
+    for each in selection.filters:
+        if each.partition("?")[0] == resource_type:
+            async with declared(connection, permit):
+                criteria = await unchained(connection, permit, read(each).criteria, snapshot)
+            found.append(Matching.of(permit, resource_type, criteria, snapshot))
+    return found
+
+
+async def copy_part(
+    connection: Connection, permit: Permit, part: Stretch, selection: Selection, snapshot: str, sink: Sink
+) -> None:
+    """What the permit shows and the selection asks for in a stretch of a type, as of a snapshot, in the order of ids.
+
+    Of now are only the rules of who may see what: what is withheld now is withheld of every version.
+    """
+    filters = await filtering(connection, permit, part.type, selection, snapshot)
+    made = statement(_part(permit, part, selection, filters))
+    values = visibility.values(permit) | {"snapshot": snapshot}
+    async with declared(connection, permit):
+        await connection.execute(f"SET LOCAL application_name = '{NAME}'; SET LOCAL work_mem = '{SORTED}'")
+        await connection.copy_from_query(made.sql, *made.arguments(values), output=sink, **NDJSON)
+
+
+def _part(permit: Permit, part: Stretch, selection: Selection, filters: Sequence[Matching]) -> Select[Any]:
+    """Current rows that were there, and superseded ones that were current then."""
+    branches = []
+    for table in (resource, history):
+        found = select(table.c.id, visibility.body(permit, part.type, table).label("line"))
+        found = found.where(visible(permit, "r", part.type, table, bulk=selection.patients is None))
+        found = found.where(*_conditions(part.type, selection, table), *as_of(table))
+        if filters:
+            found = found.where(or_(*(each.met(table) for each in filters)))
+        if part.low is not None:
+            found = found.where(table.c.id >= bindparam(None, part.low, Text))
+        if part.high is not None:
+            found = found.where(table.c.id < bindparam(None, part.high, Text))
+        branches.append(found)
+    union = union_all(*branches).subquery()
+    return select(union.c.line).order_by(union.c.id)
 
 
 @asynccontextmanager
@@ -120,12 +208,14 @@ async def snapshot(engine: Engine, permit: Permit, lock: str = "") -> AsyncItera
             yield Snapshot(connection, time)
 
 
-def _conditions(permit: Permit, resource_type: str, selection: Selection) -> Iterator[ColumnElement[bool]]:
-    yield resource.c.type == resource_type
-    yield visible(permit, "r", resource_type, bulk=selection.patients is None)
+def _conditions(resource_type: str, selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """What is asked for, of what may be seen."""
+    yield table.c.type == literal(resource_type, Text, literal_execute=True)
     if selection.patients is not None:
-        yield resource.c.patient.isnot(None)
+        yield table.c.patient.isnot(None)
     if selection.patients:
-        yield resource.c.patient == any_(bindparam("patients", list(selection.patients), ARRAY(Text)))
+        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
     if selection.since is not None:
-        yield resource.c.updated > selection.since
+        yield table.c.updated > selection.since
+    if selection.until is not None:
+        yield table.c.updated < selection.until

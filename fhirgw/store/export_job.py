@@ -1,13 +1,10 @@
-"""Exports asked for over HTTP, as rows: their state outlives the process that runs them.
+"""Exports as rows: what was asked for, under which permit, as of which snapshot, and what came of it.
 
-Whoever runs a job holds its lock, an advisory one, from before the row can be seen until the job has ended. So a job
-that says it is running and whose lock is free is a job whose process died, and whoever looks may say so.
+Their state outlives every process that works on them: the parts of each are in the ledger (fhirgw.store.ledger).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,14 +13,19 @@ import orjson
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.database import Connection
+from fhirgw.store.export import Selection
 
-LOCK = "hashtextextended('fhirgw export ' || $1, 0)"
-
-FIND = """
-SELECT id, state, permit::text, types, created, finished, polled, rows, bytes, expected,
-       result::text
-FROM fhirgw.export_job WHERE id = $1"""
+COLUMNS = """
+SELECT j.id, j.state, j.permit::text, j.types, j.effective, j.asked::text, j.request, j.place, j.created, j.finished,
+    j.polled, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
+    j.result::text
+FROM fhirgw.export_job j CROSS JOIN LATERAL (
+    SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
+        coalesce(sum(expected), 0)::bigint AS expected, count(*) AS parts,
+        count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'running') AS running
+    FROM fhirgw.export_part WHERE job = j.id AND kind <> 'plan') p"""
+FIND = f"{COLUMNS} WHERE j.id = $1"
 
 REVOKED = """
 EXISTS (
@@ -38,56 +40,82 @@ EXISTS (
 class Job:
     """An export, and the permit it was asked for with.
 
-    `state` is running, done (`result`: its manifest), failed (an OperationOutcome) or cancelled.
-
-    `expected` is about how many rows there will be, 0 if nobody knows; `polled`: somebody has asked how it goes.
+    `state` is running, done (`result`: its manifest), failed (an OperationOutcome) or cancelled. `types` were asked
+    for, `effective` are those it is of, once it is planned, as of `snapshot` (`time` for callers). `place` is its
+    folder, None for the one where all exports are. `expected` is about how many rows there will be, 0 if that is not
+    for the caller to know; `polled`: somebody has asked how it goes.
     """
 
     id: str
     state: str
     permit: Permit
     types: tuple[str, ...]
+    effective: tuple[str, ...]
+    asked: Selection
+    request: str
+    place: str | None
     created: datetime
     finished: datetime | None
     polled: bool
+    snapshot: str | None
+    time: datetime | None
     rows: int
     bytes: int
     expected: int
+    parts: int
+    done: int
+    running: int
+    looked: datetime
     result: Any
 
 
-@asynccontextmanager
-async def claimed(engine: Engine, id: str) -> AsyncIterator[Connection]:
-    """A connection that holds the job's lock as long as it lives."""
-    async with direct(engine) as connection:
-        await connection.execute(f"SELECT pg_advisory_lock({LOCK})", id)
-        try:
-            yield connection
-        finally:
-            if not connection.is_closed():
-                await connection.execute(f"SELECT pg_advisory_unlock({LOCK})", id)
-
-
-async def accept(connection: Connection, id: str, permit: Permit, types: tuple[str, ...], request: str) -> None:
-    """Writes the job down, before anything else of it is done."""
+async def accept(
+    connection: Connection,
+    id: str,
+    permit: Permit,
+    asked: Selection,
+    request: str,
+    *,
+    policy: str = "",
+    place: str | None = None,
+) -> None:
+    """Writes the job down with the one part it begins with, its plan; before anything else of it is done."""
     await connection.execute(
-        "INSERT INTO fhirgw.export_job (id, permit, types, request, narrowed)"
-        " VALUES ($1, $2::jsonb, $3, $4, pg_snapshot_xmin(pg_current_snapshot())::text::bigint)",
+        "WITH job AS (INSERT INTO fhirgw.export_job (id, permit, types, request, asked, policy, place, narrowed)"
+        " VALUES ($1, $2::jsonb, $3, $4, $5::jsonb, $6, $7, pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+        " RETURNING id) INSERT INTO fhirgw.export_part (job, number, kind) SELECT id, 0, 'plan' FROM job",
         id,
         orjson.dumps(asdict(permit)).decode(),
-        list(types),
+        list(asked.types),
         request,
+        orjson.dumps(asdict(asked)).decode(),
+        policy,
+        place,
     )
 
 
 async def find(connection: Connection, id: str) -> Job | None:
     """The job; None for one that nobody asked for, or that was forgotten."""
     found = await connection.fetchrow(FIND, id)
-    if found is None:
-        return None
-    result = orjson.loads(found["result"]) if found["result"] else None
-    permit = _permit(orjson.loads(found["permit"]))
-    return Job(**(dict(found) | {"permit": permit, "types": tuple(found["types"]), "result": result}))
+    return _job(found) if found else None
+
+
+async def listed(connection: Connection) -> list[Job]:
+    """All of them, the newest first."""
+    return [_job(each) for each in await connection.fetch(f"{COLUMNS} ORDER BY j.created DESC, j.id")]
+
+
+def _job(found: Any) -> Job:
+    return Job(
+        **dict(found)
+        | {
+            "permit": _permit(orjson.loads(found["permit"])),
+            "types": tuple(found["types"]),
+            "effective": tuple(found["effective"]),
+            "asked": Selection.stored(orjson.loads(found["asked"])),
+            "result": orjson.loads(found["result"]) if found["result"] else None,
+        }
+    )
 
 
 def _permit(stored: dict[str, Any]) -> Permit:
@@ -97,19 +125,6 @@ def _permit(stored: dict[str, Any]) -> Permit:
         for each in stored["scopes"]
     )
     return Permit(**(stored | {"scopes": scopes, "parties": tuple(stored["parties"]), "moment": None}))
-
-
-async def report(connection: Connection, id: str, rows: int, size: int, expected: int) -> bool:
-    """Says how far the job is. False: it is not to go on, because it was cancelled or its application stopped."""
-    status = await connection.execute(
-        "UPDATE fhirgw.export_job SET rows = $2, bytes = $3, expected = $4"
-        f" WHERE id = $1 AND state = 'running' AND NOT {REVOKED}",
-        id,
-        rows,
-        size,
-        expected,
-    )
-    return bool(status != "UPDATE 0")
 
 
 async def end(connection: Connection, id: str, state: str, result: dict[str, Any] | None = None) -> bool:
@@ -124,15 +139,26 @@ async def end(connection: Connection, id: str, state: str, result: dict[str, Any
     return bool(status != "UPDATE 0")
 
 
-async def finished(connection: Connection) -> list[str]:
-    """The jobs that have files."""
-    return [row["id"] for row in await connection.fetch("SELECT id FROM fhirgw.export_job WHERE state = 'done'")]
+async def under_way(connection: Connection, permit: Permit) -> int:
+    """How many exports of one application run."""
+    query = (
+        "SELECT count(*) FROM fhirgw.export_job WHERE state = 'running'"
+        " AND permit ->> 'organisation' = $1 AND permit ->> 'registration' = $2"
+    )
+    return int(await connection.fetchval(query, permit.organisation, permit.registration))
 
 
-async def revoked(connection: Connection) -> list[str]:
-    """The jobs whose application has been stopped, or its agreement."""
-    query = f"SELECT id FROM fhirgw.export_job WHERE state <> 'cancelled' AND {REVOKED}"
-    return [row["id"] for row in await connection.fetch(query)]
+async def in_state(connection: Connection, state: str) -> list[str]:
+    """The jobs that are running, done, failed or cancelled."""
+    return [row["id"] for row in await connection.fetch("SELECT id FROM fhirgw.export_job WHERE state = $1", state)]
+
+
+async def revoke(connection: Connection) -> None:
+    """Cancels the jobs whose application has been stopped, or its agreement, finished or not."""
+    await connection.execute(
+        "UPDATE fhirgw.export_job SET state = 'cancelled', finished = coalesce(finished, clock_timestamp())"
+        f" WHERE state <> 'cancelled' AND {REVOKED}"
+    )
 
 
 async def poll(connection: Connection, id: str) -> None:
@@ -145,20 +171,7 @@ async def forget(connection: Connection, id: str) -> None:
     await connection.execute("DELETE FROM fhirgw.export_job WHERE id = $1", id)
 
 
-async def abandoned(connection: Connection, id: str) -> bool:
-    """True when nobody runs the job: its lock can be had."""
-    free = bool(await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK})", id))
-    if free:
-        await connection.execute(f"SELECT pg_advisory_unlock({LOCK})", id)
-    return free
-
-
-async def unfinished(connection: Connection) -> list[str]:
-    """The jobs that say they are running."""
-    return [row["id"] for row in await connection.fetch("SELECT id FROM fhirgw.export_job WHERE state = 'running'")]
-
-
 async def expired(connection: Connection, age: timedelta) -> list[str]:
-    """The jobs that ended longer ago than `age`."""
-    query = "SELECT id FROM fhirgw.export_job WHERE finished < clock_timestamp() - $1::interval"
+    """The jobs that ended longer ago than `age`, but those in folders of their own."""
+    query = "SELECT id FROM fhirgw.export_job WHERE finished < clock_timestamp() - $1::interval AND place IS NULL"
     return [row["id"] for row in await connection.fetch(query, age)]

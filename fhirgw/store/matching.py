@@ -10,7 +10,21 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, bindparam, cast, func, literal, not_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.sql.type_api import UserDefinedType
 
 from fhirgw.access.permit import Permit
@@ -84,6 +98,11 @@ class Matching:
         found = visibility.values(self.permit) | {f"v{self.at}{at}": value for at, value in enumerate(every)}
         return found if self.snapshot is None else found | {"snapshot": self.snapshot}
 
+    def met(self, table: FromClause) -> Condition:
+        """That a row of a table meets the criteria, and no more; their values are part of the statement."""
+        each = (one.build(table, [literal(value, kind) for value, kind in one.values]) for one in self.terms)
+        return and_(true(), *each, *([visibility.whole(self.permit, table)] if self.whole else []))
+
     @property
     def tables(self) -> tuple[FromClause, ...]:
         """Where what matches is: the rows of now, and those of before as of an earlier snapshot."""
@@ -100,7 +119,7 @@ class Matching:
         if self.whole:
             found = found.where(visibility.whole(self.permit, table))
         if self.snapshot is not None:
-            found = found.where(*_as_of(table))
+            found = found.where(*as_of(table))
         for condition in self._conditions(table):
             found = found.where(condition)
         return found
@@ -116,22 +135,26 @@ class Matching:
             at += len(binds)
 
 
-def _as_of(table: FromClause) -> Iterator[Condition]:
-    """That a version was current as of the snapshot.
-
-    A transaction that this server has not come to yet is from its life before a restore: long ended.
-    """
-    snapshot = cast(bindparam("snapshot", type_=Text, required=False), Snapshot)
-
-    def ended(transaction: ColumnElement[Any]) -> Condition:
-        ahead = transaction >= func.pg_snapshot_xmax(func.pg_current_snapshot())
-        return or_(func.pg_visible_in_snapshot(transaction, snapshot), ahead)
-
+def as_of(table: FromClause) -> Iterator[Condition]:
+    """That a version was current as of the snapshot, the parameter `snapshot`."""
     yield ended(table.c.transaction)
     if table is history:
         yield not_(table.c.deleted)
-        yield table.c.superseded >= func.pg_snapshot_xmin(snapshot)
+        yield table.c.superseded >= func.pg_snapshot_xmin(_snapshot())
         yield not_(ended(table.c.superseded))
+
+
+def ended(transaction: ColumnElement[Any]) -> Condition:
+    """That a transaction had ended as of the snapshot, the parameter `snapshot`.
+
+    A transaction that this server has not come to yet is from its life before a restore: long ended.
+    """
+    ahead = transaction >= func.pg_snapshot_xmax(func.pg_current_snapshot())
+    return or_(func.pg_visible_in_snapshot(transaction, _snapshot()), ahead)
+
+
+def _snapshot() -> ColumnElement[Any]:
+    return cast(bindparam("snapshot", type_=Text, required=False), Snapshot)
 
 
 def few(query: Query) -> bool:

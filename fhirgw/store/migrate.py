@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from alembic import command
 from fhirgw.shipped import path
+from fhirgw.store.queue import migrate_queue
 from fhirgw.store.reindex import reindex, stale
 from fhirgw.store.schema import SCHEMA
 
@@ -27,6 +28,7 @@ async def migrate(engine: AsyncEngine) -> str:
     async with engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         await connection.run_sync(_upgrade)
+    await migrate_queue(engine)
     await reindex(engine)
     return newest()
 

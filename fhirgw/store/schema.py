@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -269,8 +270,42 @@ export_job = Table(
     Column("result", JSONB),
     Column("narrowed", BigInteger, nullable=False, server_default=text("0")),
     _instant("looked", server_default=text("clock_timestamp()")),
+    Column("asked", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("effective", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _text("policy", server_default=text("''")),
+    _text("place", nullable=True),
+    _text("snapshot", nullable=True),
+    _instant("time", nullable=True),
     CheckConstraint("state IN ('running', 'done', 'failed', 'cancelled')", name="export_job_state"),
+    Index("export_job_by_created", "created"),
 )
+"""`asked`: the Selection, and the form of its files; `place`: the folder, if it is not the one all exports are in."""
+
+export_part = Table(
+    "export_part",
+    metadata,
+    Column("job", Text(collation="C"), ForeignKey("fhirgw.export_job.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("kind"),
+    _text("type", server_default=text("''")),
+    _text("low", nullable=True),
+    _text("high", nullable=True),
+    _text("state", server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _instant("lease", nullable=True),
+    _text("worker", nullable=True),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("expected", "rows", "bytes")),
+    *(_text(name, nullable=True) for name in ("sha256", "key", "reason")),
+    CheckConstraint("kind IN ('plan', 'output', 'deleted', 'error')", name="export_part_kind"),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="export_part_state"),
+    CheckConstraint("(state = 'running') = (lease IS NOT NULL)", name="export_part_leased"),
+    CheckConstraint(
+        "state <> 'done' OR kind = 'plan' OR (sha256 IS NOT NULL AND key IS NOT NULL)", name="export_part_done"
+    ),
+    Index("export_part_open", "job", "number", postgresql_where=text("state IN ('waiting', 'running')")),
+)
+"""The ledger: `low` <= id < `high` of a type, as of the job's snapshot. `lease`: until when `worker` is believed."""
 
 
 def _rule(name: str, *columns: Column[Any]) -> Table:

@@ -35,6 +35,12 @@ SELECT array(
 ) AS persons, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS transaction, statement_timestamp() AS moment"""
 
 
+LOOKED = """
+UPDATE fhirgw.export_job
+SET narrowed = $4, looked = $5, result = $6::jsonb, state = 'done', finished = coalesce(finished, clock_timestamp())
+WHERE id = $1 AND state = $2 AND looked = $3"""
+
+
 class Looked(NamedTuple):
     """How far a job has been looked through: the oldest transaction that was running then, and when that was."""
 
@@ -66,14 +72,13 @@ async def withheld(
     return found
 
 
-async def looked(connection: Connection, job: str, until: Looked, result: dict[str, Any] | None) -> None:
-    """Remembers how far a job has been looked at, and what is left in its files (None: as it was)."""
-    await connection.execute(
-        "UPDATE fhirgw.export_job SET narrowed = $2, looked = $3, result = coalesce($4::jsonb, result) WHERE id = $1",
-        job,
-        *until,
-        orjson.dumps(result).decode() if result is not None else None,
-    )
+async def looked(connection: Connection, job: str, state: str, since: datetime, until: Looked, result: Any) -> bool:
+    """Remembers how far a job has been looked at, and what is left in its files; a job that ran is done with that.
+
+    `state` and `since` are what it was when the look began. False: it is not any more, somebody else has looked.
+    """
+    status = await connection.execute(LOOKED, job, state, since, *until, orjson.dumps(result).decode())
+    return bool(status == "UPDATE 1")
 
 
 async def forget(connection: Connection, age: timedelta) -> None:

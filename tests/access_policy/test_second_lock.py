@@ -19,7 +19,7 @@ from tests.conftest import NewDatabase
 from tests.put import connected, supersede
 
 PERMIT = permit(Caller(COUNCIL, "direct-care"), NOW)
-RULES = ("relationship", "directive", "delegation", "narrowed", "opt_out", "break_glass", "export_job")
+RULES = ("relationship", "directive", "delegation", "narrowed", "opt_out", "break_glass", "export_job", "export_part")
 TABLES = ("resource", "history", "search_string", "search_number", "search_span", "identifier", *RULES)
 PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fhirgw.resource'::regclass ORDER BY 1"
 FORCED = "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = $1::text::regclass"
@@ -51,6 +51,7 @@ WRITES = (
     "INSERT INTO fhirgw.break_glass (id, person, practitioner, organisation, registration, reason, expires)"
     " VALUES ('x', 'x', 'x', 'x', 'x', 'They fell, and nobody answers', clock_timestamp())",
     "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ('x', '{}', '{}', 'x')",
+    "INSERT INTO fhirgw.export_part (job, number, kind) VALUES ('x', 0, 'plan')",
 )
 
 

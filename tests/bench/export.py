@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 from fhirgw.access.permit import operations
+from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.export import export
+from fhirgw.jobs.work import Worker
 from fhirgw.settings import Settings
+from fhirgw.store import export_job
 from fhirgw.store.database import direct
 from fhirgw.store.export import Selection
+from fhirgw.store.ledger import LEASE
 from fhirgw.store.server import binaries
 from tests.bench.council import World, world
 from tests.bench.figures import ROUNDS, Figure
+from tests.jobs.working import process
 
 QUERY = "SELECT body FROM fhirgw.resource WHERE type = '{type}'"
 FORM = r"(FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02')"
@@ -33,6 +41,9 @@ async def _run() -> list[Figure]:
     ratio = Figure(r"export against psql \copy", "ratio", "target 0.9")
     durable = Figure(r"export against psql \copy and sync of its files", "ratio")
     memory = Figure("largest memory of `fhirgw export`", "MB", "target under 256")
+    shared = {n: Figure(rf"export in parts, {n} of `fhirgw worker`, against psql \copy", "ratio") for n in (1, 2)}
+    shared[1].target, shared[2].target = "target 0.9", "target 1.4"
+    packed = Figure("export in parts as gzip, one worker, against not packed", "ratio")
     async with world() as council:
         count = (await council.sync()).written
         for _ in range(ROUNDS):
@@ -51,7 +62,32 @@ async def _run() -> list[Figure]:
             ratio.values.append(copying / spent)
             durable.values.append((copying + saving) / spent)
             memory.values.append(await asyncio.to_thread(_memory, council))
-    return [ours, floor, ratio, durable, memory]
+            alone = await _in_parts(council, 1)
+            shared[1].values.append(copying / alone)
+            shared[2].values.append(copying / await _in_parts(council, 2))
+            packed.values.append(alone / await _in_parts(council, 1, gzip=True))
+    return [ours, floor, ratio, durable, memory, *shared.values(), packed]
+
+
+async def _in_parts(council: World, workers: int, gzip: bool = False) -> float:
+    """Seconds from asking for a job until it is done, by so many processes that wait for work already."""
+    folder, id = council.folder / "parts", uuid4().hex
+    with ExitStack() as processes:
+        for _ in range(workers):
+            processes.enter_context(process(council.url, folder, lease=LEASE))
+        await asyncio.sleep(3)
+        async with Queue(council.url, Worker(council.engine, folder)).opened() as queue:
+            begun = time.perf_counter()
+            async with direct(council.engine) as connection:
+                permit = operations(Settings().controller)
+                await export_job.accept(connection, id, permit, Selection(gzip=gzip), "bench")
+                await queue.ask(id)
+                while id in await export_job.in_state(connection, "running"):  # noqa: ASYNC110 (another process's)
+                    await asyncio.sleep(0.01)
+                spent = time.perf_counter() - begun
+                assert id in await export_job.in_state(connection, "done")
+    await asyncio.to_thread(shutil.rmtree, folder / id)
+    return spent
 
 
 async def _psql(council: World) -> tuple[float, float]:

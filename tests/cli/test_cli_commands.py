@@ -1,5 +1,6 @@
 """Each command: what it prints, for people and for machines, and the code it ends with when the input is bad."""
 
+import gzip
 from pathlib import Path
 
 import orjson
@@ -208,3 +209,33 @@ def test_map_tells_what_it_cannot_read(command: Command, tmp_path: Path) -> None
     ended = command("map", str(broken), "--mapping", "meadow/person")
     assert ended.code == 3
     assert ended.err.startswith("person 1, column family_name: this column must be filled.")
+
+
+def test_an_export_as_a_job(command: Command, database: str, extract: Path, tmp_path: Path) -> None:
+    given = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path), "FHIRGW_PART_MEGABYTES": "0.05"}
+    command("sync", "meadow", "--from", f"csv:{extract}", **given)
+    one = orjson.loads(command("export", "--to", str(tmp_path / "one"), "--json", **given).out)
+    started = command("export", "run", "--to", str(tmp_path / "parts"), "--gzip", **given)
+    assert started.code == 0
+    assert "if it is interrupted: fhirgw export resume" in started.err
+    (listed,) = orjson.loads(command("export", "ls", "--json", **given).out)
+    assert (listed["state"], listed["parts"]) == ("done", listed["done"])
+    manifest = orjson.loads((tmp_path / "parts" / "manifest.json").read_bytes())
+    for each in one["output"]:
+        files = [found["url"] for found in manifest["output"] if found["type"] == each["type"]]
+        lines = b"".join(gzip.decompress((tmp_path / "parts" / name).read_bytes()) for name in files).splitlines()
+        assert sorted(lines) == sorted((tmp_path / "one" / each["url"]).read_bytes().splitlines())
+    assert len(manifest["output"]) > len(one["output"])
+    told = command("export", "status", listed["id"], **given)
+    assert "done" in told.out and "Patient" in told.out
+    again = command("export", "resume", listed["id"], **given)  # there is nothing left to do
+    assert again.code == 0
+    full = command("export", "run", "--to", str(tmp_path / "parts"), **given)
+    assert full.code == 6 and "is not an empty folder" in full.err
+    assert command("export", "cancel", listed["id"], **given).code == 0
+    assert command("export", "status", listed["id"], **given).code == 2
+    left = orjson.loads(command("export", "run", "--detach", "--json", **given).out)
+    assert left["state"] == "running"
+    assert command("worker", "--until-idle", **given).code == 0
+    (done,) = orjson.loads(command("export", "ls", "--json", **given).out)
+    assert (done["id"], done["state"], done["rows"]) == (left["id"], "done", sum(e["count"] for e in one["output"]))

@@ -11,6 +11,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export_jobs import AT_ONCE, ExportJobs
+from fhirgw.jobs.work import Worker
 from fhirgw.store.database import Engine, connect
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
@@ -18,7 +19,7 @@ from tests.put import connected, put
 
 ALL = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
 PATIENT = {"resourceType": "Patient", "id": "p1"}
-DEAD, LIVING = "d" * 32, "e" * 32
+DEAD = "d" * 32
 
 
 async def ended(jobs: ExportJobs, id: str, permit: Permit = ALL) -> Job:
@@ -44,8 +45,8 @@ async def test_what_is_done_stays_when_the_process_is_another(engine: Engine, da
         id = await jobs.kick_off(ALL, Selection(), "request")
         assert (await ended(jobs, id)).state == "done"
     async with ExportJobs(engine, tmp_path) as others:
-        path, sha256 = await others.file(ALL, id, "Patient.ndjson")
-        assert (path.read_bytes().count(b"\n"), len(sha256)) == (1, 64)
+        file = await others.file(ALL, id, "Patient.ndjson")
+        assert (file.path.read_bytes().count(b"\n"), len(file.sha256), file.type) == (1, 64, "Patient")
 
 
 async def test_a_job_is_there_for_those_who_may_read_what_is_in_it(
@@ -69,44 +70,40 @@ async def test_a_type_that_may_not_be_read_is_refused_at_once(engine: Engine, tm
 
 
 async def test_more_than_a_few_at_once_are_told_to_wait(engine: Engine, tmp_path: Path) -> None:
-    async with ExportJobs(engine, tmp_path) as jobs:
+    async with ExportJobs(engine, tmp_path, working=False) as jobs:
         ids = [await jobs.kick_off(ALL, Selection(), "request") for _ in range(AT_ONCE)]
         with pytest.raises(FhirError, match="exports are running here") as raised:
             await jobs.kick_off(ALL, Selection(), "request")
         assert raised.value.status == 429
+    async with ExportJobs(engine, tmp_path) as jobs:
         for id in ids:
             await ended(jobs, id)
-        await asyncio.sleep(0.1)
         await ended(jobs, await jobs.kick_off(ALL, Selection(), "request"))
 
 
-async def test_stopping_the_gateway_ends_its_exports(engine: Engine, tmp_path: Path) -> None:
-    async with ExportJobs(engine, tmp_path) as jobs:
+async def test_an_export_goes_on_when_another_process_works(engine: Engine, database: str, tmp_path: Path) -> None:
+    await put(database, PATIENT)
+    async with ExportJobs(engine, tmp_path, working=False) as jobs:
         id = await jobs.kick_off(ALL, Selection(), "request")
+        assert ((await jobs.status(ALL, id)).state, (await jobs.status(ALL, id)).parts) == ("running", 0)
     async with ExportJobs(engine, tmp_path) as others:
-        job = await others.status(ALL, id)
-    assert job.state == "failed"
-    assert "The gateway was stopped while it was exporting" in job.result["issue"][0]["diagnostics"]
+        job = await ended(others, id)
+    assert (job.state, job.rows, job.parts, job.done) == ("done", 1, 1, 1)
 
 
-async def test_the_job_of_a_process_that_died_is_found(engine: Engine, database: str, tmp_path: Path) -> None:
-    """A job says it is running, and nobody holds its lock: what a `kill -9` leaves."""
+async def test_the_export_of_an_older_version_is_said_to_have_failed(
+    engine: Engine, database: str, tmp_path: Path
+) -> None:
+    """It ran without parts, in a process that is gone."""
+    connection = await connected(database)
     insert = "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ($1, $2, '{}', '')"
-    dead, living = await connected(database), await connected(database)
-    for id, connection in ((DEAD, dead), (LIVING, living)):
-        await connection.execute("SELECT pg_advisory_lock(hashtextextended('fhirgw export ' || $1, 0))", id)
-        await connection.execute(insert, id, json.dumps(asdict(ALL)))
-    (tmp_path / DEAD / ".unfinished").mkdir(parents=True)
-    async with ExportJobs(engine, tmp_path) as jobs:
-        assert (await jobs.status(ALL, DEAD)).state == "running"
-        await dead.close()
-        job = await ended(jobs, DEAD)
-        assert "ask for the export again" in job.result["issue"][0]["diagnostics"]
-        assert not (tmp_path / DEAD).exists()
-        assert (await jobs.status(ALL, LIVING)).state == "running"
-    await living.close()
-    async with ExportJobs(engine, tmp_path) as jobs:
-        assert (await jobs.status(ALL, LIVING)).state == "failed"
+    await connection.execute(insert, DEAD, json.dumps(asdict(ALL)))
+    await connection.close()
+    await Worker(engine, tmp_path).sweep()
+    async with ExportJobs(engine, tmp_path, working=False) as jobs:
+        job = await jobs.status(ALL, DEAD)
+    assert job.state == "failed"
+    assert "ask for the export again" in job.result["issue"][0]["diagnostics"]
 
 
 @pytest.mark.parametrize("id", ["", "\0", "dead", "../x", "D" * 32, "d" * 33, "d" * 32 + "\n"])

@@ -1,0 +1,74 @@
+"""A finished file of an export, as its caller takes it: whole or a Range of it, packed or not.
+
+Its entity tag is the SHA-256 of its NDJSON; with `-gzip` behind it, of the same, packed.
+https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from isal import igzip, isal_zlib
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+NDJSON = "application/fhir+ndjson"
+BLOCK = 1 << 18
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_igzip: Any = igzip  # which has no types of its own
+REFUSING = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*$")
+
+
+def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bool) -> Response:
+    """The answer with a file of `size` bytes unpacked. A file that is kept packed is unpacked for who wants it so."""
+    whole = "range" not in request.headers
+    if _takes_gzip(request) and (packed or whole):
+        headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip", "vary": "accept-encoding"}
+        if packed:
+            return FileResponse(path, headers=headers, media_type=NDJSON)
+        return StreamingResponse(_packing(path), headers=headers, media_type=NDJSON)
+    headers = {"etag": f'"{sha256}"', "vary": "accept-encoding"}
+    if not packed:
+        return FileResponse(path, headers=headers, media_type=NDJSON)
+    return _unpacked(request, path, size, headers)
+
+
+def _unpacked(request: Request, path: Path, size: int, headers: dict[str, str]) -> Response:
+    """One range at most, as a server may choose; any other is answered with the whole."""
+    headers |= {"accept-ranges": "bytes"}
+    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
+    condition = request.headers.get("if-range")
+    if asked is None or asked[0] == "bytes=-" or condition not in (None, headers["etag"]):
+        return StreamingResponse(_unpacking(path, 0, size), 200, headers | {"content-length": str(size)}, NDJSON)
+    low, high = int(asked[1]) if asked[1] else max(0, size - int(asked[2])), size - 1
+    if asked[1] and asked[2]:
+        high = min(high, int(asked[2]))
+    if low > high:
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
+    told = {"content-range": f"bytes {low}-{high}/{size}", "content-length": str(high - low + 1)}
+    return StreamingResponse(_unpacking(path, low, high - low + 1), 206, headers | told, NDJSON)
+
+
+def _takes_gzip(request: Request) -> bool:
+    wanted = request.headers.get("accept-encoding", "").lower().split(",")
+    return any(each.strip().startswith("gzip") and not REFUSING.match(each.strip()) for each in wanted)
+
+
+def _packing(path: Path) -> Iterator[bytes]:
+    packer = isal_zlib.compressobj(level=1, wbits=31)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield packer.compress(block)
+    yield packer.flush()
+
+
+def _unpacking(path: Path, skipped: int, size: int) -> Iterator[bytes]:
+    with _igzip.open(path, "rb") as file:
+        while skipped:
+            skipped -= len(file.read(min(BLOCK, skipped)))
+        while size and (block := file.read(min(BLOCK, size))):
+            size -= len(block)
+            yield block

@@ -1,0 +1,261 @@
+"""`fhirgw export`: to a folder at once; or as a job, in parts that any number of workers share and that can resume."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import orjson
+import typer
+
+from fhirgw.access.permit import Permit, operations
+from fhirgw.api.kick_off import check_types
+from fhirgw.cli import steps
+from fhirgw.cli.commands import PLAIN
+from fhirgw.cli.console import Console, Stage
+from fhirgw.cli.data import Json
+from fhirgw.cli.permits import permit_of
+from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.cli.worker import made_worker
+from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.export import Exported, instant
+from fhirgw.jobs.export_jobs import policy
+from fhirgw.jobs.files import MANIFEST
+from fhirgw.private import private_folder, private_text
+from fhirgw.settings import Settings
+from fhirgw.store import export_job, ledger
+from fhirgw.store.audit import record_now
+from fhirgw.store.database import Engine, direct
+from fhirgw.store.export import Selection
+from fhirgw.store.export_job import Job
+
+TICK = 0.5
+"""Seconds between two looks at how far a job is."""
+
+app = typer.Typer(**PLAIN, help="Write resources as NDJSON: `export --to FOLDER`, or `export run` for a job in parts.")
+
+Types = Annotated[list[str], typer.Option("--type", help="Only this type; may be repeated.")]
+Patients = Annotated[list[str], typer.Option("--patient", help="Only the record of this Patient's id.")]
+People = Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")]
+Since = Annotated[datetime | None, typer.Option(help="Only what changed after this moment, in UTC.")]
+Application = Annotated[
+    str | None, typer.Option("--app", help="Only what this registered application may see; all of it if left out.")
+]
+Id = Annotated[str, typer.Argument(help="The job, as `fhirgw export run` and `fhirgw export ls` name it.")]
+
+
+@app.callback(invoke_without_command=True)
+def export(
+    context: typer.Context,
+    to: Annotated[
+        Path | None, typer.Option(help="The folder to write to; an earlier export there is replaced.")
+    ] = None,
+    types: Types = [],  # noqa: B006
+    patients: Patients = [],  # noqa: B006
+    people: People = False,
+    since: Since = None,
+    application: Application = None,
+    json: Json = False,
+) -> None:
+    """Write resources as NDJSON, a file for each type, and a manifest; or a job in parts, with the commands below."""
+    if context.invoked_subcommand is not None:
+        return
+    if to is None:
+        raise CommandError("Say where to: fhirgw export --to FOLDER; or fhirgw export run.", 2)
+    console, given, selection = Console(json), settings(), _selection(types, patients, people, since)
+
+    async def work() -> Exported:
+        async with opened(given) as (_, engine):
+            permit = await _permit(engine, given, application)
+            return await steps.exported(console, engine, permit, selection, to)
+
+    done = run(work())
+    steps.show_export(console, done, to)
+    console.document(done.manifest())
+
+
+@app.command("run")
+def run_job(
+    to: Annotated[Path | None, typer.Option(help="An empty folder; else one below FHIRGW_EXPORTS.")] = None,
+    types: Types = [],  # noqa: B006
+    patients: Patients = [],  # noqa: B006
+    people: People = False,
+    since: Since = None,
+    application: Application = None,
+    gzip: Annotated[bool, typer.Option("--gzip", help="Keep the files as gzip.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it to workers, and do not wait.")] = False,
+    json: Json = False,
+) -> None:
+    """Export as a job, in parts: this process does its share, and so does every worker."""
+    console, given = Console(json), settings()
+    form = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
+    selection = _selection(types, patients, people, since, **form)
+    if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise CommandError(f"{to} is not an empty folder: name another, or one that is not there yet.", 6)
+
+    async def work() -> Job:
+        async with opened(given) as (url, engine):
+            permit, id = await _permit(engine, given, application), uuid4().hex
+            async with direct(engine) as connection, connection.transaction():
+                await record_now(connection, steps.copied(permit, selection))
+                request = f"fhirgw export run --to {to}" if to else "fhirgw export run"
+                place = str(to.absolute()) if to else None
+                await export_job.accept(connection, id, permit, selection, request, policy=policy(), place=place)
+            console.note(f"Export {id}; if it is interrupted: fhirgw export resume {id}")
+            return await _followed(console, given, url, engine, id, detach)
+
+    _end(console, given, run(work()))
+
+
+@app.command()
+def resume(id: Id, json: Json = False) -> None:
+    """Go on with an export that was interrupted, or that failed: what is done is not done again."""
+    console, given = Console(json), settings()
+
+    async def work() -> Job:
+        async with opened(given) as (url, engine):
+            async with direct(engine) as connection:
+                await _found(connection, id)
+                await ledger.resume(connection, id)
+            return await _followed(console, given, url, engine, id, detach=False)
+
+    _end(console, given, run(work()))
+
+
+@app.command()
+def status(id: Id, json: Json = False) -> None:
+    """Say how far an export is, part by part, and what it waits for."""
+    console, given = Console(json), settings()
+
+    async def work() -> tuple[Job, list[Any]]:
+        async with opened(given) as (_, engine), direct(engine) as connection:
+            return await _found(connection, id), await ledger.parts(connection, id)
+
+    job, parts = run(work())
+    console.line(f"{job.id}: {_told(job)}")
+    rows = [
+        [*(each[name] for name in ("number", "kind", "type", "state", "attempts", "rows")), each["reason"] or ""]
+        for each in parts
+    ]
+    console.table("Parts", ["part", "what", "type", "state", "attempts", "resources", "why"], rows)
+    console.document(_as_json(job) | {"parts": [dict(each) for each in parts]})
+
+
+@app.command()
+def cancel(id: Id, json: Json = False) -> None:
+    """End an export and remove its files."""
+    console, given = Console(json), settings()
+
+    async def work() -> None:
+        async with opened(given) as (_, engine), direct(engine) as connection:
+            job = await _found(connection, id)
+            if not await export_job.end(connection, id, "cancelled"):
+                await export_job.forget(connection, id)
+            if job.place is None:
+                await asyncio.to_thread(shutil.rmtree, given.export_folder / id, ignore_errors=True)
+
+    run(work())
+    console.line(f"{id} is cancelled.")
+    console.document({"id": id, "state": "cancelled"})
+
+
+@app.command()
+def ls(json: Json = False) -> None:
+    """Say which exports there are."""
+    console = Console(json)
+
+    async def work() -> list[Job]:
+        async with opened(settings()) as (_, engine), direct(engine) as connection:
+            return await export_job.listed(connection)
+
+    found = run(work())
+    rows = [[each.id, each.permit.registration, instant(each.created), each.state, _told(each)] for each in found]
+    console.table("Exports", ["job", "of", "since", "state", "how far"], rows)
+    if not found:
+        console.line("There is no export: fhirgw export run")
+    console.document([_as_json(each) for each in found])
+
+
+def _selection(types: list[str], patients: list[str], people: bool, since: datetime | None, **form: Any) -> Selection:
+    of_patients = people or bool(patients)
+    check_types(tuple(types), of_patients)
+    whose = tuple(patients) if of_patients else None
+    return Selection(tuple(types), whose, since and since.replace(tzinfo=UTC), **form)
+
+
+async def _permit(engine: Engine, given: Settings, application: str | None) -> Permit:
+    return await permit_of(engine, given, application) if application else operations(given.controller)
+
+
+async def _found(connection: Any, id: str) -> Job:
+    job = await export_job.find(connection, id)
+    if job is None or job.state == "cancelled":
+        raise CommandError(f"There is no export {id[:40]!r}: `fhirgw export ls` names them.", 2)
+    return job
+
+
+async def _followed(console: Console, given: Settings, url: str, engine: Engine, id: str, detach: bool) -> Job:
+    """The job when it has ended; this process works on it too, as one of those who are asked."""
+    worker = made_worker(given, engine)
+    async with Queue(url, worker).opened() as queue, AsyncExitStack() as working:
+        await queue.ask(id)
+        if not detach:
+            await working.enter_async_context(queue.working())
+        with console.stage("export", "resources") as stage:
+            while True:
+                async with direct(engine) as connection:
+                    job = await _found(connection, id)
+                _show(stage, job)
+                if detach or job.state != "running":
+                    return job
+                await asyncio.sleep(TICK)
+
+
+def _show(stage: Stage, job: Job) -> None:
+    stage.detail = f"{job.done} of {job.parts} parts, {job.bytes / 1e6 / max(stage.seconds, 0.1):,.0f} MB/s"
+    stage.update(job.rows, max(job.rows, job.expected) if job.expected else None)
+
+
+def _told(job: Job) -> str:
+    """How far it is, in words; and what it waits for."""
+    far = f"{job.done} of {job.parts} parts, {job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
+    if job.state == "running" and not job.running and (job.done < job.parts or not job.snapshot):
+        return f"{far}; it waits for a worker: fhirgw worker, or fhirgw export resume {job.id}"
+    return far
+
+
+def _end(console: Console, given: Settings, job: Job) -> None:
+    """What came of it, with its manifest in its folder."""
+    folder = Path(job.place) if job.place else given.export_folder / job.id
+    if job.state == "failed":
+        reasons = "\n".join(each["diagnostics"] for each in job.result["issue"])
+        raise CommandError(f"{reasons}\nWhen that is put right: fhirgw export resume {job.id}", 6)
+    if job.state == "running":
+        console.line(f"Workers have it: fhirgw export status {job.id}")
+    else:
+        output = [{**each, "url": each["key"]} for each in job.result["output"]]
+        manifest = {**job.result, "output": [{k: v for k, v in each.items() if k != "key"} for each in output]}
+        with private_text(private_folder(folder) / MANIFEST) as file:
+            file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode() + "\n")
+        rows = [[each["type"], each["count"], each["bytes"], each["key"]] for each in output]
+        console.table(f"Exported to {folder}", ["type", "resources", "bytes", "file"], rows)
+        if not rows:
+            console.line("Nothing matched: the manifest lists no file.")
+    console.document(_as_json(job))
+
+
+def _as_json(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "rows": job.rows,
+        "bytes": job.bytes,
+        "parts": job.parts,
+        "done": job.done,
+        "result": job.result,
+    }

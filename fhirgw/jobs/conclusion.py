@@ -1,0 +1,83 @@
+"""The end of an export: its manifest, of what the ledger says is done and of nothing else; or why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fhirgw.fhir.issue import Issue, Resource, outcome
+from fhirgw.jobs.export import instant
+from fhirgw.jobs.failpoint import reach
+from fhirgw.jobs.files import DATA
+from fhirgw.jobs.withdrawal import withdraw
+from fhirgw.store import export_job, ledger
+from fhirgw.store.database import Connection
+from fhirgw.store.export_job import Job
+
+KEY = re.compile(r"([A-Za-z]+-\d{5}-\d+)(~[0-9a-f]+)?\.ndjson(\.gz)?")
+"""A part's file: its type, its number, the token it was claimed with; `~` if lines have been taken out of it."""
+
+INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
+
+
+async def conclude(connection: Connection, id: str, folder: Path) -> None:
+    """Ends a job that runs, if all its parts are done or one has failed. Any process may, and several at once.
+
+    Raises Unwritable where lines are to be taken out and cannot be.
+    """
+    async with connection.transaction(isolation="repeatable_read"):
+        job, parts = await export_job.find(connection, id), await ledger.parts(connection, id)
+    if job is None or job.state != "running":
+        return
+    if not parts:  # of an older version, which ran exports without parts
+        await export_job.end(connection, id, "failed", failed("transient", INTERRUPTED))
+    elif lost := [each for each in parts if each["state"] == "failed"]:
+        await export_job.end(connection, id, "failed", _reasons(lost))
+    elif all(each["state"] == "done" for each in parts):
+        reach("before manifest")
+        if await withdraw(connection, job, _manifest(job, parts), folder):
+            await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
+        reach("after manifest")
+
+
+def failed(code: str, diagnostics: str) -> Resource:
+    """The OperationOutcome of an export that came to nothing."""
+    return outcome([Issue(code, diagnostics)])
+
+
+def _manifest(job: Job, parts: list[Any]) -> dict[str, Any]:
+    """The Bulk Data manifest, with names for addresses: `Patient.ndjson`, and from the second on `Patient-2.ndjson`."""
+    assert job.time is not None  # it was planned
+    counted: Counter[str] = Counter()
+    files: dict[str, list[dict[str, Any]]] = {"output": [], "deleted": [], "error": []}
+    for each in parts:
+        if not each["rows"]:  # the plan, and what there was nothing of
+            continue
+        counted[each["type"]] += 1
+        number = f"-{counted[each['type']]}" if counted[each["type"]] > 1 else ""
+        told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"]}
+        files[each["kind"]].append({"type": each["type"], "url": f"{each['type']}{number}{DATA}", **told})
+    return {
+        "transactionTime": instant(job.time),
+        "request": job.request,
+        "requiresAccessToken": True,
+        **files,
+    }
+
+
+def _reasons(lost: list[Any]) -> Resource:
+    """What kept parts from being done, each once."""
+    told = dict.fromkeys((each["reason"] or "for no reason that was left") for each in lost)
+    return outcome([Issue("exception", reason) for reason in told])
+
+
+def _tidied(folder: Path, keys: set[str]) -> None:
+    """Removes what attempts left that died, or were given up for dead; nothing that is not a part's by its name."""
+    named = {key.partition(".")[0] for key in keys}
+    for path in folder.glob(f"*{DATA}*"):
+        found = KEY.fullmatch(path.name)
+        if found and found[1] not in named:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,196 @@
+"""A part of an export, done by whoever claimed it: read as of the job's snapshot, straight to a file of its own.
+
+It may be done any number of times, by anybody, at any time: each attempt has a key of its own, and comes out the same.
+What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does not name is nobody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import Issue, Resource, outcome
+from fhirgw.fhir.parameters import HELD
+from fhirgw.jobs.elements import shape_of
+from fhirgw.jobs.export import Filling, covered
+from fhirgw.jobs.failpoint import reach
+from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
+from fhirgw.private import private_folder
+from fhirgw.store import division, ledger
+from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.deleted import deleted
+from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
+from fhirgw.store.export_job import Job
+from fhirgw.store.ledger import LEASE, Made, Part, Planned
+
+PULSE = 1.0
+"""Seconds between two renewals; a cancellation is noticed as soon."""
+
+
+ENTRIES = 1000
+"""Deletions that one Bundle tells of."""
+
+
+class Lost(Exception):
+    """The part is somebody else's by now, or nobody wants it any more."""
+
+
+async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: timedelta = LEASE) -> None:
+    """Does a part that was claimed, and says so in the ledger; `folder` is the job's.
+
+    Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, FhirError, an error of the
+    database. Then the part is still claimed, and the file is gone.
+    """
+    reach("after claim")
+    if part.kind == "plan":
+        await _plan(engine, job, part, lease)
+        return
+    key = f"{part.type}-{part.number:05}-{part.token}{DATA}{PACKED if job.asked.gzip else ''}"
+    path = folder / key
+    try:
+        made = await _written(engine, path, job, part, lease)
+        reach("before finish")
+        async with direct(engine) as connection:
+            if not await ledger.finish(connection, part, made):
+                raise Lost
+        reach("after finish")
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
+    """Takes the job's snapshot and divides what there is into parts."""
+    asked, permit = job.asked, job.permit
+    async with snapshot(engine, permit) as taken:
+        types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
+        parts = [
+            Planned("output", each.type, each.low, each.high, rows)
+            for kind in types
+            for each, rows in await division.stretches(taken.connection, permit, kind, asked)
+        ]
+        if asked.since:
+            parts.append(Planned("deleted", "Bundle"))
+        if asked.ignored:
+            parts.append(Planned("error", "OperationOutcome"))
+        of = await taken.text(), taken.time
+    reach("plan made")
+    async with direct(engine) as connection:
+        if not await ledger.plan(connection, part, of, types, parts):
+            raise Lost
+    reach("plan kept")
+
+
+async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:
+    """The part's file, on the disk for good."""
+    assert job.snapshot is not None  # its plan is done, or there would be no such part
+    await asyncio.to_thread(_kept, private_folder, path.parent)
+    with draft(path) as drafted:
+        filling = _Filling(drafted, job.asked, part.type)
+        async with _renewed(engine, part, drafted, lease):
+            try:
+                async with direct(engine) as connection:
+                    await _copied(connection, job, part, filling.sink)
+            finally:
+                await filling.settled()
+            reach("file written")
+            written = await asyncio.to_thread(drafted.finish)
+            await asyncio.to_thread(_kept, durable, path.parent)
+    return Made(path.name, written.lines, written.bytes, written.sha256)
+
+
+async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> None:
+    """What is in the part, line by line."""
+    assert job.snapshot is not None
+    if part.kind == "output":
+        stretch = Stretch(part.type, part.low, part.high)
+        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink)
+    elif part.kind == "error":
+        for each in job.asked.ignored:
+            told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
+            await sink(encode(outcome([told])) + b"\n")
+    else:
+        for kind in sorted(job.asked.types or HELD):
+            if job.permit.covering("r", kind):
+                ids = await deleted(connection, job.permit, kind, job.asked, job.snapshot)
+                for at in range(0, len(ids), ENTRIES):
+                    await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
+
+
+def _deleting(kind: str, ids: Sequence[str]) -> Resource:
+    """The transaction that would delete them. https://hl7.org/fhir/uv/bulkdata/export.html#response---complete-status"""
+    entries = [{"request": {"method": "DELETE", "url": f"{kind}/{each}"}} for each in ids]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+class _Filling(Filling):
+    """Tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end."""
+
+    def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
+        super().__init__(draft, lambda lines, size: reach("first bytes"))
+        self._refused: Unwritable | None = None
+        self._shape, self._begun = shape_of(asked, kind), b""
+
+    async def sink(self, data: bytes) -> None:
+        """What COPY writes to."""
+        if not self._shape.whole:
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            data = b"".join(self._shape.of(line.decode()).encode() + b"\n" for line in lines)
+        if self._refused is None and data:
+            try:
+                await super().sink(data)
+            except Unwritable as error:
+                self._refused = error
+
+    async def settled(self) -> None:
+        """Waits for the disk. Raises Unwritable."""
+        await super().settled()
+        if self._refused is not None:
+            raise self._refused
+
+
+def _kept(work: Callable[[Path], object], folder: Path) -> None:
+    try:
+        work(folder)
+    except OSError as error:
+        raise Unwritable(folder, error) from error
+
+
+@asynccontextmanager
+async def _renewed(engine: Engine, part: Part, draft: Draft, lease: timedelta) -> AsyncIterator[None]:
+    """Renews the lease while the block runs, and ends the block with Lost when it cannot be renewed.
+
+    A worker that cannot reach the ledger works on: if its lease runs out meanwhile, its finish is refused.
+    """
+    working = asyncio.current_task()
+    lost = False
+
+    async def renewing() -> None:
+        nonlocal lost
+        while True:
+            await asyncio.sleep(min(PULSE, lease.total_seconds() / 3))
+            try:
+                async with direct(engine) as connection:
+                    held = await ledger.renew(connection, part, draft.lines, draft.bytes, lease)
+            except Exception:
+                held = True  # nobody has said otherwise
+            if not held and working is not None:
+                lost = True
+                working.cancel()
+                return
+
+    renewal = asyncio.create_task(renewing(), name=f"lease of {part.job}/{part.number}")
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and working is not None and working.uncancel() == 0:
+            raise Lost from None
+        raise
+    finally:
+        renewal.cancel()
+        await asyncio.gather(renewal, return_exceptions=True)

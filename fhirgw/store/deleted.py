@@ -1,0 +1,44 @@
+"""What had been deleted as of a snapshot, since a moment: for whoever took a copy then, and may know of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, Text, any_, bindparam, exists, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from fhirgw.access.permit import Permit
+from fhirgw.store import visibility
+from fhirgw.store.database import Connection, declared, statement
+from fhirgw.store.export import Selection
+from fhirgw.store.matching import ended
+from fhirgw.store.schema import history, resource
+from fhirgw.store.visibility import visible
+
+
+async def deleted(
+    connection: Connection, permit: Permit, resource_type: str, selection: Selection, snapshot: str
+) -> list[str]:
+    """The ids of a type's deleted resources, in order; of those that the permit would show."""
+    made = statement(_deleted(permit, resource_type, selection))
+    asked = visibility.values(permit) | {"snapshot": snapshot}
+    async with declared(connection, permit):
+        return [row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))]
+
+
+def _deleted(permit: Permit, resource_type: str, selection: Selection) -> Select[tuple[str]]:
+    """Tombstones that no later version follows, as of the snapshot."""
+    found = select(history.c.id).where(
+        history.c.type == literal(resource_type, Text, literal_execute=True),
+        history.c.deleted,
+        history.c.updated > selection.since,
+        ended(history.c.transaction),
+        visible(permit, "r", resource_type, history),
+    )
+    for table in (resource, history):
+        later = table.alias("after")
+        same = (later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
+        found = found.where(~exists().where(*same, ended(later.c.transaction)).correlate(history))
+    if selection.patients is not None:
+        found = found.where(history.c.patient.isnot(None))
+    if selection.patients:
+        found = found.where(history.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text))))
+    return found.order_by(history.c.id)

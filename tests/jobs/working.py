@@ -1,0 +1,80 @@
+"""Workers on exports as real processes, to be killed: forked from one that has imported everything already."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from fhirgw.jobs import failpoint
+from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.work import Worker
+from fhirgw.store.database import connect
+
+LEASE = timedelta(seconds=1)
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["tests.jobs.working"])
+
+
+@contextmanager
+def process(
+    url: str, folder: Path, fail: str = "", job: str | None = None, *, most: int = 0, lease: timedelta = LEASE
+) -> Iterator[BaseProcess]:
+    """A worker while the block runs: on one job until that ends, or on whatever it is asked for.
+
+    `fail`: where it dies (fhirgw.jobs.failpoint); `most`: bytes of the largest file it may write.
+    """
+    made = FORKED.Process(target=_work, args=(url, str(folder), fail, job, most, lease))
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.is_alive() and made.pid:
+            os.kill(made.pid, signal.SIGKILL)
+        made.join(30)
+
+
+def until(happened: Callable[[], object], patience: float = 30) -> None:
+    deadline = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def stopped(made: BaseProcess) -> bool:
+    """Whether SIGSTOP has reached it."""
+    return Path(f"/proc/{made.pid}/stat").read_text().rpartition(") ")[2][0] == "T"
+
+
+def _work(url: str, folder: str, fail: str, job: str | None, most: int, lease: timedelta) -> None:
+    failpoint.arm(fail)
+    if most:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    asyncio.run(_until_done(url, Path(folder), job, lease))
+
+
+async def _until_done(url: str, folder: Path, job: str | None, lease: timedelta) -> None:
+    engine = connect(url)
+    worker = Worker(engine, folder, lease)
+    try:
+        if job is None:
+            async with Queue(url, worker).opened() as queue:
+                await queue.work()
+        while job in await worker.running():
+            await worker.sweep()
+            await worker.help(job, nobody)
+            await asyncio.sleep(0.05)
+    finally:
+        await engine.dispose()
+
+
+async def nobody() -> None:
+    """There is nobody to recruit."""
