@@ -38,7 +38,8 @@ async def stored(new_database: NewDatabase) -> AsyncIterator[Readers]:
 
 def permit(scopes: tuple[str, ...]) -> Permit:
     parsed = tuple(Scope.parse(each) for each in scopes)
-    return Permit("Z99", "direct-care", parsed, patient="p1", practitioner="w1")
+    in_person = any(each.context == "user" for each in parsed)
+    return Permit("Z99", "direct-care", parsed, patient="p1", practitioner="w1" if in_person else None)
 
 
 def shown(scopes: tuple[str, ...], verb: str, each: Resource) -> bool:
