@@ -2,6 +2,8 @@
 
 It holds references, ids and codes; no name, no number, no value that anybody searched for.
 https://hl7.org/fhir/R4/auditevent.html
+
+Long, because a third of it is what FHIR calls each thing.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 An AuditEvent is in no index but those of whom it is about and when. Everything else is looked for in its body, which is
 spelt as fhirgw.access.audit_event spells it. https://hl7.org/fhir/R4/auditevent.html#search
+
+Long, because each parameter has a rule of its own here, where the search of resources has an index for all.
 """
 
 from __future__ import annotations

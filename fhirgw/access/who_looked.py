@@ -1,4 +1,7 @@
-"""An AuditEvent told to the person it is about: who, of which organisation, when, why and what, in plain English."""
+"""An AuditEvent told to the person it is about: who, of which organisation, when, why and what, in plain English.
+
+Long, because half of it is the words.
+"""
 
 from __future__ import annotations
 

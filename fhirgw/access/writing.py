@@ -12,6 +12,8 @@
 What a resource grants is not a matter of its type alone: it is the relationships, directives and delegations that rest
 on it (fhirgw.access.relationship, fhirgw.access.consent), and the safeguarding case that a Flag is. Whoever may not
 write those may change, bring or remove none.
+
+Long, because the rules of this table are to be read in one place.
 """
 
 from __future__ import annotations

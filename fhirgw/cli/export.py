@@ -1,4 +1,7 @@
-"""`fhirgw export`: to a folder at once; or as a job, in parts that any number of workers share and that can resume."""
+"""`fhirgw export`: to a folder at once; or as a job, in parts that any number of workers share and that can resume.
+
+Long, because it is six commands, each with its options declared and explained.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 A declaration is refused when it is loaded, not when a row meets it: a path the standard does not have, a column or a
 path used twice, a code map that loses something without saying so, a reference to a mapping that is not there.
-`judge` also tries each mapping on a sample row and has the outcome judged by the FHIR models and the profile.
+`judge` also tries each mapping on a sample row and has the outcome judged by R4 and the profiles (fhirgw.validation).
+
+Long, because every fault a declaration can have is told here.
 """
 
 from __future__ import annotations

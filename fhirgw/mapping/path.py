@@ -7,6 +7,8 @@ The selector that finds an element is also the content that creates it: that is 
 both ways. Content it makes and does not ask for (a display, a text) is written with `:=` in place of `=`. Elements are
 named as JSON names them (valueString, not value.ofType(string)). A list without a selector means its first element.
 https://hl7.org/fhirpath/
+
+Long, because reading, finding and making are kept side by side: they must not come apart.
 """
 
 from __future__ import annotations
