@@ -34,14 +34,14 @@ def ending(error: Exception) -> tuple[str, int]:
             return str(error), 4
     if said := trouble(error):
         return said, 4
-    return f"The gateway failed ({type(error).__name__} at {_place(error)}): this is a fault of ours.", 1
+    return f"The gateway failed ({type(error).__name__} at {place(error)}): this is a fault of ours.", 1
 
 
 def _setting(place: tuple[int | str, ...], message: str) -> str:
     return f"FHIRGW_{'_'.join(map(str, place)).upper()}: {message}"
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where it was raised. Its message is left out: it may quote a row."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:

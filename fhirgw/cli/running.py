@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import structlog
 import uvloop
 
 from fhirgw.settings import Settings
@@ -58,6 +59,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
 
         listen(stop)
+        asyncio.get_running_loop().set_exception_handler(_unheard)
         return await work
 
     try:
@@ -67,6 +69,21 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         if not received:
             raise
         raise CommandError(STOPPED, 128 + received[0]) from None
+
+
+def _unheard(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for: asyncio would print its message, which may quote a row.
+
+    That the database is away is not worth saying again: whoever waits for the same connection says so.
+    """
+    from fhirgw.cli.ending import place
+    from fhirgw.store.trouble import trouble
+
+    error = context.get("exception")
+    if error is None or not trouble(error):
+        kind = type(error).__name__ if error else "no exception"
+        log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # standard output may be a document
+        log.error("unheard", error=kind, at=place(error) if error else "?")
 
 
 @contextmanager

@@ -359,7 +359,8 @@ async def _copied(connection: Connection, lines: bytes) -> None:
             raise ConnectionResetError("the database went away during COPY")
         await copying
     finally:
-        copying.cancel()
+        if copying.cancel():
+            copying.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # said above; heard here
         connection.remove_termination_listener(told)
 
 

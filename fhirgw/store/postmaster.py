@@ -6,12 +6,15 @@ https://www.postgresql.org/docs/18/storage-file-layout.html
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
 
 PATIENCE = 60.0
 """Seconds a start may take: recovery after a kill replays the write-ahead log first."""
+
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def sockets_of(cluster: Path) -> Path | None:
@@ -31,9 +34,19 @@ def sockets_of(cluster: Path) -> Path | None:
 
 
 def _answers(sockets: Path) -> bool:
-    """True when somebody listens: a server that was just killed still has its note and, for a moment, its process."""
+    """True when a server takes a client in: one that was just killed still has its note and, for a moment, its process.
+
+    Its socket even accepts; but only one that lives answers whether it would encrypt.
+    https://www.postgresql.org/docs/18/protocol-message-formats.html (SSLRequest)
+    """
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(sockets / ".s.PGSQL.5432")) == 0
+        probe.settimeout(1)
+        try:
+            probe.connect(str(sockets / ".s.PGSQL.5432"))
+            probe.sendall(SSL_REQUEST)
+            return probe.recv(1) in (b"N", b"S")
+        except OSError:
+            return False
 
 
 def forget_the_dead(cluster: Path) -> None:

@@ -66,7 +66,7 @@ async def test_a_database_that_is_killed_is_told_and_the_next_run_finishes(
             broken = await asyncio.to_thread(sync.finished)
         assert broken.code == 4, broken
         said = broken.err.splitlines()[-1]
-        assert said.startswith("The database ")
+        assert said.startswith("The database "), broken.err
         assert "run the same again" in said
         assert "Traceback" not in broken.out + broken.err
         assert told(canaries(council), broken.out + broken.err) == set()
