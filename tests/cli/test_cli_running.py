@@ -15,10 +15,10 @@ async def _left(error: Exception) -> None:
     async def fails() -> None:
         raise error
 
-    task = asyncio.create_task(fails())
+    task: object = asyncio.create_task(fails())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    del task, error
+    del task
     gc.collect()
 
 
