@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from fhirgw.access.purpose import BOUND, Purpose
@@ -18,8 +18,15 @@ COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
+class _Hashed:
+    """A hash made once: whatever is kept by permit, as a row of the audit, asks for it at every request."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(_Hashed):
     """Who asks, what for, and with which scopes.
 
     `organisation` is an ODS code; `patient` the id of the Patient whose record the permit is bound to; `practitioner`
@@ -50,6 +57,7 @@ class Permit:
     moment: datetime | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, each.name) for each in fields(self))))
         contexts = {scope.context for scope in self.scopes}
         if not self.organisation or self.purpose not in {each.value for each in Purpose}:
             raise _refusal("A permit names the organisation that asks and its purpose of use")
@@ -62,6 +70,9 @@ class Permit:
         for element in BOUND[Purpose(self.purpose)]:
             if not getattr(self, element):
                 raise _refusal(f"The purpose {self.purpose} needs {'an' if element[0] in 'aeiou' else 'a'} {element}")
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def themselves(self) -> bool:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from fhirgw.api import headers
 from fhirgw.api.audit import entry, recorded
@@ -93,15 +94,20 @@ def interactions(
     async def endpoint(request: Request) -> Response:
         given = request.scope[SENT] = headers.sent(request)
         response = await _answered(handle, request, route.path_format)
-        response.headers.update(request.scope.get(HEADERS, {}))
+        headers.put(response, request.scope.get(HEADERS, {}))
         if given:
-            response.headers.update(headers.mirrored(given))
+            headers.put(response, headers.mirrored(given))
         try:
             return _laid_out(request, await recorded(request, route.path_format, response))
         except FhirError as error:
             return refused(error, {"retry-after": RETRY_AFTER})
 
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
     route = Interactions(path, endpoint)
+    route.app = app  # not Starlette's wrapping, for errors that are answered here: two layers less
     route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
     route.handlers = methods
     return route
@@ -135,10 +141,16 @@ def refused(error: FhirError, headers: Mapping[str, str] | None = None) -> Respo
 def versioned(request: Request, body: str, version: int, updated: datetime) -> Response:
     """A resource with its ETag and Last-Modified, or 304 where the caller has this version already."""
     tag = f'W/"{version}"'
-    headers = {"etag": tag, "last-modified": format_datetime(updated.astimezone(UTC), usegmt=True)}
+    told = {"etag": tag, "last-modified": _http_date(updated)}
     if _has_already(request, tag, updated):
-        return Response(status_code=304, headers=headers)
-    return answer(body.encode(), 200, headers)
+        return Response(status_code=304, headers=told)
+    return answer(body.encode(), 200, told)
+
+
+@lru_cache(maxsize=4096)
+def _http_date(moment: datetime) -> str:
+    """The moment as HTTP writes it: many resources have the same."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def check_format(request: Request) -> None:
@@ -146,7 +158,7 @@ def check_format(request: Request) -> None:
     if b"_format" in request.scope["query_string"]:
         fits = _fits(request.query_params.get("_format", "json").replace(" ", "+"), FORMATS)
     else:
-        fits = _accepts(request.headers.get("accept", "*/*"))
+        fits = _accepts(headers.header(request, b"accept") or "*/*")
     if not fits:
         raise FhirError(Issue("not-supported", "Only JSON of FHIR 4.0 is served: application/fhir+json"), status=406)
 
@@ -231,9 +243,9 @@ def _unexpected(error: Exception, template: str) -> Response:
 
 def _has_already(request: Request, tag: str, updated: datetime) -> bool:
     """If-None-Match decides; If-Modified-Since, to the second, only without it."""
-    if (known := request.headers.get("if-none-match")) is not None:
+    if (known := headers.header(request, b"if-none-match")) is not None:
         return tag in (each.strip() for each in known.split(",")) or known.strip() == "*"
-    if (since := request.headers.get("if-modified-since")) is not None:
+    if (since := headers.header(request, b"if-modified-since")) is not None:
         try:
             return updated.replace(microsecond=0) <= parsedate_to_datetime(since).astimezone(UTC)
         except (TypeError, ValueError, OverflowError):

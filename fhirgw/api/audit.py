@@ -27,7 +27,7 @@ from fhirgw.terminology.definitions import SEARCHED
 from fhirgw.terminology.operations import NAMES
 
 UNAUDITED = ("/fhir/metadata", "/fhir/.well-known/smart-configuration")
-REQUEST_ID = "x-request-id"
+REQUEST_ID = b"x-request-id"
 """The header that tells the caller under which id the request is in the audit."""
 
 METHODS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "OPTIONS": "capabilities"}
@@ -97,7 +97,8 @@ async def recorded(request: Request, template: str, response: Response) -> Respo
     if not found.durable:
         auditor = cast(Auditor, request.app.state.auditor)
         await auditor.record(access(request, template, response.status_code, found))
-    response.headers.setdefault(REQUEST_ID, found.request)
+    if all(name != REQUEST_ID for name, _ in response.raw_headers):
+        response.raw_headers.append((REQUEST_ID, found.request.encode()))
     return response
 
 

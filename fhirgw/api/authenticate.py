@@ -9,11 +9,11 @@ Long, because each element of a Permit has a function of its own that says where
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from starlette.requests import Request
 
@@ -23,8 +23,10 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope, granted
 from fhirgw.access.token import Bearer, readable
+from fhirgw.api.headers import header
 from fhirgw.api.jwks import Unfetched
 from fhirgw.api.limits import CHARGE, Limits, Quota
+from fhirgw.api.shared import Shared
 from fhirgw.api.verifier import Verifier
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection
@@ -36,10 +38,13 @@ HEADERS = "fhirgw.headers"
 ROLES = "fhirgw.roles"
 """Where in a request's scope the caller's roles are."""
 
-BREAK_GLASS = "x-break-glass"
-CASE = "x-safeguarding-case"
+BREAK_GLASS = b"x-break-glass"
+CASE = b"x-safeguarding-case"
 SECTOR = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|{}"
 """The party that a consent to sharing with a whole sector names."""
+
+MOST = 10_000
+"""Permits kept."""
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
@@ -52,35 +57,64 @@ class Refusal(FhirError):
         self.headers = headers
 
 
-@dataclass(slots=True)
+class _Made(NamedTuple):
+    """A permit, with what it was made of: as long as that is the same, so is the permit."""
+
+    bearer: Bearer
+    known: Caller
+    permit: Permit
+
+
 class Gatekeeper:
     """`await gatekeeper.permit(request)`. `connect` gives connections that may read reference data and identifiers.
 
-    `rates` are those of the registrations that have asked: who asks too often costs the database nothing.
+    Who asks too often costs the database nothing: the rates are known of the registrations that have asked. Those who
+    ask with one token at the same time are looked up together; the permit is made anew when what it is made of changes.
+    `controller`: whose records these are; the queries of others need not ask whether they are theirs.
     """
 
-    verifier: Verifier
-    connect: Connect
-    limits: Limits
-    rates: dict[str, int] = field(default_factory=dict)
+    def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controller: str) -> None:
+        self.verifier, self.connect, self.limits = verifier, connect, limits
+        self._controller = controller
+        self._rates: dict[str, int] = {}
+        self._made: dict[Asker, _Made] = {}
+        self._callers: Shared[Asker, None, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
         """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503)."""
         bearer = await self.bearer(request)
-        key = bearer.registration or bearer.issuer
-        if rate := self.rates.get(key):
+        key, asker = bearer.registration or bearer.issuer, _asker(bearer)
+        if rate := self._rates.get(key):
             self._count(request, bearer, rate)
+        known = await self._callers(asker, None)
+        _check_valid(bearer, known)
+        self._rates[key] = known.registration.rate if known.registration else RATE
+        if not rate:
+            self._count(request, bearer, self._rates[key])
+        request.scope[ROLES] = roles = _roles(bearer, known)
+        if grant := header(request, BREAK_GLASS):
+            async with self.connect() as connection:
+                return self._among(await _emergency(connection, grant, bearer, known, roles))
+        if case := _case(request, known, bearer, roles):
+            return self._among(_permit(bearer, known, case))
+        made = self._made.get(asker)
+        if made is None or made.bearer is not bearer or made.known is not known:
+            made = self._made[asker] = _Made(bearer, known, self._among(_permit(bearer, known, None)))
+        return made.permit
+
+    def _among(self, permit: Permit) -> Permit:
+        return permit if permit.organisation == self._controller else replace(permit, controls=False)
+
+    async def _known(self, asker: Asker, askers: Sequence[None]) -> list[Caller]:
+        """What is known of an asker now: the same object while it is the same."""
         async with self.connect() as connection:
-            known = await caller(connection, _asker(bearer))
-            _check_valid(bearer, known)
-            self.rates[key] = known.registration.rate if known.registration else RATE
-            if not rate:
-                self._count(request, bearer, self.rates[key])
-            roles = _roles(bearer, known)
-            request.scope[ROLES] = roles
-            if grant := request.headers.get(BREAK_GLASS):
-                return await _emergency(connection, grant, bearer, known, roles)
-        return _permit(bearer, known, _case(request, known, bearer, roles))
+            known = await caller(connection, asker)
+        made = self._made.get(asker)
+        if made and made.known == known:
+            known = made.known
+        elif len(self._made) >= MOST:
+            self._made.clear()
+        return [known] * len(askers)
 
     async def bearer(self, request: Request) -> Bearer:
         """What the request's token says, if it is one. Raises Refusal (401)."""
@@ -194,7 +228,7 @@ async def _emergency(
 
 
 def _case(request: Request, known: Caller, bearer: Bearer, roles: frozenset[str]) -> str | None:
-    case = request.headers.get(CASE)
+    case = header(request, CASE)
     if case and "safeguarding" not in roles:
         raise _forbidden("To name a safeguarding case needs the role")
     if case and Purpose.SAFEGUARDING not in _purposes(bearer, known):

@@ -21,11 +21,14 @@ from starlette.routing import Match
 from fhirgw.access.permit import Permit
 from fhirgw.api.answer import Handler, Interactions, check_format
 from fhirgw.api.context import WITHIN, Context, context
+from fhirgw.api.headers import FOUND
 from fhirgw.api.writers import STATUS, location, said
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.entries import Entry
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store import resources
 from fhirgw.store.database import Connection
+from fhirgw.store.resources import Stored
 from fhirgw.store.writing import Written
 
 PLAIN = "%&=+?/:;,|!$'()*@~-._[]<>"
@@ -38,6 +41,9 @@ class _Within(Context):
     """The context of a request that is part of a transaction: it reads what that has written."""
 
     connection: Connection = None
+
+    async def read(self, permit: Permit, resource_type: str, id: str) -> Stored:
+        return await resources.read(self.connection, permit, resource_type, id)
 
     def glance(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self.connection)
@@ -100,9 +106,10 @@ def _request(request: Request, asked: Entry, connection: Connection | None) -> R
         "path": f"/fhir/{'/'.join(asked.path)}",
         "query_string": quote(asked.query, safe=PLAIN).encode(),
         "headers": headers,
+        FOUND: None,
     }
     if connection is not None:
-        known = {each.name: getattr(here, each.name) for each in fields(Context)}
+        known = {each.name: getattr(here, each.name) for each in fields(Context) if each.init}
         scope[WITHIN] = _Within(**known, connection=connection)
     return Request(scope, request.receive)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -11,8 +11,11 @@ from typing import cast
 from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
+from fhirgw.api.shared import Shared
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store import resources
 from fhirgw.store.database import Connection, Readers, declared
+from fhirgw.store.resources import Stored
 
 WAIT = 10.0
 """Seconds a request queues for a connection before it is told to come back: more waiting would answer nobody."""
@@ -37,6 +40,26 @@ class Context:
     version: str
     started: str
     statements: dict[str, bytes] = field(default_factory=dict)
+    _reads: Shared[tuple[Permit, str], str, Stored | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_reads", Shared(self._read))
+
+    async def read(self, permit: Permit, resource_type: str, id: str) -> Stored:
+        """The current version of a resource; who reads at the same time under the same permit reads along.
+
+        Raises FhirError: forbidden, not-found, deleted.
+        """
+        permit.require("r", resource_type)
+        found = await self._reads((permit, resource_type), id)
+        if found is None:  # not there, or not any more, or not for this one: in the words that are for it
+            async with self.glance(permit) as connection:
+                return await resources.read(connection, permit, resource_type, id)
+        return found
+
+    async def _read(self, key: tuple[Permit, str], ids: Sequence[str]) -> list[Stored | None]:
+        async with self.glance(key[0]) as connection:
+            return await resources.read_each(connection, *key, ids)
 
     def glance(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """`async with here.glance(permit) as connection`: for one statement that has the permit in it.

@@ -70,10 +70,7 @@ async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
     resource_type, id = asked.instance(request)
     part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
-    here = context(request)
-    permit = permitted(request)
-    async with here.glance(permit) as connection:
-        found = await resources.read(connection, permit, resource_type, id)
+    found = await context(request).read(permitted(request), resource_type, id)
     entry(request).saw(resource_type, id, found.person)
     return _shown(request, found, part)
 

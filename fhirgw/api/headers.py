@@ -10,8 +10,10 @@ https://digital.nhs.uk/developer/api-catalogue/personal-demographics-service-fhi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from fhirgw.api.audit import entry
 from fhirgw.fhir.issue import FhirError, Issue
@@ -21,14 +23,36 @@ CORRELATION_ID = "x-correlation-id"
 END_USER = "nhsd-end-user-organisation-ods"
 TOLD = (b"x-request-id", b"x-correlation-id", b"nhsd-end-user-organisation-ods")
 
+FOUND = "fhirgw.found"
+"""Where in a request's scope its headers are by name."""
+
 TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+=-]{0,127}")
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 ODS = re.compile(r"[A-Za-z0-9]{3,10}")
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """The header of that name, in small letters; the first of several. They are looked through once a request."""
+    found = request.scope.get(FOUND)
+    if found is None:
+        found = request.scope[FOUND] = dict(reversed(request.scope["headers"]))
+    value = found.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def put(response: Response, told: Mapping[str, str]) -> None:
+    """Puts headers on a response, over those that it has."""
+    have = {name for name, _ in response.raw_headers}
+    for name, value in told.items():
+        if (coded := name.encode()) in have:
+            response.headers[name] = value
+        else:
+            response.raw_headers.append((coded, value.encode("latin-1")))
+
+
 def sent(request: Request) -> dict[str, str]:
     """Those of the headers that the request has, by name."""
-    return {name.decode(): value.decode("latin-1") for name, value in request.scope["headers"] if name in TOLD}
+    return {name.decode(): value for name in TOLD if (value := header(request, name)) is not None}
 
 
 def mirrored(given: dict[str, str]) -> dict[str, str]:

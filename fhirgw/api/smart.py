@@ -55,6 +55,7 @@ def assembled(
     issuers: Path | None,
     connect: Connect,
     reference: Connect,
+    controller: str,
     *,
     loopback: bool = False,
     processes: int = 1,
@@ -63,7 +64,7 @@ def assembled(
     key_sets, keyring = KeySets(loopback), Keyring(keys)
     verifier = Verifier(keyring, Issuers.read(issuers, key_sets))
     asked, issued = Limits(processes=processes), Limits(processes=processes)
-    return Smart(Gatekeeper(verifier, reference, asked), Exchange(keyring, key_sets, issued), connect)
+    return Smart(Gatekeeper(verifier, reference, asked, controller), Exchange(keyring, key_sets, issued), connect)
 
 
 def smart(request: Request) -> Smart:

@@ -7,7 +7,6 @@ commit would have it, but in one statement. `record` comes back when the row is 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ import structlog
 from fhirgw.access.audit_event import Access, event
 from fhirgw.access.audit_facets import facets
 from fhirgw.access.audit_query import EPOCH, MILLISECOND
+from fhirgw.access.audit_read import of_read
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.audit_strangers import Strangers
@@ -161,9 +161,13 @@ class Auditor:
 
 def row(access: Access) -> Row:
     """The row of an access, under an id of its own."""
-    made = event(access, _id(access.moment))
-    found = facets(made)
-    return Row(found.recorded, " ".join(found.persons), *found[2:], encode(made).decode())
+    id = _id(access.moment)
+    if known := of_read(access, id):
+        body, found = known
+    else:
+        made = event(access, id)
+        body, found = encode(made).decode(), facets(made)
+    return Row(found.recorded, " ".join(found.persons), *found[2:], body)
 
 
 def _id(moment: datetime) -> str:
@@ -172,7 +176,8 @@ def _id(moment: datetime) -> str:
     A UUID of version 7, which Python has from 3.14 on. https://www.rfc-editor.org/rfc/rfc9562#section-5.7
     """
     since = (moment - EPOCH) // MILLISECOND
-    return str(uuid.UUID(int=since << 80 | 7 << 76 | getrandbits(12) << 64 | 0b10 << 62 | getrandbits(62)))
+    made = f"{since << 80 | 7 << 76 | getrandbits(12) << 64 | 0b10 << 62 | getrandbits(62):032x}"
+    return f"{made[:8]}-{made[8:12]}-{made[12:16]}-{made[16:20]}-{made[20:]}"
 
 
 async def append(connection: Connection, rows: Sequence[Row]) -> int:

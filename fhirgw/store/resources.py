@@ -5,11 +5,25 @@ What the permit does not show is not there: FhirError(not-found), word for word 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Integer, Select, Text, bindparam, false, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    false,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
@@ -57,6 +71,17 @@ async def read(connection: Connection, permit: Permit, resource_type: str, id: s
     return Stored(*row)
 
 
+async def read_each(
+    connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]
+) -> list[Stored | None]:
+    """The current versions, in the order of the ids; None for what is not there. Raises FhirError(forbidden)."""
+    permit.require("r", resource_type)
+    made = _statement("each", permit, resource_type)
+    rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"ids": list(ids)}))
+    found = {row[-1]: Stored(*row[:-1]) for row in rows}
+    return [found.get(id) for id in ids]
+
+
 async def vread(connection: Connection, permit: Permit, resource_type: str, id: str, version: int) -> Stored:
     """One version, current or not. Raises FhirError: forbidden, not-found, deleted."""
     permit.require("r", resource_type)
@@ -89,16 +114,29 @@ async def past(
 
 def _statement(interaction: str, permit: Permit, resource_type: str) -> Statement:
     """The interaction's SQL for permits of this shape, made once."""
-    build = {"read": _current, "vread": _one_version, "past": _versions}[interaction]
+    build = {"read": _current, "each": _each, "vread": _one_version, "past": _versions}[interaction]
     key = (interaction, resource_type, visibility.shape(permit))
     return once(key, lambda: build(permit, resource_type))
 
 
 def _current(permit: Permit, resource_type: str) -> Select[Any]:
+    return select(*_columns(permit, resource_type)).where(*_named(permit, resource_type, resource))
+
+
+def _each(permit: Permit, resource_type: str) -> Select[Any]:
+    ids = bindparam("ids", type_=ARRAY(Text), required=False)
+    return select(*_columns(permit, resource_type), resource.c.id).where(
+        resource.c.type == literal(resource_type, Text, literal_execute=True),
+        resource.c.id == any_(ids),
+        visible(permit, "r", resource_type),
+    )
+
+
+def _columns(permit: Permit, resource_type: str) -> tuple[ColumnElement[Any], ...]:
+    """What a Stored is made of."""
     deleted = false().label("deleted")
-    return select(
-        visibility.body(permit, resource_type), resource.c.version, resource.c.updated, deleted, resource.c.patient
-    ).where(*_named(permit, resource_type, resource))
+    shown = visibility.body(permit, resource_type)
+    return shown, resource.c.version, resource.c.updated, deleted, resource.c.patient
 
 
 def _was(permit: Permit, resource_type: str) -> Select[Any]:
