@@ -16,6 +16,8 @@ _CUT = "\0"
 
 def alternatives(value: str) -> list[str]:
     """The values between commas, their escapes left in; `a\\,b` is one."""
+    if "\\" not in value:
+        return value.split(",")
     return COMMA.sub(lambda match: match.group(1) + _CUT, value).split(_CUT)
 
 
@@ -30,7 +32,9 @@ def at_bars(value: str, most: int) -> list[str]:
 
 
 def at_bar(value: str) -> tuple[str, str, str]:
-    """The two sides of the first bar, unescaped, and something between them when there is one."""
+    """The two sides of the first bar, unescaped, and what is between them where there is one."""
+    if "\\" not in value:
+        return value.partition("|")
     left, bar, right = BAR.sub(lambda match: match.group(1) + _CUT, value, count=1).partition(_CUT)
     return unescape(left), bar, unescape(right)
 
@@ -42,4 +46,4 @@ def escape(value: str) -> str:
 
 def unescape(value: str) -> str:
     r"""`a\,b` as `a,b`."""
-    return ESCAPED.sub(r"\1", value)
+    return ESCAPED.sub(r"\1", value) if "\\" in value else value

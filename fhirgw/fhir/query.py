@@ -110,23 +110,31 @@ class Query:
             raise FhirError(Issue("too-costly", f"More than {MOST_PAIRS} search parameters: ask in parts"))
         query = cls(type) if type else _of_types(pairs)
         issues: list[Issue] = []
-        for name, value in pairs:
+        for pair in pairs:
             try:
-                query = _read(query, name, value, base)
+                read = _read(query, *pair, base)
             except FhirError as error:
                 issues += error.issues
             else:
-                query = replace(query, applied=(*query.applied, (name, value)))
+                _put(query, read | {"applied": (*query.applied, pair)})
         if issues and not lenient:
             raise FhirError(*issues, status=400)
-        warnings = (replace(issue, severity="warning") for issue in issues)
-        return replace(query, warnings=(*query.warnings, *warnings))
+        if issues:
+            warnings = (replace(issue, severity="warning") for issue in issues)
+            _put(query, {"warnings": (*query.warnings, *warnings)})
+        return query
 
 
-def _read(query: Query, name: str, value: str, base: str) -> Query:
-    """The query with one more pair."""
+def _put(query: Query, changes: dict[str, Any]) -> None:
+    """Changes a query that is still being read, and nobody's yet: a new one for each pair took half of the reading."""
+    for name, value in changes.items():
+        object.__setattr__(query, name, value)
+
+
+def _read(query: Query, name: str, value: str, base: str) -> dict[str, Any]:
+    """What one more pair changes of the query."""
     if control := CONTROLS.get(name):
-        return replace(query, **control(query, value))
+        return control(query, value)
     bare = name.partition(":")[0].partition(".")[0]
     if bare in UNSUPPORTED or bare in CONTROLS:
         why = UNSUPPORTED.get(bare, f"it is written {bare}")
@@ -136,7 +144,7 @@ def _read(query: Query, name: str, value: str, base: str) -> Query:
         hint = f": did you mean {near[0]}?" if near else ""
         raise FhirError(Issue("invalid", f"There is no search parameter {shown(name)}{hint}"))
     (_, criteria), *others = ((each, (*held, criterion(each, name, value, base))) for each, held in query.parts)
-    return replace(query, criteria=criteria, others=tuple(others))
+    return {"criteria": criteria, "others": tuple(others)}
 
 
 def _of_types(pairs: Sequence[tuple[str, str]]) -> Query:

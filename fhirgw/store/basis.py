@@ -93,7 +93,7 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
-    kinds = literal(list(opens(resource_type)), IDS)
+    kinds = literal(list(opens(resource_type)), IDS, literal_execute=True)
     found: Condition = func.fhirgw.tied(table.c.patient, parties(), kinds, moment())
     return found
 

@@ -97,8 +97,10 @@ def _unlisted(
 
 def _aimed(against: FromClause, effects: list[str]) -> tuple[ColumnElement[bool], ...]:
     """What is judged later too, said to the planner: few are left to be joined, and fewer to be judged."""
-    aimed = or_(against.c.effect != "deny", against.c.party.is_(None), against.c.party == any_(parties()))
-    return against.c.effect != "permit", against.c.effect.in_(effects), aimed
+    deny, permitting = (literal(each, Text, literal_execute=True) for each in ("deny", "permit"))
+    counting = any_(literal(effects, ARRAY(Text), literal_execute=True))
+    aimed = or_(against.c.effect != deny, against.c.party.is_(None), against.c.party == any_(parties()))
+    return against.c.effect != permitting, against.c.effect == counting, aimed
 
 
 def _asked(permit: Permit, resource_type: str | None, table: FromClause) -> tuple[ColumnElement[Any], ...]:

@@ -13,6 +13,8 @@ Values travel as bind parameters named `permit_*`, so that permits of one shape 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
 from sqlalchemy import (
@@ -40,6 +42,12 @@ from fhirgw.store import basis, directives
 from fhirgw.store.basis import NOBODYS
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import history, resource
+
+SHAPES = 10_000
+"""Shapes told apart; of one that comes again after so many the statements are made again."""
+
+_shapes: dict[Hashable, int] = {}
+_numbers = count()
 
 
 def visible(
@@ -84,14 +92,26 @@ def withheld(resource_type: str, parameter: str) -> bool:
     return resource_type == "Patient" and parameter in UNSEARCHABLE
 
 
+@lru_cache(maxsize=4096)
 def shape(permit: Permit) -> Hashable:
-    """What `visible` depends on besides `values`: two permits of one shape give the same SQL."""
+    """What `visible` depends on besides `values`: two permits of one shape give the same SQL.
+
+    A number in place of all that: it stands in the key of every statement, and scopes are long to hash.
+    """
     asking = bool(permit.delegate), permit.in_person, permit.controls, permit.keeps
-    return permit.purpose, permit.scopes, permit.clearance, *asking
+    told = permit.purpose, permit.scopes, permit.clearance, *asking
+    if len(_shapes) >= SHAPES:
+        _shapes.clear()
+    return _shapes.setdefault(told, next(_numbers))
 
 
 def values(permit: Permit) -> dict[str, Any]:
     """The bind parameters of `visible`, by name."""
+    return _values(permit).copy()
+
+
+@lru_cache(maxsize=4096)
+def _values(permit: Permit) -> dict[str, Any]:
     return {
         "permit_patient": permit.patient,
         "permit_organisation": permit.organisation,
