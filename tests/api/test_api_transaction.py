@@ -19,6 +19,7 @@ from tests.gateway import Gateway, serving
 from tests.put import connected, put
 
 MOST = 60
+JSON = "application/fhir+json"
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +324,57 @@ def test_what_is_no_bundle_of_ours_is_refused(council: httpx.Client) -> None:
 
 def done_empty(answer: httpx.Response) -> bool:
     return answer.status_code == 200 and answer.json()["type"] == "transaction-response"
+
+
+def organisation(code: str, **elements: Any) -> dict[str, Any]:
+    """An Organization that has an ODS code."""
+    identified = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": code}]
+    return {"resourceType": "Organization", "name": "A provider of care", "identifier": identified, **elements}
+
+
+def posted(client: httpx.Client, resource: dict[str, Any], **headers: str) -> httpx.Response:
+    return client.post("/fhir/Organization", content=encode(resource), headers={"content-type": JSON, **headers})
+
+
+def test_an_ods_code_is_one_organisation_s(council: httpx.Client) -> None:
+    first = posted(council, organisation("A1A01"))
+    assert first.status_code == 201
+    again = posted(council, organisation("A1A01"))
+    assert (again.status_code, again.json()["issue"][0]["expression"]) == (409, ["Organization.identifier"])
+    found = posted(council, organisation("A1A01"), **{"if-none-exist": "identifier=A1A01"})
+    assert (found.status_code, found.json()["id"]) == (200, first.json()["id"])
+    other = posted(council, organisation("A1A02")).json()
+    address = f"/fhir/Organization/{other['id']}"
+    taken = council.put(address, content=encode({**other, **organisation("A1A01")}), headers={"content-type": JSON})
+    assert taken.status_code == 409
+    renamed = council.put(address, content=encode({**other, "name": "Renamed"}), headers={"content-type": JSON})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "Renamed")
+    free = council.put(
+        address, content=encode({**renamed.json(), **organisation("A1A03")}), headers={"content-type": JSON}
+    )
+    assert free.status_code == 200
+    assert posted(council, organisation("A1A02")).status_code == 201  # let go of, it is free
+    assert council.delete(f"/fhir/Organization/{first.json()['id']}").status_code == 204
+    assert posted(council, organisation("A1A01")).status_code == 201
+
+
+def test_an_ods_code_is_one_organisation_s_within_a_bundle_too(council: httpx.Client) -> None:
+    both = [entry("POST", "Organization", organisation("B1B01")) for _ in range(2)]
+    refused = sent(council, *both)
+    assert (refused.status_code, refused.json()["issue"][0]["code"]) == (409, "conflict")
+    assert refused.json()["issue"][0]["expression"] == ["Bundle.entry[0].resource.identifier"]
+    apart = [entry("POST", "Organization", organisation(code)) for code in ("B1B01", "B1B02")]
+    assert sent(council, *apart).status_code == 200
+    each = sent(council, *both, entry("POST", "Organization", organisation("B1B03")), kind="batch").json()["entry"]
+    assert [one["response"]["status"][:3] for one in each] == ["409", "409", "201"]
+
+
+async def test_what_systems_of_record_brought_twice_can_still_be_changed(
+    council: httpx.Client, module_database: str
+) -> None:
+    await put(module_database, *({**organisation("C1C01"), "id": id} for id in ("meadow-c1", "harbour-c1")))
+    held = council.get("/fhir/Organization/harbour-c1").json()
+    changed = encode({**held, "name": "Corrected"})
+    assert (
+        council.put("/fhir/Organization/harbour-c1", content=changed, headers={"content-type": JSON}).status_code == 200
+    )
