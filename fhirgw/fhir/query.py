@@ -36,14 +36,14 @@ UNSUPPORTED = {
 }
 """What R4 has and the gateway has not, and what to do instead."""
 
-SORTABLE = ("string", "date", "number", "quantity")
+SORTABLE = ("string", "date", "number", "quantity", "token", "reference", "uri")
 SEARCHED = tuple(each for each in HELD if each != "AuditEvent")
 """Types that a search of everything is of: the audit is searched by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One key of the order: `parameter` is `_id`, `_lastUpdated`, or a string, date, number or quantity of the type."""
+    """One key of the order: `parameter` is `_id`, `_lastUpdated`, or one of the type that is of a kind in SORTABLE."""
 
     parameter: Parameter
     descending: bool = False
@@ -177,10 +177,9 @@ def _sort(query: Query, value: str) -> dict[str, Any]:
 def _sort_key(resource_type: str, text: str) -> Sort:
     name = text.removeprefix("-")
     parameter = known(resource_type, name)
-    if parameter.kind not in SORTABLE and name != "_id":
-        raise FhirError(
-            Issue("not-supported", f"_sort by {name} is not supported: sort by a string, date or number, or by _id")
-        )
+    if parameter.kind not in SORTABLE:
+        told = f"_sort by {name} is not supported: a {parameter.kind} parameter has no order, sort by one of its parts"
+        raise FhirError(Issue("not-supported", told))
     return Sort(parameter, text.startswith("-"))
 
 

@@ -46,7 +46,7 @@ async def taken(connection: Connection, claimed: Collection[str], writing: Colle
 
 def refusal() -> FhirError:
     """What is said of a code that is somebody's."""
-    told = "Another Organization has this ODS code: change that one, or create with If-None-Exist: identifier=[system]|[code]"
+    told = "Another Organization has this ODS code: change that one, or create by If-None-Exist: identifier=[code]"
     return FhirError(Issue("conflict", told, "Organization.identifier"))
 
 

@@ -45,6 +45,7 @@ PLACES = {
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
+    "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
     "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
     "store/side.py:extreme": "what a row is sorted by: part of a query that has the predicate",
     "store/explain.py:_of": "counts, for queries that each hand the predicate over",

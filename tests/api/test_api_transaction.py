@@ -22,10 +22,20 @@ MOST = 60
 JSON = "application/fhir+json"
 
 
+def organisation(code: str, **elements: Any) -> dict[str, Any]:
+    """An Organization that has an ODS code."""
+    identified = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": code}]
+    return {"resourceType": "Organization", "name": "A provider of care", "identifier": identified, **elements}
+
+
+TWICE = [{**organisation("C1C01"), "id": id} for id in ("meadow-c1", "harbour-c1")]
+"""What two systems of record brought."""
+
+
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, *PEOPLE)
+        await put(url, *PEOPLE, *TWICE)
         yield url
 
 
@@ -326,12 +336,6 @@ def done_empty(answer: httpx.Response) -> bool:
     return answer.status_code == 200 and answer.json()["type"] == "transaction-response"
 
 
-def organisation(code: str, **elements: Any) -> dict[str, Any]:
-    """An Organization that has an ODS code."""
-    identified = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": code}]
-    return {"resourceType": "Organization", "name": "A provider of care", "identifier": identified, **elements}
-
-
 def posted(client: httpx.Client, resource: dict[str, Any], **headers: str) -> httpx.Response:
     return client.post("/fhir/Organization", content=encode(resource), headers={"content-type": JSON, **headers})
 
@@ -369,12 +373,9 @@ def test_an_ods_code_is_one_organisation_s_within_a_bundle_too(council: httpx.Cl
     assert [one["response"]["status"][:3] for one in each] == ["409", "409", "201"]
 
 
-async def test_what_systems_of_record_brought_twice_can_still_be_changed(
-    council: httpx.Client, module_database: str
-) -> None:
-    await put(module_database, *({**organisation("C1C01"), "id": id} for id in ("meadow-c1", "harbour-c1")))
+def test_what_systems_of_record_brought_twice_can_still_be_changed(council: httpx.Client) -> None:
     held = council.get("/fhir/Organization/harbour-c1").json()
     changed = encode({**held, "name": "Corrected"})
-    assert (
-        council.put("/fhir/Organization/harbour-c1", content=changed, headers={"content-type": JSON}).status_code == 200
-    )
+    answer = council.put("/fhir/Organization/harbour-c1", content=changed, headers={"content-type": JSON})
+    assert (answer.status_code, answer.json()["name"]) == (200, "Corrected")
+    assert posted(council, organisation("C1C01")).status_code == 409

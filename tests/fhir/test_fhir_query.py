@@ -329,7 +329,7 @@ REFUSED = [
     ("Task", "_include", "Task:status", "invalid", "_include names status, which is no reference"),
     ("Task", "_include", "Task:patient:Device", "invalid", "_include names Device, to which patient does not refer"),
     ("Task", "_revinclude", "Observation:subject", "invalid", "_revinclude names a parameter that refers to Task"),
-    ("Task", "_sort", "status", "not-supported", "_sort by status is not supported: sort by a string"),
+    ("Observation", "_sort", "code-value-string", "not-supported", "a composite parameter has no order"),
     ("Task", "_sort", "nope", "invalid", "Task has no search parameter nope"),
     ("Task", "_count", "-1", "invalid", "_count is a number"),
     ("Task", "_count", "٥", "invalid", "_count is a number"),

@@ -14,7 +14,7 @@ from fhirgw.fhir.query import Query
 from fhirgw.store.database import Readers
 from fhirgw.store.search import search
 from tests.conftest import NewDatabase
-from tests.put import put_all, reading
+from tests.put import put, put_all, reading
 from tests.store.kinds_world import CITIES, CODES, DATES, NUMBERS, TEXTS, UCUM, URLS, World, world
 from tests.store.test_store_search import EVERYTHING, Pairs, ids, page, pages
 
@@ -102,11 +102,16 @@ QUESTIONNAIRE = st.one_of(
     asked("url:above", st.sampled_from(("https://x.uk/Q/one/two/three", "https://x.uk/Q/one", "https://x.uk/Quiz/1"))),
 )
 SORTS = {
-    "Observation": ("value-quantity", "combo-value-quantity", "_lastUpdated", "_id"),
-    "Patient": ("family", "given", "address-city", "birthdate", "_lastUpdated", "_id"),
-    "Encounter": ("location-period", "length", "_lastUpdated"),
-    "Organization": ("name", "_id"),
-    "Questionnaire": ("_id",),
+    "Observation": (
+        *("value-quantity", "combo-value-quantity", "_lastUpdated", "_id"),
+        *("code", "combo-code", "subject", "patient", "performer"),
+    ),
+    "Patient": (
+        *("family", "given", "address-city", "birthdate", "_lastUpdated", "_id", "identifier", "general-practitioner"),
+    ),
+    "Encounter": ("location-period", "length", "_lastUpdated", "patient"),
+    "Organization": ("name", "_id", "partof"),
+    "Questionnaire": ("_id", "url"),
 }
 BY_TYPE = {
     "Observation": OBSERVATION,
@@ -155,6 +160,41 @@ def test_the_oracle_tells_requests_apart(kind: str, known: World) -> None:
     }
     for pair in telling[kind]:
         assert 0 < len(known.find(kind, [pair])) < every, pair
+
+
+PEOPLE = (
+    {"telecom": [{"system": "email", "value": "a@x"}, {"system": "phone", "value": "3"}], "active": True},
+    {"telecom": [{"system": "phone", "value": "2"}, {"system": "phone", "value": "9"}], "deceasedBoolean": True},
+    {"telecom": [{"system": "email", "value": "b@x"}], "deceasedDateTime": "2020", "active": False},
+    {"telecom": [{"value": "0"}], "deceasedBoolean": False, "gender": "other", "active": True},
+)
+"""Each with an id by its place: a, b, c, d."""
+
+
+@pytest.fixture(scope="module")
+async def few(new_database: NewDatabase) -> AsyncIterator[Readers]:
+    async with new_database() as url, reading(url) as pool:
+        await put(url, *({"resourceType": "Patient", "id": id, **one} for id, one in zip("abcd", PEOPLE, strict=True)))
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("phone", "bacd"),
+        ("-phone", "bacd"),
+        ("email", "acbd"),
+        ("telecom", "dbac"),
+        ("deceased", "adbc"),
+        ("-deceased", "bcad"),
+        ("active", "cadb"),
+        ("-active,-_id", "dacb"),
+        ("gender", "dabc"),
+    ],
+)
+async def test_what_is_sorted_by_is_what_the_parameter_looks_at(sort: str, expected: str, few: Readers) -> None:
+    found = [one async for one in pages(few, "Patient", [("_sort", sort), ("_count", "1")])]
+    assert "".join(each.id for one in found for each in one.matches) == expected
 
 
 async def test_a_search_of_several_types(searched: Readers, known: World) -> None:
