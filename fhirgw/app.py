@@ -19,6 +19,8 @@ from fhirgw.api import audit_events, break_glass, bulk, explain, fhir, health, l
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
+from fhirgw.api.origins import allowing
+from fhirgw.api.packed import Packed
 from fhirgw.api.smart import Smart, assembled
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
@@ -54,7 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, not_routed)
     # Not FastAPI's own stack: four layers for what no route here has (its dependencies, its limits, its telemetry), at
     # a sixth of what a read costs. What a handler raises is answered in fhirgw.api.answer.
-    app.middleware_stack = ExceptionMiddleware(app.router, handlers={HTTPException: not_routed})
+    answering = ExceptionMiddleware(app.router, handlers={HTTPException: not_routed})
+    app.middleware_stack = allowing(Packed(answering), settings.origins)
     return app
 
 
