@@ -38,6 +38,8 @@ from fhirgw.store.replay import About, Answer
 from fhirgw.store.writing import VERBS, Change, Written, apply
 
 ROUTE = "/fhir"
+HISTORIES = {1: "history-system", 2: "history-type"}
+"""By the steps of the address; else of an instance."""
 
 
 async def batch(request: Request, given: Resource) -> Response:
@@ -130,5 +132,5 @@ def _reading(path: Sequence[str]) -> str:
     if any(each.startswith("$") for each in path):
         return "operation"
     if "_history" in path:
-        return "vread" if path[-2] == "_history" else "history-instance"
+        return "vread" if path[-1] != "_history" else HISTORIES.get(len(path), "history-instance")
     return "read" if len(path) > 1 else "search-type"

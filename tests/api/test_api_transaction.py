@@ -379,3 +379,51 @@ def test_what_systems_of_record_brought_twice_can_still_be_changed(council: http
     answer = council.put("/fhir/Organization/harbour-c1", content=changed, headers={"content-type": JSON})
     assert (answer.status_code, answer.json()["name"]) == (200, "Corrected")
     assert posted(council, organisation("C1C01")).status_code == 409
+
+
+READ = {
+    "Patient?_id=cared-for&_include=Patient:organization": "Bundle",
+    "Patient/cared-for/_history": "Bundle",
+    "Patient/cared-for/$everything": "Bundle",
+    "Patient/cared-for/$summary": "Bundle",
+    "Patient/cared-for/$validate": "OperationOutcome",
+    "Patient/cared-for/$meta": "Parameters",
+    "_history?_count=1": "Bundle",
+    "ValueSet/$expand?url=http://hl7.org/fhir/ValueSet/administrative-gender": "ValueSet",
+    "CodeSystem/$lookup?system=http://hl7.org/fhir/administrative-gender&code=male": "Parameters",
+    "?_type=Patient&_id=cared-for": "Bundle",
+    "metadata": "CapabilityStatement",
+}
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_searches_and_operations_are_asked_by_get(council: httpx.Client, kind: str) -> None:
+    answer = sent(council, *(entry("GET", each) for each in READ), kind=kind)
+    assert answer.status_code == 200
+    told = {url: each["resource"]["resourceType"] for url, each in zip(READ, answer.json()["entry"], strict=True)}
+    assert told == READ
+    alone = council.get("/fhir/Patient/cared-for/$summary").json()
+    within = answer.json()["entry"][list(READ).index("Patient/cared-for/$summary")]["resource"]
+    assert [each["resource"]["resourceType"] for each in within["entry"]] == [
+        each["resource"]["resourceType"] for each in alone["entry"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status", "told"),
+    [
+        ("POST", "Patient/$validate", 400, "asked in a Bundle by GET"),
+        ("POST", "Patient/_search", 400, "asked in a Bundle by GET"),
+        ("POST", "Patient/cared-for/$everything", 400, "asked in a Bundle by GET"),
+        ("GET", "openapi.json", 400, "no resource"),
+        ("GET", "$export", 400, "respond-async"),
+        ("GET", "Patient/cared-for/$who-looked", 403, "auditors"),
+        ("GET", "Patient/cared-for/$nonsense", 404, "nothing to read"),
+        ("GET", "oauth/token", 404, "nothing to read"),
+    ],
+)
+def test_what_a_bundle_does_not_ask(council: httpx.Client, method: str, url: str, status: int, told: str) -> None:
+    answer = sent(council, entry(method, url, {"resourceType": "Parameters"}), kind="batch").json()
+    response = answer["entry"][0]["response"]
+    assert response["status"].startswith(str(status))
+    assert told in response["outcome"]["issue"][0]["diagnostics"]
