@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from fhirgw.fhir import tokens, values
@@ -34,6 +33,7 @@ from fhirgw.fhir.elements import is_resource
 from fhirgw.fhir.escapes import alternatives, at_bar, parts, unescape
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.leaves import is_patient
+from fhirgw.fhir.meant import meant
 from fhirgw.fhir.parameters import HELD, NUMERIC, Group, Parameter, parameters, part_of, place, supported
 from fhirgw.fhir.strings import normalise
 from fhirgw.fhir.values import Asked, malformed, shown
@@ -198,8 +198,8 @@ def known(resource_type: str, name: str) -> Parameter:
     """The supported parameter of that name. Raises FhirError with what was probably meant."""
     parameter = parameters(resource_type).get(name)
     if parameter is None:
-        near = get_close_matches(name, supported(resource_type), n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "the CapabilityStatement lists those it has"
+        near = meant(name, supported(resource_type))
+        hint = f"did you mean {near}?" if near else "the CapabilityStatement lists those it has"
         raise FhirError(Issue("invalid", f"{resource_type} has no search parameter {shown(name)}: {hint}"))
     if parameter.gap:
         raise FhirError(

@@ -16,6 +16,7 @@ from typing import Any
 from fhirgw.fhir.criterion import Criterion, criterion, known
 from fhirgw.fhir.escapes import alternatives
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.meant import meant
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, Parameter, supported
 from fhirgw.fhir.shorten import elements, summary
 from fhirgw.fhir.values import malformed, shown
@@ -132,8 +133,8 @@ def _read(query: Query, name: str, value: str, base: str) -> Query:
         why = UNSUPPORTED.get(bare, f"it is written {bare}")
         raise FhirError(Issue("not-supported", f"The search parameter {shown(name)} is not supported: {why}"))
     if bare.startswith("_") and bare not in EVERYWHERE and bare != "_has":
-        near = get_close_matches(bare, (*CONTROLS, *EVERYWHERE), n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
+        near = meant(bare, (*CONTROLS, *EVERYWHERE, *supported(query.type)))
+        hint = f": did you mean {near}?" if near else ""
         raise FhirError(Issue("invalid", f"There is no search parameter {shown(name)}{hint}"))
     (_, criteria), *others = ((each, (*held, criterion(each, name, value, base))) for each, held in query.parts)
     return replace(query, criteria=criteria, others=tuple(others))
