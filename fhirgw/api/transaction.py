@@ -41,6 +41,9 @@ async def bundle(request: Request) -> Response:
     if given.get("resourceType") != "Bundle" or given.get("type") not in ("transaction", "batch"):
         told = "What is posted to the base is a Bundle of type transaction or batch; a resource goes to its own type"
         raise FhirError(Issue("invalid", told))
+    if "implicitRules" in given:
+        told = "Rules that change what a Bundle means are not understood here: send it without them"
+        raise FhirError(Issue("not-supported", told, "Bundle.implicitRules"))
     entry(request).interaction = str(given["type"])
     if given["type"] == "batch":
         return await batch(request, given)
