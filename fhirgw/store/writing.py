@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from fhirgw.access import writing as rules
-from fhirgw.access.label import opened
+from fhirgw.access.label import EVERY, RESTRICTED, opened, restricted
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import Index, index
@@ -332,7 +332,8 @@ async def _judged(
     if not rules.covered(permit, VERBS[change.kind], change.type, made.tokens, made.patient):
         told = f"No scope of this token covers such a {change.type}: it is constrained to others"
         raise FhirError(Issue("forbidden", told, change.type))
-    if made.labels & ~opened(permit, change.type):
+    hidden = EVERY & ~opened(permit, change.type)
+    if made.labels & hidden or (hidden & RESTRICTED and change.type == "Patient" and restricted(proposal.after)):
         told = "Its label (meta.security) would hide it from you: have an application write it that is cleared for it"
         raise FhirError(Issue("forbidden", told, f"{change.type}.meta.security"))
     if change.type == "Patient" and proposal.before is not None:

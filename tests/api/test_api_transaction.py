@@ -19,6 +19,7 @@ from tests.gateway import Gateway, serving
 from tests.put import connected, put
 
 MOST = 60
+ABSENT = "0f0f0f0f-0000-4000-8000-000000000000"
 JSON = "application/fhir+json"
 
 
@@ -322,6 +323,23 @@ async def test_each_entry_is_in_the_audit(council: httpx.Client, module_database
     assert [each["outcome"] for each in rows[-4:]] == ["0", "0", "4", "0"]
     assert all(each.split("/")[1] in json.dumps(rows[-4]) for each in made_here)
     assert address(batched.json()["entry"][0]).split("/")[1] in json.dumps(rows[-3])
+
+
+async def test_a_read_that_a_transaction_fails_by_is_in_the_audit(council: httpx.Client, module_database: str) -> None:
+    asked = [entry("GET", each) for each in ("Patient/cared-for", f"Patient/{ABSENT}", "Patient/stranger")]
+    answer = sent(council, entry("POST", "Observation", observation()), *asked)
+    assert answer.status_code == 404
+    connection = await connected(module_database)
+    found = await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence DESC LIMIT 2")
+    await connection.close()
+    whole, read = [json.loads(each["body"]) for each in found]
+    assert [(each["subtype"][0]["code"], each["outcome"]) for each in (whole, read)] == [
+        ("transaction", "4"),
+        ("read", "4"),
+    ]
+    named = [each["what"]["reference"] for each in read["entity"] if "reference" in each.get("what", {})]
+    assert named == [f"Patient/{ABSENT}"]
+    assert "cared-for" not in json.dumps([whole, read])  # nothing of it was told
 
 
 def test_what_is_no_bundle_of_ours_is_refused(council: httpx.Client) -> None:
