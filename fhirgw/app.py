@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
@@ -21,6 +21,8 @@ from fhirgw.api import audit_events, break_glass, bulk, explain, fhir, health, l
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
+from fhirgw.api.origins import allowing
+from fhirgw.api.packed import Packed
 from fhirgw.api.smart import Smart, assembled
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
@@ -53,25 +55,33 @@ def create_app(settings: Settings) -> FastAPI:
         *(*terminology.routes(), *health.routes(), *landing.routes()),
     ]
     app.router.redirect_slashes = False
+    app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
     return app
 
 
 class _Gateway(FastAPI):
-    """FastAPI without what no route here has (dependencies, form limits, telemetry): a sixth of what a read costs.
-
-    What a handler raises is answered where it is raised (fhirgw.api.answer).
-    """
+    """FastAPI without what no route here has (dependencies, form limits, telemetry): a sixth of what a read costs."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
+        assert self.middleware_stack is not None
+        await self.middleware_stack(scope, receive, send)
+
+
+def _routed(router: Router) -> ASGIApp:
+    """The routes. What a handler raises is answered where it is raised (fhirgw.api.answer); here is what none gets."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.router(scope, receive, send)
+            await router(scope, receive, send)
             return
         try:
-            await Router.app(self.router, scope, receive, send)
+            await Router.app(router, scope, receive, send)
         except HTTPException as error:
             response = await not_routed(Request(scope, receive, send), error)
             await response(scope, receive, send)
+
+    return answered
 
 
 def from_environment() -> FastAPI:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ORIGIN = re.compile(r"\*|https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+"""`*`, or a scheme, a host and a port: no path, no slash. https://www.rfc-editor.org/rfc/rfc6454#section-6"""
 
 
 class Settings(BaseSettings):
@@ -65,6 +69,10 @@ class Settings(BaseSettings):
     part_megabytes: float = Field(96, gt=0, description="How much of a table is one part of an export")
     gzip_exports: bool = Field(False, description="Whether the files of exports are kept as gzip")
 
+    cors_origins: str | None = Field(
+        None, description="Origins whose web pages may call the gateway, with commas between: https://app.example"
+    )
+
     terminology_url: str | None = Field(
         None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
     )
@@ -88,6 +96,18 @@ class Settings(BaseSettings):
             raise ValueError("it is no FHIR base: write https://terminology.example/fhir, or leave it unset")
         return url or None
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, text: str | None) -> str | None:
+        if not all(ORIGIN.fullmatch(each) for each in _listed(text)):
+            raise ValueError("an origin is a scheme, a host and a port: https://app.example:8443, or * for every one")
+        return text or None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose web pages may call the gateway."""
+        return _listed(self.cors_origins)
+
     @property
     def postgres(self) -> Path:
         """The folder of the embedded PostgreSQL."""
@@ -102,3 +122,7 @@ class Settings(BaseSettings):
     def key_folder(self) -> Path:
         """The folder of the gateway's own keys."""
         return self.keys or self.data / "keys" / "gateway"
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(each.strip() for each in (text or "").split(",") if each.strip())

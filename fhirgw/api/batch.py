@@ -38,6 +38,8 @@ from fhirgw.store.replay import About, Answer
 from fhirgw.store.writing import VERBS, Change, Written, apply
 
 ROUTE = "/fhir"
+HISTORIES = {1: "history-system", 2: "history-type"}
+"""By the steps of the address; else of an instance."""
 
 
 async def batch(request: Request, given: Resource) -> Response:
@@ -64,7 +66,7 @@ async def _told(request: Request, number: int, given: Any, id: str | None) -> To
     except FhirError as error:
         if asked is not None:
             auditor = cast(Auditor, request.app.state.auditor)
-            await auditor.record(_access(request, asked, error.status))
+            await auditor.record(accessed(request, asked, error.status))
         return bundled.failed(error)
 
 
@@ -86,7 +88,7 @@ async def _written(request: Request, asked: Entry, id: str | None) -> Told:
                 response = orjson.dumps({"response": told["response"]}, option=orjson.OPT_UTC_Z).decode()
                 await replay.store(connection, permit, id, digest, Answer(200, {}, response, about=about))
         status = int(told["response"]["status"][:3])
-        await audit.append(connection, [audit.row(_access(request, asked, status, about))])
+        await audit.append(connection, [audit.row(accessed(request, asked, status, about))])
     return told
 
 
@@ -112,7 +114,7 @@ def _said(asked: Entry) -> dict[str, Any]:
     return {"entry": [asked.method, "/".join(asked.path), asked.query, asked.given, conditions]}
 
 
-def _access(request: Request, asked: Entry, status: int, about: Sequence[About] = ()) -> Access:
+def accessed(request: Request, asked: Entry, status: int, about: Sequence[About] = ()) -> Access:
     """One entry, as the audit has it."""
     known = asked.kind if asked.kind in HELD else None
     id = asked.id if asked.id and ID.fullmatch(asked.id) else None
@@ -130,5 +132,5 @@ def _reading(path: Sequence[str]) -> str:
     if any(each.startswith("$") for each in path):
         return "operation"
     if "_history" in path:
-        return "vread" if path[-2] == "_history" else "history-instance"
+        return "vread" if path[-1] != "_history" else HISTORIES.get(len(path), "history-instance")
     return "read" if len(path) > 1 else "search-type"

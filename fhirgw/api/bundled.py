@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from fhirgw.access.permit import Permit
-from fhirgw.api.answer import Handler, Interactions, check_format
+from fhirgw.api.answer import FHIR_JSON, Handler, Interactions, check_format
 from fhirgw.api.context import WITHIN, Context, context
 from fhirgw.api.headers import FOUND
 from fhirgw.api.writers import STATUS, location, said
@@ -92,6 +92,8 @@ async def read(request: Request, asked: Entry, connection: Connection | None = N
     if body is None:
         told = "This answer is sent as it is read, for which a Bundle has no room: ask for it by itself, or by _count"
         raise FhirError(Issue("too-costly", told))
+    if body and response.headers.get("content-type") != FHIR_JSON:
+        raise FhirError(Issue("not-supported", "This answer is no resource: ask for it by itself"))
     return _shown(asked, response, bytes(body))
 
 

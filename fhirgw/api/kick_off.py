@@ -21,7 +21,9 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD, compartment
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
+from fhirgw.fhir.type_filter import read as search_of
 from fhirgw.store.export import Selection
+from fhirgw.terminology.meant import check as check_codes
 
 FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
@@ -109,7 +111,10 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
         check_types(types, of_patients)
         return {"types": types}
     if name == "_typeFilter":
-        return {"filters": filters(values)}
+        found = filters(values)
+        for each in found:
+            check_codes(search_of(each).criteria)
+        return {"filters": found}
     if name == "_elements":
         return {"elements": tuple(_element(each) for each in listed)}
     if name == "patient" and request.method == "POST" and of_patients:

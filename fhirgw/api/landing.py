@@ -19,6 +19,8 @@ LINKS = (
     ("/Task?_count=10", "ten assessments and reviews"),
     ("/EpisodeOfCare?_count=10&_include=EpisodeOfCare:patient", "ten package lines with their people"),
 )
+OPEN = ("/metadata",)
+"""Those that want no token."""
 
 PAGE = """<!doctype html>
 <html lang="en-GB">
@@ -28,6 +30,10 @@ PAGE = """<!doctype html>
 <style>body{{font:1.1em/1.5 system-ui,sans-serif;margin:3em auto;max-width:42em;padding:0 1em}}</style>
 <h1>fhirgw</h1>
 <p>An async FHIR R4 gateway between adult social care and the NHS. The FHIR base is <code>{base}</code>.</p>
+<p>The addresses marked with * want an access token, as the header <code>Authorization: Bearer …</code>: opened in a
+browser they answer 401. On the gateway's own machine <code>fhirgw token --app demo-ics</code> prints one; an
+application gets its own at <code>{base}/oauth/token</code>, as
+<a href="/fhir/.well-known/smart-configuration">SMART's configuration</a> says.</p>
 <ul>
 {links}
 <li><a href="/health/ready">/health/ready</a>: whether it can serve</li>
@@ -39,7 +45,8 @@ PAGE = """<!doctype html>
 async def landing(request: Request) -> Response:
     """Plain HTML: nothing is loaded from elsewhere."""
     links = "\n".join(
-        f'<li><a href="{escape("/fhir" + path)}">{escape(path)}</a>: {escape(what)}</li>' for path, what in LINKS
+        f'<li><a href="{escape("/fhir" + path)}">{escape(path)}</a>{"" if path in OPEN else "*"}: {escape(what)}</li>'
+        for path, what in LINKS
     )
     try:
         return HTMLResponse(PAGE.format(base=escape(base(request)), links=links))

@@ -15,17 +15,18 @@ from isal import igzip, isal_zlib
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from fhirgw.api.packed import takes_gzip
+
 NDJSON = "application/fhir+ndjson"
 BLOCK = 1 << 18
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _igzip: Any = igzip  # which has no types of its own
-REFUSING = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*$")
 
 
 def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bool) -> Response:
     """The answer with a file of `size` bytes unpacked. A file that is kept packed is unpacked for who wants it so."""
     whole = "range" not in request.headers
-    if _takes_gzip(request) and (packed or whole):
+    if takes_gzip(request.headers.get("accept-encoding", "")) and (packed or whole):
         headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip", "vary": "accept-encoding"}
         if packed:
             return FileResponse(path, headers=headers, media_type=NDJSON)
@@ -50,11 +51,6 @@ def _unpacked(request: Request, path: Path, size: int, headers: dict[str, str]) 
         return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
     told = {"content-range": f"bytes {low}-{high}/{size}", "content-length": str(high - low + 1)}
     return StreamingResponse(_unpacking(path, low, high - low + 1), 206, headers | told, NDJSON)
-
-
-def _takes_gzip(request: Request) -> bool:
-    wanted = request.headers.get("accept-encoding", "").lower().split(",")
-    return any(each.strip().startswith("gzip") and not REFUSING.match(each.strip()) for each in wanted)
 
 
 def _packing(path: Path) -> Iterator[bytes]:

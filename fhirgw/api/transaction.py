@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from fhirgw.access.permit import Permit
 from fhirgw.api import bundled, conditions, received
 from fhirgw.api.audit import entry
-from fhirgw.api.batch import batch
+from fhirgw.api.batch import accessed, batch
 from fhirgw.api.change import KINDS, change_of
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.writers import preferred, writers, written
@@ -26,6 +26,7 @@ from fhirgw.fhir.entries import Entry, entries, renamed, resolved
 from fhirgw.fhir.entries import conditions as conditional_references
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.store.audit import Auditor
 from fhirgw.store.database import Connection
 from fhirgw.store.replay import Answer
 from fhirgw.store.writing import VERBS, Change, Written, apply, at, new_id
@@ -41,6 +42,9 @@ async def bundle(request: Request) -> Response:
     if given.get("resourceType") != "Bundle" or given.get("type") not in ("transaction", "batch"):
         told = "What is posted to the base is a Bundle of type transaction or batch; a resource goes to its own type"
         raise FhirError(Issue("invalid", told))
+    if "implicitRules" in given:
+        told = "Rules that change what a Bundle means are not understood here: send it without them"
+        raise FhirError(Issue("not-supported", told, "Bundle.implicitRules"))
     entry(request).interaction = str(given["type"])
     if given["type"] == "batch":
         return await batch(request, given)
@@ -85,12 +89,21 @@ class _Transaction:
         for each in asked:
             if each.reads:
                 with at(each.place):
-                    told.append(await bundled.read(self.request, each, self.connection))
+                    told.append(await self._read(each))
             else:
                 told.append(bundled.responded(self.results[each.number], self.base, wish))
         kept = [{"response": each["response"]} for each in told]
         kind = "transaction-response"
         return Answer(200, {}, bundled.answered(kind, told), kept=bundled.answered(kind, kept))
+
+    async def _read(self, asked: Entry) -> bundled.Told:
+        """What an entry reads. One that is refused is in the audit by itself: of the rest nothing was done or told."""
+        try:
+            return await bundled.read(self.request, asked, self.connection)
+        except FhirError as error:
+            auditor = cast(Auditor, self.request.app.state.auditor)
+            await auditor.record(accessed(self.request, asked, error.status))
+            raise
 
     async def _phase(self, asked: Sequence[Entry]) -> None:
         """Conditions, ids, names, and then the changes together."""

@@ -9,6 +9,7 @@ Long, as `add` is, because every option of a registration is declared and explai
 from __future__ import annotations
 
 import re
+import sys
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -212,9 +213,18 @@ def token(
             return answered
 
     answered = run(work())
+    if left := _left_out(scope, answered["scope"]):
+        told = f"Narrower than asked: {name} is not registered for all of {', '.join(left)}"
+        print(f"{told}. The token is for: {answered['scope']}", file=sys.stderr, flush=True)
     if not json:
         print(answered["access_token"])
     console.document(answered)
+
+
+def _left_out(asked: str, granted: str) -> list[str]:
+    """Those of the scopes that were asked for and are not granted whole."""
+    given = read_scopes(granted)
+    return [str(each) for each in read_scopes(asked) if not any(each.within(other) for other in given)]
 
 
 async def got(

@@ -11,6 +11,7 @@ them); a request's criteria must all hold. What is not supported is refused by n
 | Numbers | a number at one of `places`, beside what `beside` says, compares with one of `values` |
 | Missing | the parameter has no value (`missing`), or has one |
 | Texts | what stands for a code starts with one of `values` |
+| Codes | a code of it is of a value set, or above or below one: the store asks which those are |
 | Below | a uri of the parameter is one of `values`, or is below one |
 | Ids | its id is one of `values` |
 | Every, Some | all of `criteria` hold; or any |
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from fhirgw.fhir import tokens, values
@@ -33,25 +33,24 @@ from fhirgw.fhir.elements import is_resource
 from fhirgw.fhir.escapes import alternatives, at_bar, parts, unescape
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.leaves import is_patient
+from fhirgw.fhir.meant import meant
 from fhirgw.fhir.parameters import HELD, NUMERIC, Group, Parameter, parameters, part_of, place, supported
 from fhirgw.fhir.strings import normalise
 from fhirgw.fhir.values import Asked, malformed, shown
 
 MODIFIERS = {
-    "token": ("not", "text", "of-type", "missing"),
+    "token": ("not", "text", "in", "not-in", "above", "below", "of-type", "missing"),
     "string": ("exact", "contains", "missing"),
     "reference": ("identifier", "missing"),
     "uri": ("below", "above", "missing"),
 }
 """By kind; every other kind has `missing` alone."""
 
-REFUSED = {
-    "in": "value sets are not looked into here: name the codes, with commas between them",
-    "not-in": "value sets are not looked into here: name the codes, with commas between them",
-    "above": "the hierarchy of codes is not known here: name the codes, with commas between them",
-    "below": "the hierarchy of codes is not known here: name the codes, with commas between them",
-}
-"""Modifiers of R4 that need what the gateway does not know, and what to do instead."""
+BY_TERMINOLOGY = ("in", "not-in", "above", "below")
+"""Modifiers of codes that value sets and code systems answer."""
+
+CODED = {"CodeableConcept", "Coding", "code"}
+"""Types of elements whose codes are of code systems."""
 
 MOST_VALUES = 500
 DEEPEST = 5
@@ -105,6 +104,18 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
+class Codes:
+    """`values` are value sets for the modifiers `in` and `not-in`, and codes as `system|code` for `above` and `below`.
+
+    Which codes those come to is known further up (fhirgw.terminology.meant).
+    """
+
+    parameter: Parameter
+    modifier: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Below:
     parameter: Parameter
     values: tuple[str, ...]
@@ -146,7 +157,9 @@ class Has:
     criterion: Criterion
 
 
-Criterion: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Below | Ids | Every | Some | Chain | Has"
+Criterion: TypeAlias = (
+    "Tokens | Strings | Dates | Numbers | Missing | Texts | Codes | Below | Ids | Every | Some | Chain | Has"
+)
 
 
 def criterion(resource_type: str, name: str, value: str, base: str = "", deep: int = 0) -> Criterion:
@@ -185,8 +198,8 @@ def known(resource_type: str, name: str) -> Parameter:
     """The supported parameter of that name. Raises FhirError with what was probably meant."""
     parameter = parameters(resource_type).get(name)
     if parameter is None:
-        near = get_close_matches(name, supported(resource_type), n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "the CapabilityStatement lists those it has"
+        near = meant(name, supported(resource_type))
+        hint = f"did you mean {near}?" if near else "the CapabilityStatement lists those it has"
         raise FhirError(Issue("invalid", f"{resource_type} has no search parameter {shown(name)}: {hint}"))
     if parameter.gap:
         raise FhirError(
@@ -203,6 +216,8 @@ def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str)
         return Ids(parameter, tuple(map(values.id, asked)))
     if modifier == "text":
         return Texts(parameter, tuple(map(unescape, asked)))
+    if modifier in BY_TERMINOLOGY and parameter.kind == "token":
+        return Codes(parameter, modifier, tuple(asked))
     match parameter.kind:
         case "date":
             return Dates(parameter, tuple(values.date(parameter, each) for each in asked))
@@ -291,8 +306,6 @@ def _check_modifier(parameter: Parameter, modifier: str) -> None:
     allowed = allowed_modifiers(parameter)
     if not modifier or modifier in allowed or (parameter.kind == "reference" and _may_name(parameter, modifier)):
         return
-    if why := REFUSED.get(modifier):
-        raise FhirError(Issue("not-supported", f"The modifier :{modifier} of {parameter.name} is not supported: {why}"))
     usable = " or ".join(f":{each}" for each in allowed) or "none"
     raise FhirError(
         Issue(
@@ -310,6 +323,8 @@ def allowed_modifiers(parameter: Parameter) -> tuple[str, ...]:
     types = {source.leaf.type for source in parameter.sources}
     if not types & values.TEXTS.keys():
         found = tuple(each for each in found if each != "text")
+    if not types & CODED:
+        found = tuple(each for each in found if each not in BY_TERMINOLOGY or parameter.kind != "token")
     return found if "Identifier" in types else tuple(each for each in found if each != "of-type")
 
 

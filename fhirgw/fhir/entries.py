@@ -100,6 +100,9 @@ def entry(number: int, given: Any, base: str) -> Entry:
 def _check(method: str, path: tuple[str, ...], query: str, resource: Any, place: str) -> None:
     """Raises FhirError where the address and the resource are not what the method wants."""
     kind, *below = path
+    if any(each.startswith("$") or each == "_search" for each in path):
+        told = "Operations and searches are asked in a Bundle by GET, with what they are asked in the url"
+        raise FhirError(Issue("not-supported", told, f"{place}.request.url"))
     if kind not in HELD:
         raise FhirError(Issue("not-supported", "url begins with a type that is held here", f"{place}.request.url"))
     instance = len(below) == 1 and ID.fullmatch(below[0]) and not query

@@ -16,6 +16,7 @@ from typing import Any
 from fhirgw.fhir.criterion import Criterion, criterion, known
 from fhirgw.fhir.escapes import alternatives
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.meant import meant
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, Parameter, supported
 from fhirgw.fhir.shorten import elements, summary
 from fhirgw.fhir.values import malformed, shown
@@ -36,14 +37,14 @@ UNSUPPORTED = {
 }
 """What R4 has and the gateway has not, and what to do instead."""
 
-SORTABLE = ("string", "date", "number", "quantity")
+SORTABLE = ("string", "date", "number", "quantity", "token", "reference", "uri")
 SEARCHED = tuple(each for each in HELD if each != "AuditEvent")
 """Types that a search of everything is of: the audit is searched by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One key of the order: `parameter` is `_id`, `_lastUpdated`, or a string, date, number or quantity of the type."""
+    """One key of the order: `parameter` is `_id`, `_lastUpdated`, or one of the type that is of a kind in SORTABLE."""
 
     parameter: Parameter
     descending: bool = False
@@ -140,8 +141,8 @@ def _read(query: Query, name: str, value: str, base: str) -> dict[str, Any]:
         why = UNSUPPORTED.get(bare, f"it is written {bare}")
         raise FhirError(Issue("not-supported", f"The search parameter {shown(name)} is not supported: {why}"))
     if bare.startswith("_") and bare not in EVERYWHERE and bare != "_has":
-        near = get_close_matches(bare, (*CONTROLS, *EVERYWHERE), n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
+        near = meant(bare, (*CONTROLS, *EVERYWHERE, *supported(query.type)))
+        hint = f": did you mean {near}?" if near else ""
         raise FhirError(Issue("invalid", f"There is no search parameter {shown(name)}{hint}"))
     (_, criteria), *others = ((each, (*held, criterion(each, name, value, base))) for each, held in query.parts)
     return {"criteria": criteria, "others": tuple(others)}
@@ -185,10 +186,9 @@ def _sort(query: Query, value: str) -> dict[str, Any]:
 def _sort_key(resource_type: str, text: str) -> Sort:
     name = text.removeprefix("-")
     parameter = known(resource_type, name)
-    if parameter.kind not in SORTABLE and name != "_id":
-        raise FhirError(
-            Issue("not-supported", f"_sort by {name} is not supported: sort by a string, date or number, or by _id")
-        )
+    if parameter.kind not in SORTABLE:
+        told = f"_sort by {name} is not supported: a {parameter.kind} parameter has no order, sort by one of its parts"
+        raise FhirError(Issue("not-supported", told))
     return Sort(parameter, text.startswith("-"))
 
 

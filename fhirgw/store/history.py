@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/http.html#history
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -134,13 +135,22 @@ def _values(permit: Permit, asked: Asked) -> dict[str, Any]:
 
 
 def _page(permit: Permit, asked: Asked, placed: bool) -> Select[Any]:
-    every = _all(permit, asked)
-    key = (every.c.updated, every.c.type, every.c.id, every.c.version)
-    found = select(every)
-    if placed:
-        kinds = {"updated": INSTANT, "type": Text(), "id": Text(), "version": Integer()}
-        found = found.where(tuple_(*key) < tuple_(*(_bind(f"at_{name}", kind) for name, kind in kinds.items())))
-    return found.order_by(*(each.desc() for each in key)).limit(_bind("most", Integer()))
+    """The page, of as much from each table as a page may need: in its own order, which an index can be read along."""
+    every = union_all(*_branches(permit, asked, placed)).subquery("every")
+    return select(every).order_by(*(each.desc() for each in _key(every.c))).limit(_bind("most", Integer()))
+
+
+def _branches(permit: Permit, asked: Asked, placed: bool) -> Iterator[Select[Any]]:
+    for table in (resource, history):
+        found, key = _of(permit, asked, table), _key(table.c)
+        if placed:
+            kinds = {"updated": INSTANT, "type": Text(), "id": Text(), "version": Integer()}
+            found = found.where(tuple_(*key) < tuple_(*(_bind(f"at_{name}", kind) for name, kind in kinds.items())))
+        yield found.order_by(*(each.desc() for each in key)).limit(_bind("most", Integer())).subquery().select()
+
+
+def _key(columns: Any) -> tuple[ColumnElement[Any], ...]:
+    return columns.updated, columns.type, columns.id, columns.version
 
 
 def _all(permit: Permit, asked: Asked) -> Any:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.type_api import UserDefinedType
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.criterion import Chain, Criterion, Every, Has, Ids, Some, Tokens
+from fhirgw.fhir.criterion import Chain, Codes, Criterion, Every, Has, Ids, Some, Tokens
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
@@ -170,7 +170,7 @@ def few(query: Query) -> bool:
 def alone(query: Query) -> bool:
     """Whether one statement answers a search of few, if they are no more than a page."""
     plain = not (query.include or query.revinclude or query.cursor or query.explain or query.anything)
-    direct = not any(isinstance(each, Chain | Has | Every | Some) for each in query.criteria)
+    direct = not any(isinstance(each, Chain | Has | Codes | Every | Some) for each in query.criteria)
     return plain and direct and query.count > 0 and few(query)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, bindparam,
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.parameters import Parameter
 from fhirgw.fhir.query import Query
-from fhirgw.store import visibility
+from fhirgw.store import said, visibility
 from fhirgw.store.cursor import Cursor
 from fhirgw.store.schema import resource
 from fhirgw.store.side import along, extreme
@@ -43,7 +43,7 @@ class Key:
     @property
     def beside(self) -> bool:
         """Whether it is kept beside the row."""
-        return self.nullable and self.parameter is not None and self.parameter.slot is None
+        return self.nullable and self.parameter is not None and self.parameter.kind in SIDES and not self.parameter.slot
 
     @property
     def shape(self) -> Hashable:
@@ -56,6 +56,8 @@ class Key:
             return table.c.type if self.of_type else table.c.id
         if self.parameter.name == "_lastUpdated":
             return table.c.updated
+        if self.parameter.kind in said.KINDS:
+            return self._unless_withheld(said.worth(table, self.parameter, self.descending), table)
         if not self.beside:
             return table.c[f"date{self.parameter.slot}_low"]
         return self._unless_withheld(extreme(table, self.type, *self._kept(self.parameter), self.descending), table)

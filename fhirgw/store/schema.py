@@ -103,6 +103,7 @@ resource = Table(
     Index("resource_by_patient", "patient", postgresql_where=text("patient IS NOT NULL")),
     Index("resource_by_updated", "updated"),
     Index("resource_by_tokens", "tokens", postgresql_using="gin"),
+    Index("resource_withheld", "id", postgresql_where=text("labels <> 0 OR redacted IS NOT NULL")),
     Index("resource_by_date1", "date1_low", postgresql_where=text("date1_low IS NOT NULL")),
     postgresql_partition_by="LIST (type)",
 )
@@ -174,6 +175,9 @@ history = Table(
     Column("beside", JSONB),
     CheckConstraint(NO_CONTROL.format("body"), name="history_body_plain"),
     Index("history_by_superseded", "type", "superseded"),
+    Index("history_by_updated", "updated"),
+    Index("history_by_type", "type", "updated"),
+    Index("history_withheld", "type", "id", postgresql_where=text("labels <> 0 OR redacted IS NOT NULL")),
 )
 """`superseded`: the transaction that ended the version. `beside`: what the side tables said of it (fhirgw.beside)."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from fhirgw.access import writing as rules
-from fhirgw.access.label import opened
+from fhirgw.access.label import EVERY, RESTRICTED, opened, restricted
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import Index, index
@@ -28,7 +28,7 @@ from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.fhir.patch import patched
 from fhirgw.fhir.references import local, localised, references
 from fhirgw.mapping.identity import PLACEMENT
-from fhirgw.store import identity, resources, write
+from fhirgw.store import identity, ods, resources, write
 from fhirgw.store.basis import NOBODYS
 from fhirgw.store.database import Connection
 from fhirgw.store.incoming import made_of
@@ -129,6 +129,7 @@ async def apply(
     for number, proposal in proposals.items():
         with at(proposal.change.place):
             results[number] = await _judged(connection, permit, proposal, visible, moment)
+    await _organisations(connection, [each for each in proposals.values() if each.change.type == "Organization"])
     await _store(connection, permit, list(proposals.values()), moment)
     return [results[number] for number in range(len(changes))]
 
@@ -331,7 +332,8 @@ async def _judged(
     if not rules.covered(permit, VERBS[change.kind], change.type, made.tokens, made.patient):
         told = f"No scope of this token covers such a {change.type}: it is constrained to others"
         raise FhirError(Issue("forbidden", told, change.type))
-    if made.labels & ~opened(permit, change.type):
+    hidden = EVERY & ~opened(permit, change.type)
+    if made.labels & hidden or (hidden & RESTRICTED and change.type == "Patient" and restricted(proposal.after)):
         told = "Its label (meta.security) would hide it from you: have an application write it that is cleared for it"
         raise FhirError(Issue("forbidden", told, f"{change.type}.meta.security"))
     if change.type == "Patient" and proposal.before is not None:
@@ -370,6 +372,18 @@ async def _identity(connection: Connection, before: Resource, after: Resource) -
             " correct those at their sources, which tells apart who is not the same"
         )
         raise FhirError(Issue("conflict", told, "Patient.identifier"))
+
+
+async def _organisations(connection: Connection, proposals: Sequence[_Proposal]) -> None:
+    """An ODS code that an Organization had not before is nobody else's, there or in the same request."""
+    claims = [(each, ods.codes(each.after) - ods.codes(each.before)) for each in proposals]
+    holders = Counter(code for each in proposals for code in ods.codes(each.after))
+    writing = [each.change.id for each in proposals]
+    taken = await ods.taken(connection, {code for _, new in claims for code in new}, writing)
+    for each, new in claims:
+        with at(each.change.place):
+            if any(code in taken or holders[code] > 1 for code in new):
+                raise ods.refusal()
 
 
 def _identified(patient: Resource) -> tuple[Any, ...]:

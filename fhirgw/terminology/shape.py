@@ -21,6 +21,7 @@ from fhirgw.fhir.nhs import (
     is_ods_code,
     is_snomed_id,
 )
+from fhirgw.terminology.ucum import is_unit
 
 DMD = "https://dmd.nhs.uk"
 LOINC = "http://loinc.org"
@@ -42,10 +43,6 @@ _EXPRESSION = re.compile(r"[0-9]{6,18}(?![0-9])")
 _TERM = re.compile(r"\|[^|]*\|")
 _LITERAL = re.compile(r"\"[^\"]*\"|#-?[0-9.]+")
 _OPERATORS = re.compile(r"(?:[\s:,+={}()]|===|<<<)*")
-_NOTE = re.compile(r"\{[ -z|~]*\}")
-_NOTED = re.compile(r"(?<=[^./(])" + _NOTE.pattern)
-_PRODUCT = re.compile(r"\(([^()]*)\)")
-_UNIT = re.compile(r"(?:[!-'*,:-Z\\^-z|~]|\[[!-Z^-z|~]+\]|10[*^])+(?:[+-]?[0-9]+)?|[0-9]+")
 
 
 @lru_cache(maxsize=MOST_KEPT)
@@ -109,30 +106,11 @@ def is_media_type(code: str) -> bool:
     return code in FORMATS or _MEDIA_TYPE.fullmatch(code) is not None
 
 
-def is_ucum_unit(code: str) -> bool:
-    """Terms joined by dots and slashes, with exponents, annotations in braces and balanced brackets.
-
-    https://ucum.org/ucum#section-Syntax-Rules
-    """
-    if not code.isascii():
-        return False
-    code = _NOTE.sub("1", _NOTED.sub("", code))
-    while inner := _PRODUCT.search(code):
-        if not _is_product(inner[1]):
-            return False
-        code = f"{code[: inner.start()]}1{code[inner.end() :]}"
-    return _is_product(code)
-
-
-def _is_product(term: str) -> bool:
-    return all(map(_UNIT.fullmatch, re.split(r"[./](?![^\[]*\])", term.removeprefix("/"))))
-
-
 SHAPES: dict[str, Callable[[str], bool]] = {
     SNOMED_CT: is_snomed_code,
     DMD: is_snomed_code,
     LOINC: is_loinc_code,
-    UCUM: is_ucum_unit,
+    UCUM: is_unit,
     LANGUAGES: is_language,
     MEDIA_TYPES: is_media_type,
     NHS_NUMBER: is_nhs_number,
@@ -150,6 +128,6 @@ REASONS = {
     LOINC: "It cannot be a LOINC code: digits, a hyphen and their modulus 10 check digit",
     LANGUAGES: "It is no language tag of BCP 47 with subtags of the IANA registry",
     MEDIA_TYPES: "It is no media type: type/subtype",
-    UCUM: "It is no unit that UCUM's grammar gives",
+    UCUM: "It is no unit of UCUM, whose codes are as mg, kg/m2, 10*9/L or {score}: case matters",
     NHS_NUMBER: "It is no NHS number: ten digits with a modulus 11 check",
 }

@@ -35,6 +35,7 @@ def forget() -> None:
     binding.answers.cache_clear()
     binding.bound.cache_clear()
     binding.CODES.clear()
+    binding.DISPLAYS.clear()
 
 
 profile.rests_on_these(forget)

@@ -16,11 +16,16 @@ from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.table import Table
 from fhirgw.terminology import listed, membership, shaped
 from fhirgw.terminology.code_system import code_system
+from fhirgw.terminology.shape import LANGUAGES, reason
 from fhirgw.validation.primitive import WORTH_KEEPING, Judged, primitive
 from fhirgw.validation.scope import Check, Found, Scope
 
 NO_SYSTEM = Issue(
     "code-invalid", "A code without its system has no defined meaning: say whose code it is in system", None, "warning"
+)
+NO_LANGUAGE = Issue("code-invalid", "No language of BCP 47: write a tag of registered subtags, as en-GB or cy")
+NOT_ITS_DISPLAY = Issue(
+    "code-invalid", "The display is not this code's: $lookup tells the one it has, or leave it out", None, "warning"
 )
 SEVERITY = {"required": "error", "extensible": "warning"}
 FEW = 12
@@ -48,6 +53,14 @@ def answers(type_code: str, binding: Binding) -> Table:
         return plain(value) or (outside if membership(binding.value_set, None, value) is False else None)
 
     return Judged(judge)
+
+
+def language(plain: Callable[[str], Issue | None]) -> Table:
+    """The judge of a code that is a language, with what is asked of any code: R4 binds it to BCP 47 at the most.
+
+    https://hl7.org/fhir/R4/valueset-all-languages.html
+    """
+    return Judged(lambda value: plain(value) or (NO_LANGUAGE if shaped(LANGUAGES, value) is False else None))
 
 
 def code(type_code: str, binding: Binding) -> Callable[[Any], Issue | None]:
@@ -117,7 +130,33 @@ def coding(value: dict[str, Any], scope: Scope) -> Found | None:
     if system.__class__ is not str:
         return [("", NO_SYSTEM)] if system is None and "_system" not in value else None
     issue = CODES[system, found]
+    if issue is not None:
+        return [(".code", issue)]
+    display = value.get("display")
+    if display.__class__ is str and not DISPLAYS[f"{system}|{found}", display]:
+        return [(".display", NOT_ITS_DISPLAY)]
+    return None
+
+
+def quantity(value: dict[str, Any], scope: Scope) -> Found | None:
+    """What is wrong with the unit of a Quantity: UCUM's codes have a grammar, and other systems theirs."""
+    system, found = value.get("system"), value.get("code")
+    if system.__class__ is not str or found.__class__ is not str:
+        return None
+    issue = CODES[system, found]
     return None if issue is None else [(".code", issue)]
+
+
+def _displays(pair: tuple[str, str]) -> bool:
+    """Whether what is said of a code is its display, whatever its case and spaces; of systems that are carried."""
+    system, _, found = pair[0].rpartition("|")
+    known = code_system(system)
+    concept = known.find(found) if known else None
+    return concept is None or not concept.display or _plain(concept.display) == _plain(pair[1])
+
+
+def _plain(display: str) -> str:
+    return " ".join(display.split()).casefold()
 
 
 def _code_of_system(pair: tuple[str, str]) -> Issue | None:
@@ -126,7 +165,7 @@ def _code_of_system(pair: tuple[str, str]) -> Issue | None:
     if known is not None and known.complete and known.find(found) is None:
         return Issue("code-invalid", f"The system {known.url} has no such code: use one of its codes")
     if shaped(system, found) is False:
-        return Issue("code-invalid", "The code cannot be of its system, by shape or check digit: look it up again")
+        return Issue("code-invalid", f"{reason(system, found)}: look it up again")
     return None
 
 
@@ -141,3 +180,5 @@ class Remembered(Table):
 
 
 CODES = Remembered(_code_of_system)
+DISPLAYS = Remembered(_displays)
+"""(`system|code`, display) -> whether that is what the code system calls it."""

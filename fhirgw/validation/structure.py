@@ -45,6 +45,7 @@ from fhirgw.validation.shape import (
 NO_TYPE = Issue("structure", "Not a resource of R4: give its type as resourceType")
 DISAGREES = Issue("value", "The fullUrl of an entry ends with its resource's type and id: correct one of them")
 NO_PROFILE = Issue("value", "A SimpleQuantity has no comparator: leave it out")
+RULES = Issue("not-supported", "Rules that change what a resource means are not understood here: send it without them")
 MOST_NAMED = 6
 """Types of a choice that are named in an issue."""
 RESET = ("Extension", "Resource")
@@ -120,6 +121,8 @@ class Rules(dict[str, Rule]):
         element = children(self.context).get(name)
         if element is None:
             return None
+        if name == "implicitRules" and is_resource(self.context):
+            return implicit
         rule = APART.get((self.context, name)) or self.of_element(element)
         if not element.choices:
             return rule
@@ -171,6 +174,9 @@ class Rules(dict[str, Rule]):
 def judge_primitive(element: Element, path: str) -> tuple[One, Table | None]:
     """The judge of one value of a primitive element, and its answers where those are remembered."""
     bound = element.binding
+    if element.name == "language" and element.type == "code" and not bound:
+        known, plain = binding.language(primitive("code")), primitive("code")
+        return lambda value: known[value] if value.__class__ is str else plain(value), known
     if bound and element.type in ("code", "string", "uri"):
         return binding.code(element.type, bound), binding.answers(element.type, bound)
     return primitive(element.type), answers(element.type) if is_remembered(element.type) else None
@@ -243,6 +249,14 @@ def identifier(value: dict[str, Any], scope: Scope) -> Found | None:
     return None
 
 
+def implicit(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
+    """Rules that change what a resource means are for who knows them; nobody here knows any.
+
+    https://hl7.org/fhir/R4/resource-definitions.html#Resource.implicitRules
+    """
+    return [(".implicitRules", RULES)]
+
+
 def simple_quantity(value: dict[str, Any], scope: Scope) -> Found | None:
     return [(".comparator", NO_PROFILE)] if "comparator" in value else None
 
@@ -282,7 +296,11 @@ NATIONAL = {
 }
 """Systems whose identifiers tell by themselves that they are wrong."""
 
-ALSO: dict[str, Check] = {"Coding": binding.coding, "Identifier": identifier}
+ALSO: dict[str, Check] = {
+    "Coding": binding.coding,
+    "Identifier": identifier,
+    **dict.fromkeys(("Quantity", "Age", "Count", "Distance", "Duration"), binding.quantity),
+}
 """What is said of a datatype besides its elements."""
 
 APART: dict[tuple[str, str], Rule] = {

@@ -3,14 +3,15 @@ gateways whose databases differ only in what is hidden from the caller cannot be
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
@@ -52,6 +53,7 @@ VOLATILE = ("date", "x-request-id", "ratelimit", "ratelimit-policy", "ratelimit-
 """What says when, and which request it was."""
 CURSOR = re.compile(r"_cursor=([\w-]+)")
 """Enciphered anew for each answer, with a key of the database's own: only its length can be compared."""
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Pair(NamedTuple):
@@ -71,6 +73,23 @@ class Pair(NamedTuple):
         """What each gateway answers to the same request."""
         return [_answer(client.get(path, headers=headers)) for client in self.clients]
 
+    def walk(self, path: str, most: int = 40) -> Iterator[tuple[int, dict[str, str], str]]:
+        """Every page, alike from both; each gateway is asked by its own next link, for cursors are enciphered."""
+        paths: list[str | None] = [path, path]
+        for _ in range(most):
+            got = [client.get(each) for client, each in zip(self.clients, paths, strict=True) if each]
+            answers = [_answer(each) for each in got]
+            assert answers[0] == answers[1]
+            yield answers[0]
+            paths = [_next(each) for each in got]
+            if None in paths:
+                assert paths == [None, None]
+                return
+
+    def posted(self, path: str, sent: dict[str, Any]) -> list[tuple[int, dict[str, str], str]]:
+        """The same, of what is sent along."""
+        return [_answer(client.post(path, json=sent)) for client in self.clients]
+
 
 def _answer(got: httpx.Response) -> tuple[int, dict[str, str], str]:
     headers = {name: value for name, value in got.headers.items() if name not in VOLATILE}
@@ -88,6 +107,8 @@ def _timeless(got: httpx.Response) -> str:
     if body.get("resourceType") == "Bundle":
         for said in (body.get("id"), body.get("meta", {}).get("lastUpdated"), body.get("timestamp")):
             text = text.replace(f'"{said}"', '"…"', 1) if said else text
+    if body.get("type") == "document":
+        text = UUID.sub("…", text.replace(f'"{body["timestamp"]}"', '"…"'))  # made of who and when it is made
     return CURSOR.sub(lambda found: "_cursor=" + "x" * len(found[1]), text)
 
 
@@ -106,7 +127,9 @@ async def pair(
                 data: Path = tmp_path_factory.mktemp("data")
                 given = Settings(database_url=url, data=data, log="json", controller=COUNCIL, base_url=BASE)
                 gateway = gateways.enter_context(serving(given))
-                clients.append(gateways.enter_context(gateway.client(registered)))
+                client = gateways.enter_context(gateway.client(registered))
+                client.headers["accept-encoding"] = "identity"  # packed, a cursor's random bytes would have a length
+                clients.append(client)
             worlds = (stored[0].world, stored[1].world)
             yield Pair((clients[0], clients[1]), worlds, Judge(worlds[0], caller, TODAY))
 
@@ -127,16 +150,12 @@ def test_searches_by_what_is_withheld(pair: Pair, asked: tuple[str, list[tuple[s
 
 def alike(pair: Pair, asked: tuple[str, list[tuple[str, str]]]) -> None:
     """Every page of a search, from either gateway."""
-    path: str | None = f"/fhir/{asked[0]}?{urlencode(asked[1])}"
-    pages = 0
-    while path and pages < 8:
-        one, other = pair.answers(path)
-        assert one == other
-        path, pages = _next(one[2]), pages + 1
+    for _ in pair.walk(f"/fhir/{asked[0]}?{urlencode(asked[1])}", most=8):
+        pass
 
 
-def _next(body: str) -> str | None:
-    links = httpx.Response(200, text=body).json().get("link", [])
+def _next(got: httpx.Response) -> str | None:
+    links = got.json().get("link", [])
     return next((each["url"].removeprefix(BASE[:-5]) for each in links if each["relation"] == "next"), None)
 
 
@@ -158,8 +177,8 @@ def test_what_is_seen_is_seen_with_its_version_and_time(pair: Pair) -> None:
         assert first[0] == 200
 
 
-SUFFIXES = ("", "/_history", "/_history/1", "/_history/2", "/_history/9")
-OPERATIONS = ("/$everything", "/$explain", "/$who-looked")
+SUFFIXES = ("", "/_history", "/_history/1", "/_history/2", "/_history/9", "/$meta", "/$validate")
+OPERATIONS = ("/$everything", "/$explain", "/$who-looked", "/$summary")
 
 
 def test_what_is_hidden_is_what_never_was(pair: Pair) -> None:
@@ -187,11 +206,69 @@ def test_a_search_by_form_is_no_way_round(pair: Pair) -> None:
 def test_everything(pair: Pair) -> None:
     for person in ("none", "restricted", "sealed", "exceptkind", "zoe", "nobody"):
         for suffix in ("", "?_count=7", "?_type=Observation,Organization&_since=2026-01-02T05:00:00Z"):
-            path: str | None = f"/fhir/Patient/{person}/$everything{suffix}"
-            while path:
-                one, other = pair.answers(path)
-                assert one == other
-                path = _next(one[2]) if one[0] == 200 else None
+            for status, _, _ in pair.walk(f"/fhir/Patient/{person}/$everything{suffix}"):
+                assert status in (200, 404)
+
+
+def test_summaries(pair: Pair) -> None:
+    """Of whom the caller sees, a document without what is hidden; the others are absent (above)."""
+    seen = sorted(id for kind, id in pair.shown() if kind == "Patient")
+    for id in Random(3).sample(seen, min(8, len(seen))):
+        one, other = pair.answers(f"/fhir/Patient/{id}/$summary")
+        assert one == other
+        assert one[0] == 200
+        found = [each["resource"] for each in json.loads(one[2])["entry"]]
+        made = {("Composition", "…"), ("Device", "…")}  # by the gateway: the document's head, and itself as its author
+        shown = {(each["resourceType"], each["id"]) for each in found} - made
+        assert ("Patient", id) in shown <= pair.shown()
+
+
+def test_matches(pair: Pair) -> None:
+    """A person by what few people share, whether they are hidden, shown, or of one of the two worlds alone."""
+    people = {id: each for world in pair.worlds for (kind, id), each in world.resources.items() if kind == "Patient"}
+    seen = {id for kind, id in pair.shown() if kind == "Patient"}
+    found = set()
+    for id, known in sorted(people.items()):
+        asked = {name: known[name] for name in ("identifier", "name", "birthDate", "address") if name in known}
+        for sent in (asked, {**asked, "identifier": []}, {"identifier": known.get("identifier", [])}):
+            told = {name: value for name, value in sent.items() if value}
+            one, other = pair.posted("/fhir/Patient/$match", {"resourceType": "Patient", **told})
+            assert one == other, id
+            if one[0] == 200:
+                entries = [each["resource"] for each in json.loads(one[2]).get("entry", [])]
+                found |= {each["id"] for each in entries if each["resourceType"] == "Patient"}
+    assert found <= seen
+    assert found  # somebody is found by it, so that being alike says something
+
+
+@pytest.mark.parametrize("place", ["/_history", *(f"/{kind}/_history" for kind in ("Patient", "Observation", "Task"))])
+def test_histories_of_all(pair: Pair, place: str) -> None:
+    """Page by page, since some time, as of a time, and their number: of what is shown, and no more."""
+    seen: set[tuple[str, str]] = set()
+    for asked in ("_count=9", "_since=2026-01-02T05:00:00Z&_count=50", "_at=2026-01-03&_count=50", "_summary=count"):
+        for status, _, body in pair.walk(f"/fhir{place}?{asked}"):
+            assert status == 200
+            found = (each["resource"] for each in json.loads(body).get("entry", []) if "resource" in each)
+            seen |= {(each["resourceType"], each["id"]) for each in found}
+    kind = place.split("/")[1]
+    assert {each for each in pair.shown() if kind in ("_history", each[0])} <= seen
+    assert not {key for key in seen if key in pair.worlds[0].resources} - pair.shown()
+
+
+@pytest.mark.parametrize("place", ["/$meta", "/Patient/$meta", "/Observation/$meta", "/Flag/$meta"])
+def test_labels_and_tags_in_use(pair: Pair, place: str) -> None:
+    """Those of what is shown: that a label is in use would say that somebody is hidden by it."""
+    one, other = pair.answers(f"/fhir{place}")
+    assert one == other
+    assert one[0] == 200
+    (posted, again) = pair.posted(f"/fhir{place}", {"resourceType": "Parameters"})
+    assert posted == again
+    told = json.loads(one[2]).get("parameter", [{}])[0].get("valueMeta", {}).get("security", [])
+    shown = [
+        pair.worlds[0].resources[key] for key in pair.shown() if place == "/$meta" or key[0] == place.split("/")[1]
+    ]
+    borne = {each["code"] for one in shown for each in one.get("meta", {}).get("security", [])}
+    assert {each["code"] for each in told} == borne
 
 
 def test_every_search_says_the_same_about_what_may_be_withheld(pair: Pair) -> None:

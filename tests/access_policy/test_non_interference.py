@@ -220,6 +220,7 @@ REVINCLUDES = {
 }
 SORTS = ("_id", "-_id", "_lastUpdated", "-_lastUpdated", "date", "-date", "birthdate", "-birthdate,_lastUpdated")
 SORTS += ("-authored-on", "authored", "family", "-family,given", "address-city", "-address-city", "value-quantity")
+SORTS += ("status", "-code", "identifier", "-general-practitioner", "telecom", "subject", "patient,-status")
 
 
 @st.composite
@@ -254,7 +255,7 @@ PROBES: list[tuple[str, list[tuple[str, str]]]] = [
     ("Patient", [("family", "Someone")]),
     *(
         ("Patient", [("_sort", each), ("_count", "3")])
-        for each in ("address-city", "-address-city", "-address-postalcode")
+        for each in ("address-city", "-address-city", "-address-postalcode", "email", "-general-practitioner")
     ),
     *(("Patient", [(f"{each}:missing", "true")]) for each in ("address", "telecom", "general-practitioner")),
     ("Patient", [("general-practitioner:missing", "false"), ("_summary", "count")]),

@@ -45,6 +45,7 @@ PLACES = {
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
+    "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
     "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
     "store/side.py:extreme": "what a row is sorted by: part of a query that has the predicate",
     "store/explain.py:_of": "counts, for queries that each hand the predicate over",
@@ -56,6 +57,7 @@ PLACES = {
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
+    "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
 """Functions and constants that do, each with why it may."""

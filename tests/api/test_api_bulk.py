@@ -137,6 +137,7 @@ REFUSED = {
     "$export?_until=2026-01-01": "invalid: _until: an instant with a time zone is needed",
     "$export?_since=2026-01-02T00:00:00Z&_until=2026-01-01T00:00:00Z": "invalid: _until: this moment is not after",
     "$export?_typeFilter=Observation": "invalid: _typeFilter: each is a type the gateway holds and a search of it",
+    "$export?_typeFilter=Observation?code:in=http://x": "not-found: code:in: This ValueSet is not carried here",
     "$export?_typeFilter=Observation?_sort=date": "invalid: _typeFilter: _sort is about the answer of a search",
     "$export?_typeFilter=Observation?colour=x": "invalid: _typeFilter: Observation has no search parameter colour",
     "$export?_type=Goal&_typeFilter=Observation?status=final": "invalid: _typeFilter: Observation is not among",

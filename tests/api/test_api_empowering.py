@@ -110,6 +110,26 @@ def test_who_is_not_cleared_deletes_no_restricted_person(gateway: Gateway, counc
         assert cleared.get(f"/fhir/RelatedPerson/{late}").status_code == 200
 
 
+def test_who_is_not_cleared_makes_nobody_restricted(gateway: Gateway, council: httpx.Client) -> None:
+    """They could not see where the person lives afterwards, nor take it back."""
+    restricted = {"resourceType": "Patient", "birthDate": "1970-01-01", "meta": {"security": [RESTRICTED]}}
+    assert issue(sent(council, "POST", "/fhir/Patient", restricted), 403)["expression"] == ["Patient.meta.security"]
+    free = created(council, {name: value for name, value in restricted.items() if name != "meta"}).json()
+    path, labelled = f"/fhir/Patient/{free['id']}", {**free, "meta": {**free["meta"], "security": [RESTRICTED]}}
+    assert issue(sent(council, "PUT", path, labelled, if_match='W/"1"'), 403)["code"] == "forbidden"
+    patch = [{"op": "add", "path": "/meta/security", "value": [RESTRICTED]}]
+    assert sent(council, "PATCH", path, patch, **headers_of(PATCH), if_match='W/"1"').status_code == 403
+    bundle = {
+        "type": "transaction",
+        "entry": [{"resource": restricted, "request": {"method": "POST", "url": "Patient"}}],
+    }
+    assert sent(council, "POST", "/fhir", {"resourceType": "Bundle", **bundle}).status_code == 403
+    assert sent(council, "PUT", path, {**free, "gender": "female"}, if_match='W/"1"').status_code == 200
+    with gateway.client(CLEARED) as cleared:
+        assert sent(cleared, "PUT", path, labelled, if_match='W/"2"').status_code == 200
+        created(cleared, restricted)
+
+
 def test_what_is_hidden_in_a_record_keeps_its_person(gateway: Gateway, council: httpx.Client) -> None:
     """The same words, whether the caller sees what there is more or does not."""
     told = []

@@ -27,6 +27,11 @@ def test_the_landing_page_leads_somewhere(gateway: Gateway) -> None:
     for link in links:
         assert link.startswith("/")  # nothing is loaded from elsewhere
         assert gateway.http.get(link.replace("&amp;", "&")).status_code == 200, link
+    with gateway.stranger() as stranger:  # what is marked wants a token, and nothing else does
+        marked = {link.replace("&amp;", "&") for link in re.findall(r'href="([^"]+)">[^<]+</a>\*', page.text)}
+        statuses = {link: stranger.get(link.replace("&amp;", "&")).status_code for link in links}
+    assert {link.replace("&amp;", "&") for link, status in statuses.items() if status == 401} == marked != set()
+    assert "fhirgw token" in page.text and f"{gateway.base}/oauth/token" in page.text
 
 
 def test_a_process_with_its_database_is_live_and_ready(gateway: Gateway) -> None:

@@ -19,12 +19,24 @@ from tests.gateway import Gateway, serving
 from tests.put import connected, put
 
 MOST = 60
+ABSENT = "0f0f0f0f-0000-4000-8000-000000000000"
+JSON = "application/fhir+json"
+
+
+def organisation(code: str, **elements: Any) -> dict[str, Any]:
+    """An Organization that has an ODS code."""
+    identified = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": code}]
+    return {"resourceType": "Organization", "name": "A provider of care", "identifier": identified, **elements}
+
+
+TWICE = [{**organisation("C1C01"), "id": id} for id in ("meadow-c1", "harbour-c1")]
+"""What two systems of record brought."""
 
 
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, *PEOPLE)
+        await put(url, *PEOPLE, *TWICE)
         yield url
 
 
@@ -313,6 +325,23 @@ async def test_each_entry_is_in_the_audit(council: httpx.Client, module_database
     assert address(batched.json()["entry"][0]).split("/")[1] in json.dumps(rows[-3])
 
 
+async def test_a_read_that_a_transaction_fails_by_is_in_the_audit(council: httpx.Client, module_database: str) -> None:
+    asked = [entry("GET", each) for each in ("Patient/cared-for", f"Patient/{ABSENT}", "Patient/stranger")]
+    answer = sent(council, entry("POST", "Observation", observation()), *asked)
+    assert answer.status_code == 404
+    connection = await connected(module_database)
+    found = await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence DESC LIMIT 2")
+    await connection.close()
+    whole, read = [json.loads(each["body"]) for each in found]
+    assert [(each["subtype"][0]["code"], each["outcome"]) for each in (whole, read)] == [
+        ("transaction", "4"),
+        ("read", "4"),
+    ]
+    named = [each["what"]["reference"] for each in read["entity"] if "reference" in each.get("what", {})]
+    assert named == [f"Patient/{ABSENT}"]
+    assert "cared-for" not in json.dumps([whole, read])  # nothing of it was told
+
+
 def test_what_is_no_bundle_of_ours_is_refused(council: httpx.Client) -> None:
     refused(sent(council, kind="document"), 400)
     refused(
@@ -323,3 +352,96 @@ def test_what_is_no_bundle_of_ours_is_refused(council: httpx.Client) -> None:
 
 def done_empty(answer: httpx.Response) -> bool:
     return answer.status_code == 200 and answer.json()["type"] == "transaction-response"
+
+
+def posted(client: httpx.Client, resource: dict[str, Any], **headers: str) -> httpx.Response:
+    return client.post("/fhir/Organization", content=encode(resource), headers={"content-type": JSON, **headers})
+
+
+def test_an_ods_code_is_one_organisation_s(council: httpx.Client) -> None:
+    first = posted(council, organisation("A1A01"))
+    assert first.status_code == 201
+    again = posted(council, organisation("A1A01"))
+    assert (again.status_code, again.json()["issue"][0]["expression"]) == (409, ["Organization.identifier"])
+    found = posted(council, organisation("A1A01"), **{"if-none-exist": "identifier=A1A01"})
+    assert (found.status_code, found.json()["id"]) == (200, first.json()["id"])
+    other = posted(council, organisation("A1A02")).json()
+    address = f"/fhir/Organization/{other['id']}"
+    taken = council.put(address, content=encode({**other, **organisation("A1A01")}), headers={"content-type": JSON})
+    assert taken.status_code == 409
+    renamed = council.put(address, content=encode({**other, "name": "Renamed"}), headers={"content-type": JSON})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "Renamed")
+    free = council.put(
+        address, content=encode({**renamed.json(), **organisation("A1A03")}), headers={"content-type": JSON}
+    )
+    assert free.status_code == 200
+    assert posted(council, organisation("A1A02")).status_code == 201  # let go of, it is free
+    assert council.delete(f"/fhir/Organization/{first.json()['id']}").status_code == 204
+    assert posted(council, organisation("A1A01")).status_code == 201
+
+
+def test_an_ods_code_is_one_organisation_s_within_a_bundle_too(council: httpx.Client) -> None:
+    both = [entry("POST", "Organization", organisation("B1B01")) for _ in range(2)]
+    refused = sent(council, *both)
+    assert (refused.status_code, refused.json()["issue"][0]["code"]) == (409, "conflict")
+    assert refused.json()["issue"][0]["expression"] == ["Bundle.entry[0].resource.identifier"]
+    apart = [entry("POST", "Organization", organisation(code)) for code in ("B1B01", "B1B02")]
+    assert sent(council, *apart).status_code == 200
+    each = sent(council, *both, entry("POST", "Organization", organisation("B1B03")), kind="batch").json()["entry"]
+    assert [one["response"]["status"][:3] for one in each] == ["409", "409", "201"]
+
+
+def test_what_systems_of_record_brought_twice_can_still_be_changed(council: httpx.Client) -> None:
+    held = council.get("/fhir/Organization/harbour-c1").json()
+    changed = encode({**held, "name": "Corrected"})
+    answer = council.put("/fhir/Organization/harbour-c1", content=changed, headers={"content-type": JSON})
+    assert (answer.status_code, answer.json()["name"]) == (200, "Corrected")
+    assert posted(council, organisation("C1C01")).status_code == 409
+
+
+READ = {
+    "Patient?_id=cared-for&_include=Patient:organization": "Bundle",
+    "Patient/cared-for/_history": "Bundle",
+    "Patient/cared-for/$everything": "Bundle",
+    "Patient/cared-for/$summary": "Bundle",
+    "Patient/cared-for/$validate": "OperationOutcome",
+    "Patient/cared-for/$meta": "Parameters",
+    "_history?_count=1": "Bundle",
+    "ValueSet/$expand?url=http://hl7.org/fhir/ValueSet/administrative-gender": "ValueSet",
+    "CodeSystem/$lookup?system=http://hl7.org/fhir/administrative-gender&code=male": "Parameters",
+    "?_type=Patient&_id=cared-for": "Bundle",
+    "metadata": "CapabilityStatement",
+}
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_searches_and_operations_are_asked_by_get(council: httpx.Client, kind: str) -> None:
+    answer = sent(council, *(entry("GET", each) for each in READ), kind=kind)
+    assert answer.status_code == 200
+    told = {url: each["resource"]["resourceType"] for url, each in zip(READ, answer.json()["entry"], strict=True)}
+    assert told == READ
+    alone = council.get("/fhir/Patient/cared-for/$summary").json()
+    within = answer.json()["entry"][list(READ).index("Patient/cared-for/$summary")]["resource"]
+    assert [each["resource"]["resourceType"] for each in within["entry"]] == [
+        each["resource"]["resourceType"] for each in alone["entry"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status", "told"),
+    [
+        ("POST", "Patient/$validate", 400, "asked in a Bundle by GET"),
+        ("POST", "Patient/_search", 400, "asked in a Bundle by GET"),
+        ("POST", "Patient/cared-for/$everything", 400, "asked in a Bundle by GET"),
+        ("GET", "openapi.json", 400, "no resource"),
+        ("GET", "$export", 400, "respond-async"),
+        ("GET", "Patient/cared-for/$who-looked", 403, "auditors"),
+        ("GET", "Patient/cared-for/$nonsense", 404, "nothing to read"),
+        ("GET", "oauth/token", 404, "nothing to read"),
+    ],
+)
+def test_what_a_bundle_does_not_ask(council: httpx.Client, method: str, url: str, status: int, told: str) -> None:
+    answer = sent(council, entry(method, url, {"resourceType": "Parameters"}), kind="batch").json()
+    response = answer["entry"][0]["response"]
+    assert response["status"].startswith(str(status))
+    assert told in response["outcome"]["issue"][0]["diagnostics"]

@@ -188,6 +188,18 @@ def test_a_token_is_printed_and_nothing_else(app: Command) -> None:
     assert claims(answered["access_token"])["aud"] == said["aud"]
 
 
+def test_a_token_for_less_than_was_asked_says_so(app: Command) -> None:
+    done(app(*DEMO, "--json"))
+    narrower = app("token", "--app", "demo", "--scope", "system/*.cruds")
+    assert (narrower.code, claims(narrower.out)["scope"]) == (0, "system/*.rs")
+    assert narrower.err == (
+        "Narrower than asked: demo is not registered for all of system/*.cruds. The token is for: system/*.rs\n"
+    )
+    assert "Narrower than asked" in app("token", "--app", "demo", "--scope", "system/*.cruds", "--json").err
+    for whole in ("system/*.rs", "system/Patient.read", "system/Patient.r system/Task.s"):
+        assert app("token", "--app", "demo", "--scope", whole).err == ""
+
+
 def test_a_token_is_got_with_an_rsa_key_too(app: Command, tmp_path: Path) -> None:
     key = RSAKey.generate_key(2048, {"alg": "RS384"}, auto_kid=True)
     done(app("app", "add", "rsa", "--scope", "system/*.rs", "--jwks", str(jwks(tmp_path / "k.json", key)), "--json"))

@@ -152,6 +152,10 @@ class World:
             return [plain(text).encode() for text in STRINGS[name](each)]
         if name in QUANTITIES:
             return [ends(value)[0] for value in QUANTITIES[name](each)]
+        if name in SPELT or name in CODED or name in REFERENCES:
+            coded = [one["code"] for concept in CODED.get(name, lambda _: [])(each) for one in concept["coding"]]
+            named = (SPELT | REFERENCES).get(name, lambda _: [])(each)
+            return [text.encode() for text in (*coded, *named)]
         return [low for low, _ in SPANS[name](each)]
 
     def holds(self, each: Resource, name: str, value: str) -> bool:
@@ -324,6 +328,10 @@ REFERENCES: dict[str, Callable[[Resource], list[str]]] = {
     "subject": lambda each: [each["subject"]["reference"]] if "subject" in each else [],
     "patient": lambda each: [each["subject"]["reference"]] if "subject" in each else [],
     "performer": lambda each: [one["reference"] for one in each.get("performer", [])],
+}
+SPELT: dict[str, Callable[[Resource], list[str]]] = {
+    "identifier": lambda each: [one["value"] for one in each.get("identifier", [])],
+    "url": lambda each: [each["url"]],
 }
 ELEMENTS = {"identifier": ("identifier",), "code": ("code",), "combo-code": ("code",), "component-code": ("component",)}
 """Elements whose being there is what `:missing` asks about."""

@@ -2,6 +2,8 @@
 the records at one provider. Judged by what the statements sent are planned as, never by time."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir import tokens
 from fhirgw.fhir.query import Query
-from fhirgw.store import cursor, resources
+from fhirgw.store import cursor, history, resources
 from fhirgw.store.database import Connection
 from fhirgw.store.search import search
 from tests.conftest import NewDatabase
@@ -91,7 +93,8 @@ async def large(large_url: str) -> AsyncIterator[Connection]:
         await connection.execute("UPDATE fhirgw.resource SET body = '{}'")
         await connection.execute(
             "INSERT INTO fhirgw.history (type, id, version, updated, origin, body, superseded)"
-            " SELECT 'Observation', md5('Observation' || n % 5000), n, '2026-01-01', 'test', '{}', '3'::xid8"
+            " SELECT CASE WHEN n % 100 = 0 THEN 'Patient' ELSE 'Observation' END, md5('Observation' || n % 5000), n,"
+            " '2026-01-01'::timestamptz + n * interval '1 minute', 'test', '{}', '3'::xid8"
             " FROM generate_series(1, 20000) n"
         )
         await connection.execute("VACUUM ANALYZE")
@@ -180,6 +183,27 @@ async def test_what_others_wrote_meanwhile_is_looked_for_by_when(large: Connecti
     await search(explained, EVERYTHING, Query.parse("Observation", [*asked, ("_cursor", found.next or "")]))
     assert UPDATED in explained.plans[0]
     assert "Seq Scan on history" not in explained.plans[0]
+
+
+@pytest.mark.parametrize("kind", ["Observation", "Patient", None])
+@pytest.mark.parametrize("since", [None, datetime(2026, 1, 3, tzinfo=UTC)], ids=["all", "since"])
+async def test_what_changed_last_is_read_by_when(large: Connection, kind: str | None, since: datetime | None) -> None:
+    """The first page and the next: no more of either table than a page, and nothing sorted whole."""
+    asked = history.Asked(kind, since=since, count=20)
+    times: list[datetime] = []
+    for _ in range(2):
+        explained = Explained(large)
+        page = await history.changes(explained, EVERYTHING, asked)
+        assert len(page.versions) == 20
+        assert page.next is not None
+        times += [each.updated for each in page.versions]
+        (plan,) = [each for each in explained.plans if "history" in each]
+        assert ("history_by_type" if kind else "history_by_updated") in plan
+        assert "Seq Scan on history" not in plan
+        assert "Seq Scan on resource_observation" not in plan
+        assert "updated_idx" in plan
+        asked = replace(asked, cursor=page.next)
+    assert times == sorted(times, reverse=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Numbers, composites, dates that repeat, modifiers, chains of several levels, `_has` and every order: a search finds
 what a naive reading of R4 finds, however it is cut into pages."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from fhirgw.fhir.query import Query
 from fhirgw.store.database import Readers
 from fhirgw.store.search import search
 from tests.conftest import NewDatabase
-from tests.put import put_all, reading
+from tests.put import put, put_all, reading
 from tests.store.kinds_world import CITIES, CODES, DATES, NUMBERS, TEXTS, UCUM, URLS, World, world
 from tests.store.test_store_search import EVERYTHING, Pairs, ids, page, pages
 
@@ -102,11 +103,16 @@ QUESTIONNAIRE = st.one_of(
     asked("url:above", st.sampled_from(("https://x.uk/Q/one/two/three", "https://x.uk/Q/one", "https://x.uk/Quiz/1"))),
 )
 SORTS = {
-    "Observation": ("value-quantity", "combo-value-quantity", "_lastUpdated", "_id"),
-    "Patient": ("family", "given", "address-city", "birthdate", "_lastUpdated", "_id"),
-    "Encounter": ("location-period", "length", "_lastUpdated"),
-    "Organization": ("name", "_id"),
-    "Questionnaire": ("_id",),
+    "Observation": (
+        *("value-quantity", "combo-value-quantity", "_lastUpdated", "_id"),
+        *("code", "combo-code", "subject", "patient", "performer"),
+    ),
+    "Patient": (
+        *("family", "given", "address-city", "birthdate", "_lastUpdated", "_id", "identifier", "general-practitioner"),
+    ),
+    "Encounter": ("location-period", "length", "_lastUpdated", "patient"),
+    "Organization": ("name", "_id", "partof"),
+    "Questionnaire": ("_id", "url"),
 }
 BY_TYPE = {
     "Observation": OBSERVATION,
@@ -155,6 +161,101 @@ def test_the_oracle_tells_requests_apart(kind: str, known: World) -> None:
     }
     for pair in telling[kind]:
         assert 0 < len(known.find(kind, [pair])) < every, pair
+
+
+PEOPLE = (
+    {"telecom": [{"system": "email", "value": "a@x"}, {"system": "phone", "value": "3"}], "active": True},
+    {"telecom": [{"system": "phone", "value": "2"}, {"system": "phone", "value": "9"}], "deceasedBoolean": True},
+    {"telecom": [{"system": "email", "value": "b@x"}], "deceasedDateTime": "2020", "active": False},
+    {"telecom": [{"value": "0"}], "deceasedBoolean": False, "gender": "other", "active": True},
+)
+"""Each with an id by its place: a, b, c, d."""
+
+
+@pytest.fixture(scope="module")
+async def few(new_database: NewDatabase) -> AsyncIterator[Readers]:
+    async with new_database() as url, reading(url) as pool:
+        await put(url, *({"resourceType": "Patient", "id": id, **one} for id, one in zip("abcd", PEOPLE, strict=True)))
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("phone", "bacd"),
+        ("-phone", "bacd"),
+        ("email", "acbd"),
+        ("telecom", "dbac"),
+        ("deceased", "adbc"),
+        ("-deceased", "bcad"),
+        ("active", "cadb"),
+        ("-active,-_id", "dacb"),
+        ("gender", "dabc"),
+    ],
+)
+async def test_what_is_sorted_by_is_what_the_parameter_looks_at(sort: str, expected: str, few: Readers) -> None:
+    found = [one async for one in pages(few, "Patient", [("_sort", sort), ("_count", "1")])]
+    assert "".join(each.id for one in found for each in one.matches) == expected
+
+
+ROLE = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
+KIN = {"ann": "MTH", "bob": "NFTH", "cat": "CHILD", "dan": "PRN", "eve": "FRND", "fay": None}
+"""Who somebody's related person is to them: R4 has MTH and FTH under PRN, NFTH under FTH, and PRN under FAMMEMB."""
+
+
+@pytest.fixture(scope="module")
+async def kin(new_database: NewDatabase) -> AsyncIterator[Readers]:
+    async with new_database() as url, reading(url) as pool:
+        made = {"resourceType": "RelatedPerson", "patient": {"reference": "Patient/p"}}
+        told = {
+            id: {"relationship": [{"coding": [{"system": ROLE, "code": code}]}]} if code else {"gender": "female"}
+            for id, code in KIN.items()
+        }
+        await put(url, *({**made, "id": id, **one} for id, one in told.items()))
+        await put(url, {**made, "id": "gus", "relationship": [{"coding": [{"system": "other", "code": "MTH"}]}]})
+        await put(url, {"resourceType": "Patient", "id": "p"})
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("relationship:below", f"{ROLE}|PRN", "ann bob dan"),
+        ("relationship:below", f"{ROLE}|FAMMEMB", "ann bob cat dan"),
+        ("relationship:below", f"{ROLE}|MTH,{ROLE}|FRND", "ann eve"),
+        ("relationship:above", f"{ROLE}|MTH", "ann dan"),
+        ("relationship:above", f"{ROLE}|NMTH", "ann dan"),
+        ("relationship:in", "http://hl7.org/fhir/ValueSet/relatedperson-relationshiptype", "ann bob cat dan eve"),
+        ("relationship:not-in", "http://hl7.org/fhir/ValueSet/relatedperson-relationshiptype", "fay gus"),
+        ("gender:in", "http://hl7.org/fhir/ValueSet/administrative-gender", "fay"),
+        ("gender:in", "ValueSet/administrative-gender", "fay"),
+        ("gender:not-in", "http://hl7.org/fhir/ValueSet/administrative-gender|4.0.1", "ann bob cat dan eve gus"),
+        ("gender:below", "female", "fay"),
+    ],
+)
+async def test_codes_by_value_set_and_hierarchy(name: str, value: str, expected: str, kin: Readers) -> None:
+    assert ids((await page(kin, "RelatedPerson", [(name, value)])).matches) == expected.split()
+    cut = [one async for one in pages(kin, "RelatedPerson", [(name, value), ("_count", "2")])]
+    assert [each.id for one in cut for each in one.matches] == expected.split()
+    through = await page(kin, "Patient", [(f"_has:RelatedPerson:patient:{name}", value)])
+    assert ids(through.matches) == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("relationship:in", "http://example.org/ValueSet/none", "This ValueSet is not carried here"),
+        ("relationship:in", "ValueSet/none", "This ValueSet is not carried here"),
+        ("gender:in", "http://hl7.org/fhir/ValueSet/administrative-gender|3.0", "carried here in version 4.0.1"),
+        ("relationship:below", "http://snomed.info/sct|303071001", "hierarchy of this code system is not carried"),
+        ("relationship:below", f"{ROLE}|NONE", "the code system has no such code"),
+        ("relationship:below", "PRN", "it is written system|code"),
+    ],
+)
+async def test_codes_that_nobody_here_knows_are_refused(name: str, value: str, told: str, kin: Readers) -> None:
+    with pytest.raises(FhirError, match=re.escape(told)) as refused:
+        await page(kin, "RelatedPerson", [(name, value)])
+    assert refused.value.status == 400
 
 
 async def test_a_search_of_several_types(searched: Readers, known: World) -> None:

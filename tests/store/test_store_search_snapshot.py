@@ -133,6 +133,7 @@ REQUESTS: list[tuple[str, Pairs]] = [
     ("Patient", [("_has:Observation:subject:value-quantity", "gt1"), ("_sort", "family")]),
     ("Observation", [("code:not", "a")]),
     ("Observation", [("code", "b"), ("_sort", "value-quantity")]),
+    ("Observation", [("_sort", "-code,subject")]),
     ("Observation", [("value-quantity", "ge2||kg"), ("_sort", "-value-quantity,_lastUpdated")]),
     ("Observation", [("value-quantity:missing", "true")]),
     ("Observation", [("code-value-quantity", "b$lt5")]),

@@ -1,5 +1,8 @@
 """Whether a code can be of its system: check digits made by arithmetic of their own, grammars by published examples."""
 
+import json
+import tarfile
+from pathlib import Path
 from string import ascii_lowercase, digits
 
 import pytest
@@ -104,6 +107,52 @@ def test_published_units_are_units(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["mm[Hg", "kg//m", "mg/(24.h", "per minute", "µg", "kg/", "()", "m)"])
 def test_broken_units_are_none(unit: str) -> None:
     assert shaped(UCUM, unit) is False
+
+
+def test_the_units_that_r4_lists_are_units(data: Path) -> None:
+    with tarfile.open(data / "r4" / "hl7.fhir.r4.core-4.0.1.tgz") as archive:
+        published = archive.extractfile("package/ValueSet-ucum-common.json")
+        assert published is not None
+        (listed,) = json.load(published)["compose"]["include"]
+    units = [each["code"] for each in listed["concept"]]
+    assert len(units) > 1000
+    assert [each for each in units if shaped(UCUM, each) is not True] == []
+    for spoilt in ("{}.", ".{}", "{})", "{}(m)", "{}//s", "{}.kilos", "q{}"):
+        assert [each for each in units if shaped(UCUM, spoilt.format(each)) is not False] == [], spoilt
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("kilos", "week", "hours", "mmHg", "Kg", "KG", "sec", "lbs", "bpm", "beats/min", "celsius", "degC", "stone"),
+        *("m(s)", "2m", "m^2", "m{a}{b}", "{a}m", "//m", "m..s", "(m", "m)2", "mm[hg]", "[lb]", "k%", "mwk", "m2.5."),
+    ],
+)
+def test_what_is_no_atom_of_ucum_is_no_unit(unit: str) -> None:
+    assert shaped(UCUM, unit) is False
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("wk", "h", "kg", "[lb_av]", "[stone_av]", "Cel", "[degF]", "{beats}/min", "mmol/mol", "m[H2O]", "10*-3"),
+        *(
+            "(mg/kg)/d",
+            "B[10.nV]",
+            "mg{dry}/g",
+            "ug/(kg.h)",
+            "1/d",
+            "m2.5",
+            "[iU]/mL",
+            "[IU]/L",
+            "dam2",
+            "m2.s-1",
+            "100",
+        ),
+    ],
+)
+def test_atoms_with_and_without_prefixes(unit: str) -> None:
+    assert shaped(UCUM, unit) is True
 
 
 @pytest.mark.parametrize("tag", ["en", "en-GB", "cy", "pa-Guru", "zh-Hant-TW", "bfi", "sgn-GB", "x-local"])

@@ -36,6 +36,7 @@ from tests.validation.right import (
     SNOMED,
     TASK,
     TRANSACTION,
+    UCUM,
     UK,
     concept,
     extension,
@@ -126,6 +127,19 @@ DEFECTS: dict[str, Defect] = {
                                       "Observation.code.coding[0].code"),
     "SNOMED CT with a wrong check digit": (TASK, {"code.coding[0].code": "425268009"}, "code-invalid",
                                            "Task.code.coding[0].code"),
+    "unit that UCUM has not": (OBSERVATION, {"valueQuantity.code": "hours"}, "code-invalid",
+                               "Observation.value.ofType(Quantity).code"),
+    "unit in capitals": (OBSERVATION, {"valueQuantity.code": "MM[HG]"}, "code-invalid",
+                         "Observation.value.ofType(Quantity).code"),
+    "unit of a dose that UCUM has not": (ADMINISTRATION, {"dosage.dose": {"value": 1, "system": UCUM, "code": "tabs"}},
+                                         "code-invalid", "MedicationAdministration.dosage.dose.code"),
+    "language of a resource that is none": (PATIENT, {"language": "xx-zzzz-"}, "code-invalid", "Patient.language"),
+    "language of a document that is none": (DOCUMENT, {"content[0].attachment.language": "english"}, "code-invalid",
+                                            "DocumentReference.content[0].attachment.language"),
+    "rules that are not understood": (PATIENT, {"implicitRules": "https://example.org/rules"}, "not-supported",
+                                      "Patient.implicitRules"),
+    "rules of an entry": (BUNDLE, {"entry[0].resource.implicitRules": "https://example.org/rules"}, "not-supported",
+                          "Bundle.entry[0].resource.implicitRules"),
     "language that is none": (PATIENT, {"communication[0].language.coding[0].code": "english language"},
                               "code-invalid", "Patient.communication[0].language"),
     "retired verification system": (
@@ -314,3 +328,27 @@ ALONE = [name for name in DEFECTS if name not in TWO_FAULTS]
 def test_nothing_else_is_said_of_it(name: str) -> None:
     resource, changes, code, expression = DEFECTS[name]
     assert errors(spoilt(resource, changes)) == [(code, expression)]
+
+
+@pytest.mark.parametrize(
+    ("display", "told"),
+    [
+        ("Married", []),
+        ("married ", []),
+        ("Divorced", ["Patient.maritalStatus.coding[0].display"]),
+        ("Widow", ["Patient.maritalStatus.coding[0].display"]),
+    ],
+)
+def test_a_display_that_is_another_code_s_is_a_warning(display: str, told: list[str]) -> None:
+    issues = validate(spoilt(PATIENT, {"maritalStatus.coding[0].display": display}))
+    assert [(each.severity, each.expression) for each in issues] == [("warning", place) for place in told]
+    assert not any(display in each.diagnostics for each in issues)
+
+
+def test_a_display_of_what_is_not_carried_is_anybodys() -> None:
+    assert validate(spoilt(TASK, {"code.coding[0].display": "Whatever it is called"})) == []
+
+
+@pytest.mark.parametrize("language", ["en-GB", "cy", "en"])
+def test_a_language_that_is_one(language: str) -> None:
+    assert validate(spoilt(PATIENT, {"language": language})) == []
