@@ -5,6 +5,7 @@ https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-export-operation-request-
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -77,6 +78,11 @@ async def patients(request: Request) -> Response:
     return await _kick_off(request, of_patients=True)
 
 
+async def group(request: Request) -> Response:
+    """GET or POST [base]/Group/[id]/$export"""
+    return await _kick_off(request, of_patients=True, group=request.path_params["id"])
+
+
 async def status(request: Request) -> Response:
     """GET of the polling address: 202 while it runs (and the first time, always), then the manifest."""
     job = await exports(request).status(permitted(request), request.path_params["job"])
@@ -112,13 +118,14 @@ def routes() -> list[Route]:
     return [
         interactions("/fhir/$export", head=False, GET=system, POST=system),
         interactions("/fhir/Patient/$export", head=False, GET=patients, POST=patients),
+        interactions("/fhir/Group/{id}/$export", head=False, GET=group, POST=group),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
         interactions("/fhir/$export-file/{job}/{name}", GET=file),
     ]
 
 
-async def _kick_off(request: Request, of_patients: bool) -> Response:
-    asked = await selection(request, of_patients)
+async def _kick_off(request: Request, of_patients: bool, group: str | None = None) -> Response:
+    asked = replace(await selection(request, of_patients), group=group)
     try:
         job = await exports(request).kick_off(permitted(request), asked, _address(request))
     except FhirError as error:

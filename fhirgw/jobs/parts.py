@@ -7,11 +7,12 @@ What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
@@ -20,7 +21,7 @@ from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
 from fhirgw.private import private_folder
-from fhirgw.store import division, ledger
+from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
@@ -78,12 +79,21 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
             parts.append(Planned("deleted", "Bundle"))
         if asked.ignored:
             parts.append(Planned("error", "OperationOutcome"))
+        members = await _members(taken.connection, permit, asked)
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
-        if not await ledger.plan(connection, part, of, types, parts):
+        if not await ledger.plan(connection, part, of, types, parts, members):
             raise Lost
     reach("plan kept")
+
+
+async def _members(connection: Connection, permit: Permit, asked: Selection) -> Collection[str]:
+    """Whom an export of a Group is of."""
+    if asked.group is None:
+        return ()
+    group = await cohort.find(connection, permit, asked.group)
+    return await cohort.people(connection, permit, group, asked.patients or None)
 
 
 async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:

@@ -23,7 +23,7 @@ from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.database import Connection, Engine, declared, direct, statement
 from fhirgw.store.matching import Matching, as_of
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import export_member, history, resource
 from fhirgw.store.visibility import visible
 
 Sink = Callable[[bytes], Awaitable[None]]
@@ -81,9 +81,9 @@ class Selection:
     """What to export: the types (none named: all there are), whose records, and changed after when.
 
     `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
-    before when. `filters`: searches (`Observation?code=…`), of which what is of their types meets at least one.
-    `elements`: only these, as `_elements` has them. `gzip`: how the files are kept. `part`: bytes of a table that are
-    one part.
+    before when. `group`: of the people in a Group, as the plan of the job `job` has them. `filters`: searches
+    (`Observation?code=…`), of which what is of their types meets at least one. `elements`: only these, as `_elements`
+    has them. `gzip`: how the files are kept. `part`: bytes of a table that are one part.
     """
 
     types: tuple[str, ...] = ()
@@ -93,6 +93,7 @@ class Selection:
     filters: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
     group: str | None = None
+    job: str = ""
     ignored: tuple[str, ...] = ()
     gzip: bool = False
     part: int = PART
@@ -211,11 +212,19 @@ async def snapshot(engine: Engine, permit: Permit, lock: str = "") -> AsyncItera
 def _conditions(resource_type: str, selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
     """What is asked for, of what may be seen."""
     yield table.c.type == literal(resource_type, Text, literal_execute=True)
-    if selection.patients is not None:
-        yield table.c.patient.isnot(None)
-    if selection.patients:
-        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
+    yield from about(selection, table)
     if selection.since is not None:
         yield table.c.updated > selection.since
     if selection.until is not None:
         yield table.c.updated < selection.until
+
+
+def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """Whose records are asked for."""
+    if selection.patients is not None:
+        yield table.c.patient.isnot(None)
+    if selection.patients:
+        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
+    if selection.group is not None:
+        members = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
+        yield table.c.patient.in_(members)

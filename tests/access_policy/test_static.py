@@ -44,6 +44,8 @@ PLACES = {
     "store/basis.py:_safeguarding": "part of the predicate: the case, by id, for its person",
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
+    "store/cohort.py:_raw": "whom an export may be of: every part of it has the predicate; no answer has them",
+    "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
     "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
     "store/side.py:extreme": "what a row is sorted by: part of a query that has the predicate",
@@ -60,7 +62,7 @@ PLACES = {
 }
 """Functions and constants that do, each with why it may."""
 
-BODIES = {"store/visibility.py:body", "store/visibility.py:whole"}
+BODIES = {"store/visibility.py:body", "store/visibility.py:whole", "store/visibility.py:names"}
 """The only functions that name the columns a body is served from."""
 
 
