@@ -26,6 +26,7 @@ from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
+from fhirgw.store.hidden import hidden
 from fhirgw.store.ledger import LEASE, Made, Part, Planned
 
 PULSE = 1.0
@@ -125,11 +126,13 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
             told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
             await sink(encode(outcome([told])) + b"\n")
     else:
-        for kind in sorted(job.asked.types or HELD):
-            if job.permit.covering("r", kind):
-                ids = await deleted(connection, job.permit, kind, job.asked, job.snapshot)
-                for at in range(0, len(ids), ENTRIES):
-                    await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
+        kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
+        unseen = await hidden(connection, job.permit, kinds, job.asked)
+        for kind in kinds:
+            gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
+            ids = sorted(gone)
+            for at in range(0, len(ids), ENTRIES):
+                await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
 
 def _deleting(kind: str, ids: Sequence[str]) -> Resource:
