@@ -1,7 +1,7 @@
 """Lists of people (Group): a partition of their own, and what is served of one to whoever may not see all its members.
 
 Bodies are JSON as text, and PostgreSQL's `json` (not `jsonb`) hands on each part of one as it is spelt: what is left of
-a list keeps its decimals and its order. `export_member` is whom an export of a Group is of, as of its snapshot.
+a list keeps its decimals and its order. `targets` are what a Provenance is of; `export_member` is whom an export of a Group is of, as of its snapshot.
 """
 
 from alembic import op
@@ -46,6 +46,11 @@ CREATE FUNCTION fhirgw.listing(body text, shown text[]) RETURNS text LANGUAGE sq
     ) END
 $$""",
     """
+CREATE FUNCTION fhirgw.targets(body text) RETURNS TABLE (kind text, id text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT DISTINCT split_part(t ->> 'reference', '/', 1), split_part(t ->> 'reference', '/', 2)
+    FROM json_array_elements(body::json -> 'target') AS t WHERE t ->> 'reference' IS NOT NULL
+$$""",
+    """
 CREATE FUNCTION fhirgw.token(text text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT ('x' || left(encode(sha256(convert_to(text, 'UTF8')), 'hex'), 16))::bit(64)::bigint
 $$""",
@@ -71,5 +76,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forgets lists: no earlier version knows of any."""
     op.execute("DROP TABLE fhirgw.export_member")
-    op.execute("DROP FUNCTION fhirgw.token, fhirgw.listing, fhirgw.members")
+    op.execute("DROP FUNCTION fhirgw.token, fhirgw.targets, fhirgw.listing, fhirgw.members")
     op.execute("DROP TABLE fhirgw.resource_group")

@@ -31,7 +31,7 @@ from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
 from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
-from fhirgw.store.export import PART, Selection
+from fhirgw.store.export import PART, PROVENANCE, Selection
 from fhirgw.store.export_job import Job
 from fhirgw.store.ledger import LEASE
 
@@ -94,7 +94,7 @@ class ExportJobs:
         if permit.purpose not in COPIED:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
-        covered(permit, asked.types, named=True)
+        covered(permit, (*asked.types, *((PROVENANCE,) if asked.associated else ())), named=True)
         id = uuid4().hex
         async with direct(self._engine) as connection:
             await _check_people(connection, permit, asked)
@@ -130,7 +130,8 @@ class ExportJobs:
             raise absent()
         told = listed[name]
         path = self._worker.place(job) / told["key"]
-        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED)
+        types = job.effective if job.asked.organized else (told["type"],)
+        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED, types)
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
@@ -140,7 +141,8 @@ class ExportJobs:
         types = job.types
         if job.state == "done":  # a file of deletions tells of all types
             made = (each["type"] for each in job.result["output"])
-            types = job.effective if job.result.get("deleted") else tuple(made)
+            several = job.result.get("deleted") or job.asked.organized
+            types = job.effective if several else tuple(made)
         if not entitled(permit, job.permit, types):
             raise absent()
         return job
@@ -186,13 +188,14 @@ class ExportJobs:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip."""
+    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip; `types` are all in it."""
 
     path: Path
     type: str
     bytes: int
     sha256: str
     packed: bool
+    types: tuple[str, ...] = ()
 
 
 async def _check_people(connection: Connection, permit: Permit, asked: Selection) -> None:

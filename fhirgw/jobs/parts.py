@@ -16,7 +16,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
-from fhirgw.jobs.elements import shape_of
+from fhirgw.jobs.elements import Lines
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
@@ -71,16 +71,18 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     asked, permit = job.asked, job.permit
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
+        members = await _members(taken.connection, permit, asked)
+        people = len(members) if asked.group is not None else len(asked.patients or ()) or None
+        of_all = types if asked.organized else ()
         parts = [
             Planned("output", each.type, each.low, each.high, rows)
-            for kind in types
-            for each, rows in await division.stretches(taken.connection, permit, kind, asked)
+            for kind in (("Patient",) if asked.organized else types)
+            for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people)
         ]
         if asked.since:
             parts.append(Planned("deleted", "Bundle"))
         if asked.ignored:
             parts.append(Planned("error", "OperationOutcome"))
-        members = await _members(taken.connection, permit, asked)
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
@@ -102,7 +104,7 @@ async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: time
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
-        filling = _Filling(drafted, job.asked, part.type)
+        filling = _Filling(drafted, job.asked if part.kind == "output" else Selection(), part.type)
         async with _renewed(engine, part, drafted, lease):
             try:
                 async with direct(engine) as connection:
@@ -120,7 +122,7 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
     assert job.snapshot is not None
     if part.kind == "output":
         stretch = Stretch(part.type, part.low, part.high)
-        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink)
+        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink, job.effective)
     elif part.kind == "error":
         for each in job.asked.ignored:
             told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
@@ -147,13 +149,11 @@ class _Filling(Filling):
     def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
         self._refused: Unwritable | None = None
-        self._shape, self._begun = shape_of(asked, kind), b""
+        self._lines = Lines(asked, kind)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        if not self._shape.whole:
-            *lines, self._begun = (self._begun + data).split(b"\n")
-            data = b"".join(self._shape.of(line.decode()).encode() + b"\n" for line in lines)
+        data = self._lines.of(data)
         if self._refused is None and data:
             try:
                 await super().sink(data)

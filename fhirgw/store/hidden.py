@@ -63,16 +63,18 @@ async def hidden(
 
     Who does not meet a Group's searches any more, because they are hidden, is looked for among everybody.
     """
-    assert selection.since is not None
+    since = selection.since
+    assert since is not None
     if selection.group is not None:
         async with declared(connection, permit):
             group = await cohort.find(connection, permit, selection.group)
         selection = selection if group.members is not None else replace(selection, group=None)
     before: dict[str, list[str]] = {}
-    async with _as_they_were(connection, selection.since) as persons:
+    then = replace(permit, moment=since)
+    async with _as_they_were(connection, since) as persons:
         for kind in kinds:
-            made = statement(_shown(replace(permit, moment=selection.since), kind, selection))
-            asked = visibility.values(replace(permit, moment=selection.since)) | {"persons": persons}
+            made = statement(_shown(then, kind, selection))
+            asked = visibility.values(then) | {"persons": persons}
             before[kind] = [row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))]
     found = {}
     async with declared(connection, permit):
