@@ -54,6 +54,7 @@ PLACES = {
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
     "store/export.py:ESTIMATE": "the statistics, for operations alone: everybody else is told 0",
+    "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
