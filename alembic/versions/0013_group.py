@@ -1,7 +1,8 @@
 """Lists of people (Group): a partition of their own, and what is served of one to whoever may not see all its members.
 
 Bodies are JSON as text, and PostgreSQL's `json` (not `jsonb`) hands on each part of one as it is spelt: what is left of
-a list keeps its decimals and its order. `targets` are what a Provenance is of; `export_member` is whom an export of a Group is of, as of its snapshot.
+a list keeps its decimals and its order. `targets` are what a Provenance is of; `export_member` is whom an export of a
+Group is of, as of its snapshot.
 """
 
 from alembic import op
@@ -18,8 +19,9 @@ POLICIES = {
     "written_delete": "FOR DELETE USING (fhirgw.writing())",
 }
 
-# A reference to a version, `Patient/p1/_history/2`, is to who it is of.
-REFERENCE = "split_part(m #>> '{entity,reference}', '/', 1) || '/' || split_part(m #>> '{entity,reference}', '/', 2)"
+# A reference to a version, `Patient/p1/_history/2`, is to who it is of. A list may have ten thousand members: each is
+# looked at once, and a type that nobody is of not at all.
+REFERENCE = "m #>> '{entity,reference}'"
 
 STATEMENTS = (
     "CREATE TABLE fhirgw.resource_group PARTITION OF fhirgw.resource FOR VALUES IN ('Group')"
@@ -27,15 +29,22 @@ STATEMENTS = (
     f"""
 CREATE FUNCTION fhirgw.members(body text, kind text, active boolean DEFAULT false) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(array_agg(DISTINCT split_part({REFERENCE}, '/', 2)), '{{}}')
-    FROM json_array_elements(body::json -> 'member') AS m WHERE {REFERENCE} LIKE kind || '/%'
-        AND NOT (active AND coalesce(m ->> 'inactive', '') = 'true')
+    SELECT CASE WHEN strpos(body, '"' || kind || '/') = 0 THEN '{{}}' ELSE (
+        SELECT coalesce(array_agg(split_part(named, '/', 2)), '{{}}') FROM (
+            SELECT {REFERENCE} AS named FROM json_array_elements(body::json -> 'member') AS m
+            WHERE NOT active OR coalesce(m ->> 'inactive', '') <> 'true' OFFSET 0
+        ) AS found WHERE starts_with(named, kind || '/')
+    ) END
 $$""",
     f"""
 CREATE FUNCTION fhirgw.listing(body text, shown text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     WITH member AS (
-        SELECT m::text AS text, at, {REFERENCE} IN (SELECT unnest(shown)) IS TRUE AS kept
-        FROM json_array_elements(body::json -> 'member') WITH ORDINALITY AS each (m, at)
+        SELECT text, at,
+            (split_part(named, '/', 1) || '/' || split_part(named, '/', 2) IN (SELECT unnest(shown))) IS TRUE AS kept
+        FROM (
+            SELECT m::text AS text, at, {REFERENCE} AS named
+            FROM json_array_elements(body::json -> 'member') WITH ORDINALITY AS each (m, at) OFFSET 0
+        ) AS found
     ), kept AS (SELECT '[' || string_agg(text, ',' ORDER BY at) || ']' AS text FROM member WHERE kept)
     SELECT CASE WHEN NOT EXISTS (SELECT FROM member WHERE NOT kept) THEN body ELSE (
         SELECT '{{' || string_agg(

@@ -208,7 +208,7 @@ async def _check_people(connection: Connection, permit: Permit, asked: Selection
     async with declared(connection, permit):
         found = set(await write.seen(connection, permit, "Patient", patients)) if patients else set()
         if asked.group is not None:
-            group = await cohort.find(connection, permit, asked.group)
+            group = await cohort.find(connection, permit, asked.group, patients)
             found = found & await cohort.people(connection, permit, group, patients) if patients else found
     if set(patients) - found:
         raise FhirError(Issue("invalid", "patient: not all of these are patients whom this export may be of"))

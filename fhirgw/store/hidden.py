@@ -67,7 +67,7 @@ async def hidden(
     assert since is not None
     if selection.group is not None:
         async with declared(connection, permit):
-            group = await cohort.find(connection, permit, selection.group)
+            group = await cohort.find(connection, permit, selection.group, ())
         selection = selection if group.members is not None else replace(selection, group=None)
     before: dict[str, list[str]] = {}
     then = replace(permit, moment=since)
