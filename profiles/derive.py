@@ -25,6 +25,26 @@ SEARCH_PARAMETERS = "http://hl7.org/fhir/SearchParameter/"
 VALUE_SETS = "http://hl7.org/fhir/ValueSet/"
 CHECKED_STRENGTHS = {"required": "!", "extensible": "~"}
 ABSTRACT = ("Resource", "DomainResource", "Element", "BackboneElement")
+BULK_DATA = {
+    "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filter": {
+        "status": "active",
+        "version": "3.0.0",
+        "contexts": ["Group"],
+        "min": 0,
+        "max": "*",
+        "modifier": True,
+        "values": ["Expression"],
+    },
+    "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/members-refreshed": {
+        "status": "active",
+        "version": "3.0.0",
+        "contexts": ["Group"],
+        "min": 0,
+        "max": "1",
+        "values": ["dateTime"],
+    },
+}
+"""Two extensions of the Bulk Data guide, whose package has no R4 core: https://hl7.org/fhir/uv/bulkdata/artifacts.html"""
 
 
 def main(data: Path, folder: Path = FACTS) -> None:
@@ -39,7 +59,8 @@ def main(data: Path, folder: Path = FACTS) -> None:
             structure["url"]: extension_facts(structure)
             for structure in of_type(core, "StructureDefinition")
             if is_extension(structure)
-        },
+        }
+        | BULK_DATA,
         "rules": {"primitives": primitive_table(core), "invariants": invariant_table(core)},
         "profiles": {
             structure["url"]: profile_facts(structure)

@@ -44,6 +44,7 @@ WHAT = {
     "EpisodeOfCare": "your packages of care",
     "Flag": "alerts in your record",
     "Goal": "your goals",
+    "Group": "lists that you are on",
     "MedicationAdministration": "medicines you were given",
     "Observation": "observations about you",
     "Patient": "your name and contact details",

@@ -44,6 +44,7 @@ KEPT = {
     "Location": "where the council's services are",
     "Questionnaire": "what is asked of everybody",
     "Provenance": "whose word a record is",
+    "Group": "who is listed with whom, and for whom to see",
 }
 """Types that only the controlling council's systems write, and what each decides."""
 

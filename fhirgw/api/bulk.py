@@ -5,6 +5,7 @@ https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-export-operation-request-
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ class File(Protocol):
     def sha256(self) -> str: ...
     @property
     def packed(self) -> bool: ...
+    @property
+    def types(self) -> tuple[str, ...]: ...
 
 
 class Exports(Protocol):
@@ -77,6 +80,11 @@ async def patients(request: Request) -> Response:
     return await _kick_off(request, of_patients=True)
 
 
+async def group(request: Request) -> Response:
+    """GET or POST [base]/Group/[id]/$export"""
+    return await _kick_off(request, of_patients=True, group=request.path_params["id"])
+
+
 async def status(request: Request) -> Response:
     """GET of the polling address: 202 while it runs (and the first time, always), then the manifest."""
     job = await exports(request).status(permitted(request), request.path_params["job"])
@@ -90,7 +98,8 @@ async def status(request: Request) -> Response:
         return answer(encode(job.result), 500)
     assert job.finished is not None
     expires = format_datetime(job.finished.astimezone(UTC) + exports(request).kept, usegmt=True)
-    return Response(orjson.dumps(_manifest(job, base(request))), 200, {"expires": expires}, "application/json")
+    listed = _manifest(job, base(request), _page(request, job))
+    return Response(orjson.dumps(listed), 200, {"expires": expires}, "application/json")
 
 
 async def cancel(request: Request) -> Response:
@@ -103,7 +112,7 @@ async def file(request: Request) -> Response:
     """GET of one file, whole or a Range of it, packed or not."""
     asked = request.path_params
     found = await exports(request).file(permitted(request), asked["job"], asked["name"])
-    entry(request).everybody((found.type,))
+    entry(request).everybody(found.types)
     return file_answer(request, found.path, found.bytes, found.sha256, found.packed)
 
 
@@ -112,13 +121,14 @@ def routes() -> list[Route]:
     return [
         interactions("/fhir/$export", head=False, GET=system, POST=system),
         interactions("/fhir/Patient/$export", head=False, GET=patients, POST=patients),
+        interactions("/fhir/Group/{id}/$export", head=False, GET=group, POST=group),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
         interactions("/fhir/$export-file/{job}/{name}", GET=file),
     ]
 
 
-async def _kick_off(request: Request, of_patients: bool) -> Response:
-    asked = await selection(request, of_patients)
+async def _kick_off(request: Request, of_patients: bool, group: str | None = None) -> Response:
+    asked = replace(await selection(request, of_patients), group=group)
     try:
         job = await exports(request).kick_off(permitted(request), asked, _address(request))
     except FhirError as error:
@@ -127,16 +137,35 @@ async def _kick_off(request: Request, of_patients: bool) -> Response:
     return Response(status_code=202, headers={"content-location": f"{base(request)}/$export-status/{job}"})
 
 
-def _manifest(job: Job, base: str) -> dict[str, Any]:
-    """The manifest with absolute addresses, and what the specification names."""
+def _page(request: Request, job: Job) -> int:
+    """Which page of the manifest is asked for. Raises FhirError(not-found) for one that there is not."""
+    asked = request.query_params.get("page", "1")
+    if asked not in map(str, range(1, job.result.get("pages", 1) + 1)):
+        raise FhirError(Issue("not-found", "There is no such page of this manifest: follow the links of the first one"))
+    return int(asked)
 
-    def addressed(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+
+def _manifest(job: Job, base: str, page: int) -> dict[str, Any]:
+    """The manifest with absolute addresses, and what the specification names; `page` of it where it has several.
+
+    What tells of deletions and of what went wrong is on the first page.
+    """
+    organized = "outputOrganizedBy" in job.result
+
+    def addressed(name: str) -> list[dict[str, Any]]:
+        files = [each for each in job.result.get(name, []) if each.get("page", 1) == page]
+        typed = [{} if organized and name == "output" else {"type": each["type"]} for each in files]
+        place = f"{base}/$export-file/{job.id}"
         return [
-            {"type": each["type"], "url": f"{base}/$export-file/{job.id}/{each['url']}", "count": each["count"]}
-            for each in files
+            {**kind, "url": f"{place}/{each['url']}", "count": each["count"]}
+            for kind, each in zip(typed, files, strict=True)
         ]
 
-    return {**job.result, **{name: addressed(job.result.get(name, [])) for name in ("output", "deleted", "error")}}
+    told = {name: value for name, value in job.result.items() if name != "pages"}
+    told |= {name: addressed(name) for name in ("output", "deleted", "error")}
+    if page < job.result.get("pages", 1):
+        told["link"] = [{"relation": "next", "url": f"{base}/$export-status/{job.id}?page={page + 1}"}]
+    return told
 
 
 def _progress(job: Job) -> dict[str, str]:

@@ -28,9 +28,12 @@ from fhirgw.terminology.meant import check as check_codes
 FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
-PARAMETERS = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "patient")
-GAPS = ("allowPartialManifests", "includeAssociatedData", "organizeOutputBy")
-"""Of the standard, and not done here: refused by name."""
+PARAMETERS = (
+    *("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "allowPartialManifests"),
+    *("includeAssociatedData", "organizeOutputBy", "patient"),
+)
+ASSOCIATED = {"LatestProvenanceResources": "latest", "RelevantProvenanceResources": "relevant"}
+"""What may be asked for besides; the later is the less restrictive, which holds where both are."""
 
 MOST = 1000
 """Patients that one export may name."""
@@ -57,7 +60,11 @@ async def selection(request: Request, of_patients: bool) -> Selection:
             ignored += [each.diagnostics or "" for each in error.issues]
             if name == "_type":
                 found = replace(found, types=_known(values, of_patients))
+            if name == "includeAssociatedData" and (known := [each for each in _listed(values) if each in ASSOCIATED]):
+                found = replace(found, associated=_associated(known))
     _check_together(found)
+    if found.associated and found.types:
+        found = replace(found, types=tuple(dict.fromkeys((*found.types, "Provenance"))))
     return replace(found, ignored=tuple(ignored))
 
 
@@ -105,7 +112,7 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
     """What one parameter says of the selection."""
     if name in READ:
         return READ[name](_only(name, values))
-    listed = [each.strip() for value in values for each in value.split(",")]
+    listed = _listed(values)
     if name == "_type":
         types = tuple(dict.fromkeys(listed))
         check_types(types, of_patients)
@@ -117,16 +124,47 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
         return {"filters": found}
     if name == "_elements":
         return {"elements": tuple(_element(each) for each in listed)}
+    if name == "includeAssociatedData":
+        return {"associated": _associated(listed)}
+    if name == "organizeOutputBy":
+        return {"organized": _organized(_only(name, values), of_patients)}
     if name == "patient" and request.method == "POST" and of_patients:
         return {"patients": _patients(listed)}
     raise FhirError(Issue("not-supported", _unsupported(name, request)))
 
 
+def _listed(values: list[str]) -> list[str]:
+    return [each.strip() for value in values for each in value.split(",")]
+
+
+def _associated(listed: list[str]) -> str:
+    if unknown := [each for each in listed if each not in ASSOCIATED]:
+        close = get_close_matches(unknown[0], ASSOCIATED, 1)
+        meant = f"did you mean {close[0]}?" if close else f"there is {' and '.join(ASSOCIATED)}"
+        raise FhirError(Issue("not-supported", f"includeAssociatedData: {unknown[0][:40]!r} is not supported: {meant}"))
+    return max((ASSOCIATED[each] for each in listed), key=[*ASSOCIATED.values()].index)
+
+
+def _organized(by: str, of_patients: bool) -> bool:
+    if by != "Patient":
+        raise FhirError(
+            Issue("not-supported", "organizeOutputBy: output is organised by Patient, or by type without it")
+        )
+    if not of_patients:
+        told = "organizeOutputBy: ask at [base]/Patient/$export or a Group's, where everything is somebody's"
+        raise FhirError(Issue("not-supported", told))
+    return True
+
+
+def _partial(value: str) -> dict[str, Any]:
+    if value not in ("true", "false"):
+        raise _refusal("allowPartialManifests: this is true or false")
+    return {"paged": value == "true"}
+
+
 def _unsupported(name: str, request: Request) -> str:
     if name == "patient":
-        return "The parameter patient is for a POST of Parameters to [base]/Patient/$export"
-    if name in GAPS:
-        return f"The parameter {name} is not supported: leave it out"
+        return "The parameter patient is for a POST of Parameters to [base]/Patient/$export, or a Group's"
     close = get_close_matches(name, PARAMETERS, 1)
     meant = f"did you mean {close[0]}?" if close else f"supported here: {', '.join(PARAMETERS)}"
     return f"The parameter {name[:40]!r} is not supported: {meant}"
@@ -134,7 +172,7 @@ def _unsupported(name: str, request: Request) -> str:
 
 def _known(values: list[str], of_patients: bool) -> tuple[str, ...]:
     """Of the types that are asked for leniently, those that there are. Raises FhirError where there is none."""
-    listed = [each.strip() for value in values for each in value.split(",")]
+    listed = _listed(values)
     found = tuple(dict.fromkeys(each for each in listed if each in HELD))
     check_types(found or tuple(listed), of_patients)
     return found
@@ -146,6 +184,8 @@ def _check_together(found: Selection) -> None:
         kind = each.partition("?")[0]
         if found.types and kind not in found.types:
             raise _refusal(f"_typeFilter: {kind} is not among the types that _type asks for")
+    if found.organized and found.associated:
+        raise _refusal("includeAssociatedData: what a Provenance is of has no block, so leave organizeOutputBy out")
     if found.since and found.until and found.until <= found.since:
         raise _refusal("_until: this moment is not after _since")
 
@@ -209,4 +249,9 @@ def _refusal(diagnostics: str) -> FhirError:
     return FhirError(Issue("invalid", diagnostics))
 
 
-READ: dict[str, Callable[[str], dict[str, Any]]] = {"_outputFormat": _format, "_since": _since, "_until": _until}
+READ: dict[str, Callable[[str], dict[str, Any]]] = {
+    "_outputFormat": _format,
+    "_since": _since,
+    "_until": _until,
+    "allowPartialManifests": _partial,
+}

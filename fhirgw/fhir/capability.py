@@ -53,6 +53,7 @@ DEFINITIONS = {
     ("Patient", "everything"): f"{R4}Patient-everything",
     ("Patient", "explain"): f"{OURS}Patient-explain",
     ("Patient", "export"): f"{BULK}patient-export",
+    ("Group", "export"): f"{BULK}group-export",
     ("Patient", "match"): f"{R4}Patient-match",
     ("Patient", "summary"): f"{IPS}summary",
     ("Patient", "who-looked"): f"{OURS}Patient-who-looked",

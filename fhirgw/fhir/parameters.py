@@ -22,7 +22,7 @@ HELD = (
     *("HealthcareService", "ServiceRequest", "Task", "QuestionnaireResponse", "Questionnaire", "Observation"),
     *("Condition", "CarePlan", "Goal", "CareTeam", "EpisodeOfCare", "Flag", "DeviceRequest", "Device"),
     *("DeviceUseStatement", "Consent", "Encounter", "Appointment", "Communication", "Provenance"),
-    *("AuditEvent", "MedicationAdministration", "DocumentReference"),
+    *("AuditEvent", "MedicationAdministration", "DocumentReference", "Group"),
 )
 """The resource types the gateway holds."""
 
@@ -168,8 +168,11 @@ def dates(resource_type: str) -> dict[int, Parameter]:
 
 @cache
 def compartment(resource_type: str) -> tuple[str, ...]:
-    """The parameters that put a resource of the type into a patient's compartment, by R4's definition."""
-    return tuple(table("parameters")["compartment"].get(resource_type, ()))
+    """The parameters that put a resource of the type into a patient's compartment, by R4's definition.
+
+    But a Group: it is in the compartments of all its members, and in nobody's record.
+    """
+    return () if resource_type == "Group" else tuple(table("parameters")["compartment"].get(resource_type, ()))
 
 
 def _has_bit(parameter: Parameter) -> bool:

@@ -26,22 +26,22 @@ def filters(values: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def read(filter: str) -> Query:
-    """The search of one filter. Raises FhirError (400)."""
+def read(filter: str, name: str = "_typeFilter") -> Query:
+    """The search of one filter; `name` is what that is called. Raises FhirError (400)."""
     kind, question, text = filter.partition("?")
     if not question or not text or kind not in HELD:
-        raise _refusal("each is a type the gateway holds and a search of it, as Observation?category=laboratory")
+        raise _refusal(name, "each is a type the gateway holds and a search of it, as Observation?category=laboratory")
     pairs = parse_qsl(text, keep_blank_values=True)
-    for name, _ in pairs:
-        if name in CONTROLS or name.startswith(("_include", "_revinclude")):
-            raise _refusal(f"{name.partition(':')[0]} is about the answer of a search, and an export has none")
+    for each, _ in pairs:
+        if each in CONTROLS or each.startswith(("_include", "_revinclude")):
+            raise _refusal(name, f"{each.partition(':')[0]} is about the answer of a search, and an export has none")
     if "\0" in text or not pairs:
-        raise _refusal("there is no search in it")
+        raise _refusal(name, "there is no search in it")
     try:
         return Query.parse(kind, pairs)
     except FhirError as error:
-        raise FhirError(*(Issue(each.code, f"_typeFilter: {each.diagnostics}") for each in error.issues)) from None
+        raise FhirError(*(Issue(each.code, f"{name}: {each.diagnostics}") for each in error.issues)) from None
 
 
-def _refusal(told: str) -> FhirError:
-    return FhirError(Issue("invalid", f"_typeFilter: {told}"))
+def _refusal(name: str, told: str) -> FhirError:
+    return FhirError(Issue("invalid", f"{name}: {told}"))

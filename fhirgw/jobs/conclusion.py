@@ -20,6 +20,9 @@ from fhirgw.store.export_job import Job
 KEY = re.compile(r"([A-Za-z]+-\d{5}-\d+)(~[0-9a-f]+)?\.ndjson(\.gz)?")
 """A part's file: its type, its number, the token it was claimed with; `~` if lines have been taken out of it."""
 
+PAGE = 100
+"""Files that one page of a manifest lists, for who takes it in pages."""
+
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 
 
@@ -57,13 +60,16 @@ def _manifest(job: Job, parts: list[Any]) -> dict[str, Any]:
         if not each["rows"]:  # the plan, and what there was nothing of
             continue
         counted[each["type"]] += 1
+        page = {"page": (len(files["output"]) // PAGE) + 1} if job.asked.paged and each["kind"] == "output" else {}
         number = f"-{counted[each['type']]}" if counted[each["type"]] > 1 else ""
-        told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"]}
+        told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"], **page}
         files[each["kind"]].append({"type": each["type"], "url": f"{each['type']}{number}{DATA}", **told})
     return {
         "transactionTime": instant(job.time),
         "request": job.request,
         "requiresAccessToken": True,
+        **({"outputOrganizedBy": "Patient"} if job.asked.organized else {}),
+        **({"pages": max((each.get("page", 1) for each in files["output"]), default=1)} if job.asked.paged else {}),
         **files,
     }
 

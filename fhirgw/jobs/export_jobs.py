@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -30,9 +29,9 @@ from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED, Unwritable
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
-from fhirgw.store import export_job, withdrawal, write
+from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
-from fhirgw.store.export import PART, Selection
+from fhirgw.store.export import PART, PROVENANCE, Selection
 from fhirgw.store.export_job import Job
 from fhirgw.store.ledger import LEASE
 
@@ -95,13 +94,13 @@ class ExportJobs:
         if permit.purpose not in COPIED:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
-        covered(permit, asked.types, named=True)
+        covered(permit, (*asked.types, *((PROVENANCE,) if asked.associated else ())), named=True)
         id = uuid4().hex
         async with direct(self._engine) as connection:
-            await _check_patients(connection, permit, asked.patients or ())
+            await _check_people(connection, permit, asked)
             if await export_job.under_way(connection, permit) >= AT_ONCE:
                 raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
-            form = replace(asked, **self._form)
+            form = replace(asked, **self._form, job=id)
             await export_job.accept(connection, id, permit, form, request, policy=policy())
         await self._queue.ask(id)
         return id
@@ -131,7 +130,8 @@ class ExportJobs:
             raise absent()
         told = listed[name]
         path = self._worker.place(job) / told["key"]
-        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED)
+        types = job.effective if job.asked.organized else (told["type"],)
+        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED, types)
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
@@ -141,7 +141,8 @@ class ExportJobs:
         types = job.types
         if job.state == "done":  # a file of deletions tells of all types
             made = (each["type"] for each in job.result["output"])
-            types = job.effective if job.result.get("deleted") else tuple(made)
+            several = job.result.get("deleted") or job.asked.organized
+            types = job.effective if several else tuple(made)
         if not entitled(permit, job.permit, types):
             raise absent()
         return job
@@ -187,22 +188,29 @@ class ExportJobs:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip."""
+    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip; `types` are all in it."""
 
     path: Path
     type: str
     bytes: int
     sha256: str
     packed: bool
+    types: tuple[str, ...] = ()
 
 
-async def _check_patients(connection: Connection, permit: Permit, patients: Sequence[str]) -> None:
-    """Raises FhirError(invalid) unless the permit shows them all: it says no more of one who is hidden."""
-    if not patients:
+async def _check_people(connection: Connection, permit: Permit, asked: Selection) -> None:
+    """Raises FhirError: not-found for a Group that is hidden or not there; invalid unless the permit shows all the
+    patients who are named, and they are in the Group: it says no more of one who is hidden.
+    """
+    patients = asked.patients or ()
+    if not patients and asked.group is None:
         return
     async with declared(connection, permit):
-        found = await write.seen(connection, permit, "Patient", patients)
-    if set(patients) - found.keys():
+        found = set(await write.seen(connection, permit, "Patient", patients)) if patients else set()
+        if asked.group is not None:
+            group = await cohort.find(connection, permit, asked.group, patients)
+            found = found & await cohort.people(connection, permit, group, patients) if patients else found
+    if set(patients) - found:
         raise FhirError(Issue("invalid", "patient: not all of these are patients whom this export may be of"))
 
 

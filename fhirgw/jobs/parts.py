@@ -7,24 +7,26 @@ What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
-from fhirgw.jobs.elements import shape_of
+from fhirgw.jobs.elements import Lines
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
 from fhirgw.private import private_folder
-from fhirgw.store import division, ledger
+from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
+from fhirgw.store.hidden import hidden
 from fhirgw.store.ledger import LEASE, Made, Part, Planned
 
 PULSE = 1.0
@@ -69,10 +71,13 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     asked, permit = job.asked, job.permit
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
+        members = await _members(taken.connection, permit, asked)
+        people = len(members) if asked.group is not None else len(asked.patients or ()) or None
+        of_all = types if asked.organized else ()
         parts = [
             Planned("output", each.type, each.low, each.high, rows)
-            for kind in types
-            for each, rows in await division.stretches(taken.connection, permit, kind, asked)
+            for kind in (("Patient",) if asked.organized else types)
+            for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people)
         ]
         if asked.since:
             parts.append(Planned("deleted", "Bundle"))
@@ -81,9 +86,17 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
-        if not await ledger.plan(connection, part, of, types, parts):
+        if not await ledger.plan(connection, part, of, types, parts, members):
             raise Lost
     reach("plan kept")
+
+
+async def _members(connection: Connection, permit: Permit, asked: Selection) -> Collection[str]:
+    """Whom an export of a Group is of."""
+    if asked.group is None:
+        return ()
+    group = await cohort.find(connection, permit, asked.group)
+    return await cohort.people(connection, permit, group, asked.patients or None)
 
 
 async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:
@@ -91,7 +104,7 @@ async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: time
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
-        filling = _Filling(drafted, job.asked, part.type)
+        filling = _Filling(drafted, job.asked if part.kind == "output" else Selection(), part.type)
         async with _renewed(engine, part, drafted, lease):
             try:
                 async with direct(engine) as connection:
@@ -109,17 +122,19 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
     assert job.snapshot is not None
     if part.kind == "output":
         stretch = Stretch(part.type, part.low, part.high)
-        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink)
+        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink, job.effective)
     elif part.kind == "error":
         for each in job.asked.ignored:
             told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
             await sink(encode(outcome([told])) + b"\n")
     else:
-        for kind in sorted(job.asked.types or HELD):
-            if job.permit.covering("r", kind):
-                ids = await deleted(connection, job.permit, kind, job.asked, job.snapshot)
-                for at in range(0, len(ids), ENTRIES):
-                    await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
+        kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
+        unseen = await hidden(connection, job.permit, kinds, job.asked)
+        for kind in kinds:
+            gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
+            ids = sorted(gone)
+            for at in range(0, len(ids), ENTRIES):
+                await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
 
 def _deleting(kind: str, ids: Sequence[str]) -> Resource:
@@ -134,13 +149,11 @@ class _Filling(Filling):
     def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
         self._refused: Unwritable | None = None
-        self._shape, self._begun = shape_of(asked, kind), b""
+        self._lines = Lines(asked, kind)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        if not self._shape.whole:
-            *lines, self._begun = (self._begun + data).split(b"\n")
-            data = b"".join(self._shape.of(line.decode()).encode() + b"\n" for line in lines)
+        data = self._lines.of(data)
         if self._refused is None and data:
             try:
                 await super().sink(data)

@@ -8,7 +8,7 @@ fetched already nobody can take back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +24,12 @@ from fhirgw.store.export_job import Job
 BATCH = 8 << 20
 """Bytes of a file that are looked through at once."""
 
+HEADER = "Parameters"
+"""What begins the block of a Patient, in an export that is organised: it stays while something of the block does."""
+
+Other = dict[tuple[str, str], bytes | None]
+"""What is shown instead of resources, by type and id; None for nothing."""
+
 
 async def withdraw(connection: Connection, job: Job, result: dict[str, Any], folder: Path) -> bool:
     """Makes the manifest, and the files that it names, what the permit shows now; and so the job done, if it ran.
@@ -34,10 +40,12 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     persons, until = await withdrawal.narrowed(connection, job.id)
     left: list[dict[str, Any]] = []
     for each in result["output"]:
-        other = await withdrawal.withheld(connection, job.permit, each["type"], persons) if persons else {}
-        whole = shape_of(job.asked, each["type"]).of
-        shown = {id: body and whole(body.decode()).encode() for id, body in other.items()}
-        told = await asyncio.to_thread(_looked_through, folder, each, shown) if other else each
+        shown: Other = {}
+        for kind in (job.effective if job.asked.organized else (each["type"],)) if persons else ():
+            other = await withdrawal.withheld(connection, job.permit, kind, persons)
+            whole = shape_of(job.asked, kind).of
+            shown |= {(kind, id): body and whole(body.decode()).encode() for id, body in other.items()}
+        told = await asyncio.to_thread(_looked_through, folder, each, shown) if shown else each
         if told["count"]:
             left.append(told)
     changed = {**result, "output": left} if left != result["output"] else result
@@ -48,16 +56,18 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     return kept
 
 
-def _looked_through(folder: Path, told: dict[str, Any], other: Mapping[str, bytes | None]) -> dict[str, Any]:
+def _looked_through(folder: Path, told: dict[str, Any], other: Other) -> dict[str, Any]:
     """What is told of a file, or of another with other lines, or none, for resources of those ids."""
     path = folder / told["key"]
     stem, dot, suffix = path.name.partition(".")
     without, changed = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}", False
+    begun = b""
     with unpacked(path) as lines, draft(without) as drafted:
         while batch := lines.readlines(BATCH):
-            kept = [left for line in batch if (left := _left(line, other)) is not None]
-            changed = changed or kept != batch
-            drafted.write(b"".join(kept))
+            kept, begun = _kept(batch, other, before := begun)
+            changed = changed or before + b"".join(batch) != kept + begun
+            drafted.write(kept)
+        changed = changed or bool(begun)
         written = drafted.finish()
     if not changed:
         without.unlink()
@@ -65,10 +75,17 @@ def _looked_through(folder: Path, told: dict[str, Any], other: Mapping[str, byte
     return told | {"key": without.name, "count": written.lines, "bytes": written.bytes, "sha256": written.sha256}
 
 
-def _left(line: bytes, other: Mapping[str, bytes | None]) -> bytes | None:
-    """What stays of a line."""
-    id = orjson.loads(line)["id"]
-    if id not in other:
-        return line
-    body = other[id]
-    return body + b"\n" if body is not None else None
+def _kept(lines: Sequence[bytes], other: Other, begun: bytes) -> tuple[bytes, bytes]:
+    """What stays of lines, and the header of a block of which nothing has stayed yet, as `begun` was before them."""
+    kept = []
+    for line in lines:
+        read = orjson.loads(line)
+        if read["resourceType"] == HEADER:
+            begun = line
+            continue
+        key = (read["resourceType"], read["id"])
+        left = other[key] if key in other else line.rstrip(b"\n")
+        if left is not None:
+            kept += [begun, left, b"\n"]
+            begun = b""
+    return b"".join(kept), begun

@@ -10,7 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Text, and_, any_, bindparam, cast, exists, func, literal, or_, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
 from fhirgw.access.label import SAFEGUARDING
@@ -22,6 +37,9 @@ from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, re
 
 NOBODYS = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
 """Reference data: it is about nobody, and whoever's scopes cover it may see it."""
+
+LISTS = ("Group",)
+"""Lists of people: in nobody's record, and not everybody's to see."""
 
 COUNCIL = "council"
 """The tie of a person to their council: what an application of the council rests on, and no practitioner."""
@@ -59,10 +77,23 @@ def kind_of(resource_type: str | None, table: FromClause) -> ColumnElement[str]:
 
 def founded(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
     """The condition for rows that the permit's purpose has a basis for."""
+    if resource_type in LISTS:
+        return _listed(permit, table)
     found = BASES[Purpose(permit.purpose)](permit, resource_type, table)
     if resource_type is None:
-        return or_(table.c.type.in_(NOBODYS), found)
+        return or_(table.c.type.in_(NOBODYS), and_(table.c.type.in_(LISTS), _listed(permit, table)), found)
     return found
+
+
+def _listed(permit: Permit, table: FromClause) -> Condition:
+    """A list is its controller's, and for direct care also theirs whom its managingEntity names.
+
+    Which of its members they see is another matter (fhirgw.store.membership).
+    """
+    own: Condition = table.c.controller == text("organisation")
+    if permit.purpose == Purpose.DIRECT_CARE:
+        return or_(own, table.c.tokens.overlap(bindparam("permit_lists", type_=ARRAY(BigInteger), required=False)))
+    return own if permit.purpose in (Purpose.PLANNING, Purpose.RESEARCH) else false()
 
 
 def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, ...] = ()) -> Condition:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, Text, any_, bindparam, exists, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Select, Text, exists, literal, select
 
 from fhirgw.access.permit import Permit
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, declared, statement
-from fhirgw.store.export import Selection
+from fhirgw.store.export import Selection, about
 from fhirgw.store.matching import ended
 from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
@@ -37,8 +36,4 @@ def _deleted(permit: Permit, resource_type: str, selection: Selection) -> Select
         later = table.alias("after")
         same = (later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
         found = found.where(~exists().where(*same, ended(later.c.transaction)).correlate(history))
-    if selection.patients is not None:
-        found = found.where(history.c.patient.isnot(None))
-    if selection.patients:
-        found = found.where(history.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text))))
-    return found.order_by(history.c.id)
+    return found.where(*about(selection, history)).order_by(history.c.id)

@@ -14,8 +14,13 @@ from fhirgw.store.database import Connection
 from fhirgw.store.export import Selection, Stretch
 
 SIZE = """
-SELECT pg_table_size(c.oid) AS bytes, greatest(c.reltuples, 0)::bigint AS rows FROM pg_class c
-WHERE c.oid = to_regclass('fhirgw.resource_' || lower($1))"""
+SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint AS bytes,
+    coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows
+FROM unnest($1::text[]) AS t (kind) JOIN pg_class c ON c.oid = to_regclass('fhirgw.resource_' || lower(kind))"""
+
+CHANGED = """
+SELECT count(*) FROM (SELECT FROM fhirgw.resource WHERE type = $1 AND updated > $2 LIMIT $3) AS changed"""
+"""How many, for dividing them alone; as many as there are rows, where there are more."""
 
 SAMPLED = 60
 """Pages of the table that are looked at for each bound: some 400 rows."""
@@ -27,21 +32,34 @@ SAMPLE = "SELECT id FROM fhirgw.resource TABLESAMPLE SYSTEM ({share}) WHERE type
 
 
 async def stretches(
-    connection: Connection, permit: Permit, kind: str, selection: Selection
+    connection: Connection,
+    permit: Permit,
+    kind: str,
+    selection: Selection,
+    types: Sequence[str] = (),
+    people: int | None = None,
 ) -> list[tuple[Stretch, int]]:
     """The parts a type is exported in, each with about how many resources it has: 0 where that is not to be known.
 
-    The connection is in the snapshot's transaction. A few people's records, and what changed since a moment, are one
-    part: indexes lead to them.
+    The connection is in the snapshot's transaction. `types`: of all of them together, divided by the ids of the
+    Patients they are about. `people`: how many persons it is of, None for everybody. There are as many parts as what is
+    asked for is large: a few people's records, and what changed since a moment, are mostly one: indexes lead to them.
     """
-    found = await connection.fetchrow(SIZE, kind)
-    size, rows = (found["bytes"], found["rows"]) if found else (0, 0)
-    known = rows if permit.purpose == Purpose.OPERATIONS and not selection.since else 0
-    number = -(-size // selection.part)
-    if number <= 1 or selection.patients or selection.since:
+    size, rows = await connection.fetchrow(SIZE, list(types or (kind,)))
+    share = 1.0
+    if people is not None:
+        _, persons = await connection.fetchrow(SIZE, ["Patient"])
+        share = min(1.0, people / persons) if persons else share
+    if selection.since and not types and rows:
+        changed = await connection.fetchval(CHANGED, kind, selection.since, rows)
+        share = min(share, changed / rows)
+    known = rows if permit.purpose == Purpose.OPERATIONS and not selection.since and people is None else 0
+    number = -(-int(size * share) // selection.part)
+    if number <= 1:
         return [(Stretch(kind), known)]
-    share = min(100.0, 100 * SAMPLED * number / (size / PAGE))
-    ids = [row["id"] for row in await connection.fetch(SAMPLE.format(share=f"{share:.6f}"), kind)]
+    pages = max(1.0, (await connection.fetchrow(SIZE, [kind]))["bytes"] / PAGE)
+    sample = min(100.0, 100 * SAMPLED * number / pages)
+    ids = [row["id"] for row in await connection.fetch(SAMPLE.format(share=f"{sample:.6f}"), kind)]
     return [(each, known // number) for each in divided(kind, ids, number)]
 
 

@@ -6,14 +6,32 @@ anything: the bytes of a COPY are the bodies, a line each. https://www.postgresq
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, any_, bindparam, literal, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Exists,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
@@ -23,13 +41,18 @@ from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.database import Connection, Engine, declared, direct, statement
 from fhirgw.store.matching import Matching, as_of
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import export_member, history, resource
 from fhirgw.store.visibility import visible
 
 Sink = Callable[[bytes], Awaitable[None]]
 
 NDJSON = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
 NAME = "fhirgw export"
+PROVENANCE = "Provenance"
+PARTED = NDJSON["delimiter"]
+"""Parts the columns of a COPY."""
+
+Filters = Mapping[str, Sequence[Matching]]
 
 PART = 96 << 20
 """Bytes of a table that one part is of: some 60,000 resources of a kilobyte, half a second's work."""
@@ -81,9 +104,10 @@ class Selection:
     """What to export: the types (none named: all there are), whose records, and changed after when.
 
     `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
-    before when. `filters`: searches (`Observation?code=…`), of which what is of their types meets at least one.
-    `elements`: only these, as `_elements` has them. `gzip`: how the files are kept. `part`: bytes of a table that are
-    one part.
+    before when. `group`: of the people in a Group, as the plan of the job `job` has them. `filters`: searches
+    (`Observation?code=…`), of which what is of their types meets at least one. `elements`: only these, as `_elements`
+    has them. `organized`: in blocks, a Patient's each. `associated`: of Provenance, `latest` or `relevant` to the rest.
+    `paged`: the manifest comes in pages. `gzip`: how the files are kept. `part`: bytes of a table that are one part.
     """
 
     types: tuple[str, ...] = ()
@@ -93,6 +117,10 @@ class Selection:
     filters: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
     group: str | None = None
+    organized: bool = False
+    associated: str | None = None
+    paged: bool = False
+    job: str = ""
     ignored: tuple[str, ...] = ()
     gzip: bool = False
     part: int = PART
@@ -165,36 +193,105 @@ async def filtering(
 
 
 async def copy_part(
-    connection: Connection, permit: Permit, part: Stretch, selection: Selection, snapshot: str, sink: Sink
+    connection: Connection,
+    permit: Permit,
+    part: Stretch,
+    selection: Selection,
+    snapshot: str,
+    sink: Sink,
+    types: Sequence[str] = (),
 ) -> None:
     """What the permit shows and the selection asks for in a stretch of a type, as of a snapshot, in the order of ids.
 
-    Of now are only the rules of who may see what: what is withheld now is withheld of every version.
+    Of now are only the rules of who may see what: what is withheld now is withheld of every version. `types` are all
+    that the export is of. Of an organised one the stretch is of Patients, and each line begins with the ids of the
+    Patient and the type, parted by PARTED.
     """
-    filters = await filtering(connection, permit, part.type, selection, snapshot)
-    made = statement(_part(permit, part, selection, filters))
+    asked = types if selection.organized or part.type == PROVENANCE else (part.type,)
+    filters = {kind: await filtering(connection, permit, kind, selection, snapshot) for kind in asked}
+    made = statement(_part(permit, part, selection, filters, types))
     values = visibility.values(permit) | {"snapshot": snapshot}
     async with declared(connection, permit):
         await connection.execute(f"SET LOCAL application_name = '{NAME}'; SET LOCAL work_mem = '{SORTED}'")
         await connection.copy_from_query(made.sql, *made.arguments(values), output=sink, **NDJSON)
 
 
-def _part(permit: Permit, part: Stretch, selection: Selection, filters: Sequence[Matching]) -> Select[Any]:
-    """Current rows that were there, and superseded ones that were current then."""
-    branches = []
+def _part(permit: Permit, part: Stretch, selection: Selection, filters: Filters, types: Sequence[str]) -> Select[Any]:
+    """A type's bodies, or those of all types in blocks."""
+    if not selection.organized:
+        union = union_all(*_branches(permit, part, part.type, selection, filters, types)).subquery()
+        return select(union.c.line).order_by(union.c.id)
+    ordered = sorted(types, key=lambda kind: (kind != "Patient", kind))
+    every = [each for kind in ordered for each in _branches(permit, part, kind, selection, filters, types)]
+    union = union_all(*every).subquery()
+    others = union.c.type != literal("Patient", Text)
+    return select(union.c.patient, union.c.type, union.c.line).order_by(
+        union.c.patient, others, union.c.type, union.c.id
+    )
+
+
+def _branches(
+    permit: Permit, part: Stretch, kind: str, selection: Selection, filters: Filters, types: Sequence[str]
+) -> Iterator[Select[Any]]:
+    """Of a type, current rows that were there, and superseded ones that were current then."""
+    related = kind == PROVENANCE and not selection.organized and relation(selection) is not None
     for table in (resource, history):
-        found = select(table.c.id, visibility.body(permit, part.type, table).label("line"))
-        found = found.where(visible(permit, "r", part.type, table, bulk=selection.patients is None))
-        found = found.where(*_conditions(part.type, selection, table), *as_of(table))
-        if filters:
-            found = found.where(or_(*(each.met(table) for each in filters)))
+        key = table.c.patient if selection.organized else table.c.id
+        line = visibility.body(permit, kind, table).label("line")
+        found = select(table.c.id, line, *((table.c.patient, table.c.type) if selection.organized else ()))
+        found = found.add_columns(table.c.date1_low) if related else found
+        found = found.where(visible(permit, "r", kind, table, bulk=selection.patients is None))
+        found = found.where(*_conditions(kind, selection, table, whose=not related), *as_of(table))
+        found = found.where(*_met(filters, kind, table))
         if part.low is not None:
-            found = found.where(table.c.id >= bindparam(None, part.low, Text))
+            found = found.where(key >= bindparam(None, part.low, Text))
         if part.high is not None:
-            found = found.where(table.c.id < bindparam(None, part.high, Text))
-        branches.append(found)
-    union = union_all(*branches).subquery()
-    return select(union.c.line).order_by(union.c.id)
+            found = found.where(key < bindparam(None, part.high, Text))
+        yield _related(found.subquery(), permit, selection, filters, types) if related else found
+
+
+def relation(selection: Selection) -> str | None:
+    """Which Provenance of what is exported comes with it: of people's records all, unless the latest is asked for."""
+    return selection.associated or ("relevant" if selection.patients is not None else None)
+
+
+def _met(filters: Filters, kind: str, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    if filters.get(kind):
+        yield or_(*(each.met(table) for each in filters[kind]))
+
+
+def _related(
+    found: FromClause, permit: Permit, selection: Selection, filters: Filters, types: Sequence[str]
+) -> Select[Any]:
+    """Of Provenance, what is of something else that is exported; and of each of those the latest, if that is asked for.
+
+    Each target is looked for in the one type that it names, among what was current then.
+    """
+    target = func.fhirgw.targets(found.c.line).table_valued("kind", "id", name="target").render_derived()
+    exported = []
+    for kind in types:
+        for table in (resource, history) if kind != PROVENANCE else ():
+            row = exists().where(
+                *(table.c.id == target.c.id, visible(permit, "r", kind, table)),
+                *(*_conditions(kind, selection, table), *as_of(table), *_met(filters, kind, table)),
+            )
+            exported.append(and_(target.c.kind == literal(kind, Text), row))
+    conditions = [or_(false(), *exported)]
+    if relation(selection) == "latest":
+        token = func.fhirgw.token(literal("target|", Text) + target.c.kind + literal("/", Text) + target.c.id)
+        conditions += [~_later(found, permit, table, token).correlate(found, target) for table in (resource, history)]
+    return select(found.c.id, found.c.line).where(exists(select(literal(1)).select_from(target).where(*conditions)))
+
+
+def _later(found: FromClause, permit: Permit, table: FromClause, token: ColumnElement[Any]) -> Exists:
+    """That there is a later Provenance of the same, by when it was recorded; of two at once, by id."""
+    return exists().where(
+        table.c.type == literal(PROVENANCE, Text, literal_execute=True),
+        table.c.tokens.overlap(func.array_append(literal([], ARRAY(BigInteger)), token, type_=ARRAY(BigInteger))),
+        tuple_(table.c.date1_low, table.c.id) > tuple_(found.c.date1_low, found.c.id),
+        visible(permit, "r", PROVENANCE, table),
+        *as_of(table),
+    )
 
 
 @asynccontextmanager
@@ -208,14 +305,25 @@ async def snapshot(engine: Engine, permit: Permit, lock: str = "") -> AsyncItera
             yield Snapshot(connection, time)
 
 
-def _conditions(resource_type: str, selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
+def _conditions(
+    resource_type: str, selection: Selection, table: FromClause, whose: bool = True
+) -> Iterator[ColumnElement[bool]]:
     """What is asked for, of what may be seen."""
     yield table.c.type == literal(resource_type, Text, literal_execute=True)
-    if selection.patients is not None:
-        yield table.c.patient.isnot(None)
-    if selection.patients:
-        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
+    if whose:
+        yield from about(selection, table)
     if selection.since is not None:
         yield table.c.updated > selection.since
     if selection.until is not None:
         yield table.c.updated < selection.until
+
+
+def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """Whose records are asked for."""
+    if selection.patients is not None:
+        yield table.c.patient.isnot(None)
+    if selection.patients:
+        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
+    if selection.group is not None:
+        members = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
+        yield table.c.patient.in_(members)

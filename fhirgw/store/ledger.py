@@ -8,7 +8,7 @@ back is refused, and what it wrote is under a key that nobody will ever read: th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,6 +73,8 @@ FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
 PARTS = """
 SELECT number, kind, type, state, attempts, rows, bytes, sha256, key, reason FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, number"""
+
+MEMBERS = "INSERT INTO fhirgw.export_member (job, patient) SELECT $1, unnest($2::text[])"
 
 RESUME = """
 UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHERE job = $1 AND state = 'failed'"""
@@ -146,9 +148,17 @@ async def release(connection: Connection, part: Part) -> None:
 
 
 async def plan(
-    connection: Connection, part: Part, taken: tuple[str, datetime], types: Sequence[str], parts: Sequence[Planned]
+    connection: Connection,
+    part: Part,
+    taken: tuple[str, datetime],
+    types: Sequence[str],
+    parts: Sequence[Planned],
+    members: Collection[str] = (),
 ) -> bool:
-    """Writes the plan down, in one transaction with its being done. False: somebody else has planned it."""
+    """Writes the plan down, in one transaction with its being done. False: somebody else has planned it.
+
+    `members`: the ids of the Patients whom an export of a Group is of.
+    """
     async with connection.transaction():
         if await connection.execute(PLANNED, *part.held) != "UPDATE 1":
             return False
@@ -164,6 +174,7 @@ async def plan(
             " VALUES ($1, $2, $3, $4, $5, $6, $7)",
             rows,
         )
+        await connection.execute(MEMBERS, part.job, list(members))
     return True
 
 

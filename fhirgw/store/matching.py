@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
@@ -25,14 +26,16 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.type_api import UserDefinedType
 
 from fhirgw.access.permit import Permit
-from fhirgw.fhir.criterion import Chain, Codes, Criterion, Every, Has, Ids, Some, Tokens
+from fhirgw.fhir.criterion import Chain, Codes, Criterion, Every, Has, Ids, Missing, Some, Tokens
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
 from fhirgw.store.criterion import Plain, Term, names, terms
+from fhirgw.store.membership import is_membership
 from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
 
@@ -55,7 +58,8 @@ class Matching:
     """What matches, as a statement (`select`), what tells it from other statements (`shape`), and its parameters.
 
     `whole`: it is asked by something that is withheld of some, who are not found by it. `snapshot`: as of when, None
-    for now. `at` sets the parameters of one type's matching apart from another's in one statement.
+    for now. `at` sets the parameters of one type's matching apart from another's in one statement. `lists`: of lists of
+    people, those that name one of these whom the permit shows (tokens), or anybody (True) or nobody (False) of them.
     """
 
     permit: Permit
@@ -64,6 +68,7 @@ class Matching:
     whole: bool = False
     snapshot: str | None = None
     at: str = ""
+    lists: tuple[tuple[int, ...] | bool, ...] = ()
 
     @classmethod
     def of(
@@ -80,7 +85,9 @@ class Matching:
         """
         every = [*asked, *(each.name for one in criteria if not isinstance(one, Ids) for each in names(one))]
         whole = any(visibility.withheld(resource_type, name) for name in every)
-        return cls(permit, resource_type, tuple(terms(resource_type, criteria)), whole, snapshot)
+        lists = tuple(_listing(each) for each in criteria if is_membership(each.parameter))
+        plain = [each for each in criteria if not (isinstance(each, Missing) and is_membership(each.parameter))]
+        return cls(permit, resource_type, tuple(terms(resource_type, plain)), whole, snapshot, lists=lists)
 
     def apart(self, number: int) -> Matching:
         """The same with parameters of its own, to stand beside others in one statement."""
@@ -90,18 +97,21 @@ class Matching:
     def shape(self) -> Hashable:
         """Equal for searches that differ in values alone."""
         told = tuple(term.shape for term in self.terms)
-        return self.type, self.whole, self.snapshot is None, self.at, visibility.shape(self.permit), told
+        lists = tuple(each if isinstance(each, bool) else None for each in self.lists)
+        return self.type, self.whole, self.snapshot is None, self.at, visibility.shape(self.permit), told, lists
 
     def values(self) -> dict[str, Any]:
         """The parameters of `select`, by name."""
         every = (value for term in self.terms for value, _ in term.values)
         found = visibility.values(self.permit) | {f"v{self.at}{at}": value for at, value in enumerate(every)}
+        found |= {f"m{self.at}{at}": each for at, each in enumerate(self.lists) if not isinstance(each, bool)}
         return found if self.snapshot is None else found | {"snapshot": self.snapshot}
 
     def met(self, table: FromClause) -> Condition:
         """That a row of a table meets the criteria, and no more; their values are part of the statement."""
         each = (one.build(table, [literal(value, kind) for value, kind in one.values]) for one in self.terms)
-        return and_(true(), *each, *([visibility.whole(self.permit, table)] if self.whole else []))
+        lists = self._lists(table, lambda at: literal(self.lists[at], ARRAY(BigInteger)))
+        return and_(true(), *each, *lists, *([visibility.whole(self.permit, table)] if self.whole else []))
 
     @property
     def tables(self) -> tuple[FromClause, ...]:
@@ -133,6 +143,23 @@ class Matching:
             ]
             yield term.build(table, binds)
             at += len(binds)
+        yield from self._lists(table, lambda at: bindparam(f"m{self.at}{at}", type_=ARRAY(BigInteger), required=False))
+
+    def _lists(self, table: FromClause, sought: Callable[[int], ColumnElement[Any]]) -> Iterator[Condition]:
+        for at, each in enumerate(self.lists):
+            if isinstance(each, bool):
+                some = visibility.names(self.permit, table)
+                yield some if each else not_(some)
+            else:
+                yield visibility.names(self.permit, table, sought(at))
+
+
+def _listing(criterion: Plain) -> tuple[int, ...] | bool:
+    """Whom a criterion on a list's members is about: tokens; or whether there are to be any."""
+    if isinstance(criterion, Missing):
+        return not criterion.missing
+    assert isinstance(criterion, Tokens)  # of a reference there are no others
+    return criterion.any_of
 
 
 def as_of(table: FromClause) -> Iterator[Condition]:

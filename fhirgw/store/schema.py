@@ -311,6 +311,14 @@ export_part = Table(
 )
 """The ledger: `low` <= id < `high` of a type, as of the job's snapshot. `lease`: until when `worker` is believed."""
 
+export_member = Table(
+    "export_member",
+    metadata,
+    Column("job", Text(collation="C"), ForeignKey("fhirgw.export_job.id", ondelete="CASCADE"), primary_key=True),
+    _text("patient", primary_key=True),
+)
+"""Whom an export of a Group is of, as of the job's snapshot, whether they may be seen or not."""
+
 
 def _rule(name: str, *columns: Column[Any]) -> Table:
     """A table of rules about persons: each holds from `starts` to just before `ends`, and rests on one resource."""

@@ -13,7 +13,7 @@ Values travel as bind parameters named `permit_*`, so that permits of one shape 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
@@ -25,6 +25,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     exists,
     false,
     func,
@@ -38,8 +39,9 @@ from fhirgw.access.label import EVERY, RESTRICTED, SEALED, TELLING, UNSEARCHABLE
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
-from fhirgw.store import basis, directives
-from fhirgw.store.basis import NOBODYS
+from fhirgw.fhir.tokens import plain_reference
+from fhirgw.store import basis, directives, membership
+from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import history, resource
 
@@ -77,14 +79,28 @@ def as_well(permit: Permit, verb: str, besides: str, resource_type: str) -> Colu
 def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
     """What a row is served as: its body, or where something of it is withheld from the permit, the redacted one."""
     whole: ColumnElement[str] = table.c.body
-    if _sees_whereabouts(permit) or resource_type not in (None, "Patient"):
+    redacts = not _sees_whereabouts(permit) and resource_type in (None, "Patient")
+    lists = permit.purpose != Purpose.OPERATIONS and resource_type in (None, *LISTS)
+    if not redacts and not lists:
         return whole
-    return func.coalesce(table.c.redacted, whole).label("body")
+    shown = func.coalesce(table.c.redacted, whole) if redacts else whole
+    if lists:
+        listed = membership.listing(whole, table, partial(visible, permit, "r"))
+        shown = case((table.c.type.in_(LISTS), listed), else_=shown) if resource_type is None else listed
+    return shown.label("body")
 
 
-def whole(permit: Permit, table: FromClause = resource) -> ColumnElement[bool]:
+def whole(permit: Permit, table: FromClause = resource, resource_type: str | None = None) -> ColumnElement[bool]:
     """The condition for rows of which nothing is withheld: what is asked by something withheld finds these alone."""
+    if resource_type in LISTS and permit.purpose != Purpose.OPERATIONS:
+        listed = membership.listing(table.c.body, table, partial(visible, permit, "r"))
+        return listed == table.c.body
     return true() if _sees_whereabouts(permit) else table.c.redacted.is_(None)
+
+
+def names(permit: Permit, table: FromClause, sought: ColumnElement[Any] | None = None) -> ColumnElement[bool]:
+    """That a list names somebody whom the permit shows: one of the tokens `sought`, if they are given."""
+    return membership.named(table.c.body, table, partial(visible, permit, "r"), sought)
 
 
 def withheld(resource_type: str, parameter: str) -> bool:
@@ -116,6 +132,7 @@ def _values(permit: Permit) -> dict[str, Any]:
         "permit_patient": permit.patient,
         "permit_organisation": permit.organisation,
         "permit_parties": list(permit.parties),
+        "permit_lists": [plain_reference("managing-entity", each) for each in permit.parties if "|" not in each],
         "permit_delegate": permit.delegate,
         "permit_purpose": permit.purpose,
         "permit_practitioner": permit.practitioner,

@@ -15,11 +15,25 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, except_, literal, or_, select, union
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Text,
+    any_,
+    bindparam,
+    except_,
+    literal,
+    or_,
+    select,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
+from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import visibility
+from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, declared, statement
 from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
@@ -62,7 +76,8 @@ async def withheld(
     Of resources of now or before. A Patient who is shown without their whereabouts is shown as they are now.
     """
     hidden, shortened = statement(_hidden(permit, resource_type)), statement(_shortened(permit, resource_type))
-    asked = visibility.values(permit) | {"persons": persons}
+    named = [plain_reference("member", f"Patient/{each}") for each in persons]
+    asked = visibility.values(permit) | {"persons": persons, "named": named}
     async with declared(connection, permit):
         found: dict[str, bytes | None] = {
             row["id"]: None for row in await connection.fetch(hidden.sql, *hidden.arguments(asked))
@@ -94,13 +109,17 @@ def _hidden(permit: Permit, resource_type: str) -> Any:
 
 def _shortened(permit: Permit, resource_type: str) -> Any:
     """Those that are shown, but not whole."""
+    whole = visibility.whole(permit, resource, resource_type)
     return select(resource.c.id, visibility.body(permit, resource_type)).where(
-        *_theirs(resource_type, resource), visible(permit, "r", resource_type), ~visibility.whole(permit)
+        *_theirs(resource_type, resource), visible(permit, "r", resource_type), ~whole
     )
 
 
 def _theirs(resource_type: str, table: FromClause) -> Iterator[ColumnElement[bool]]:
-    """Of a type, and of one of the persons or telling of them."""
+    """Of a type, and of one of the persons or telling of them; lists that name one of them."""
     persons = bindparam("persons", type_=ARRAY(Text), required=False)
     yield table.c.type == literal(resource_type, Text, literal_execute=True)
+    if resource_type in LISTS:
+        yield table.c.tokens.overlap(bindparam("named", type_=ARRAY(BigInteger), required=False))
+        return
     yield or_(table.c.patient == any_(persons), table.c.also == any_(persons))

@@ -125,7 +125,7 @@ def _merge(resource_type: str) -> str:
 
 
 def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
-    entire = visibility.whole(permit).label("entire")
+    entire = visibility.whole(permit, resource, resource_type).label("entire")
     readable = visibility.as_well(permit, "r", verb, resource_type).label("readable")
     columns = (resource.c.version, resource.c.updated, resource.c.origin, resource.c.controller, resource.c.patient)
     return (

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from fhirgw.access import writing as rules
 from fhirgw.access.label import EVERY, RESTRICTED, opened, restricted
 from fhirgw.access.permit import Permit
+from fhirgw.fhir import cohort
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import Index, index
 from fhirgw.fhir.issue import FhirError, Issue, Resource
@@ -283,6 +284,8 @@ def _sound(resource: Resource) -> Index:
         raise FhirError(*errors, status=422)
     if wrong is not None:
         raise FhirError(*wrong.issues, status=422)
+    if resource["resourceType"] == "Group":
+        cohort.check(resource)
     return found
 
 

@@ -44,6 +44,9 @@ PLACES = {
     "store/basis.py:_safeguarding": "part of the predicate: the case, by id, for its person",
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
+    "store/cohort.py:_raw": "whom an export may be of: every part of it has the predicate; no answer has them",
+    "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
+    "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
     "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
     "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
@@ -52,6 +55,7 @@ PLACES = {
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
     "store/export.py:ESTIMATE": "the statistics, for operations alone: everybody else is told 0",
+    "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
@@ -62,7 +66,7 @@ PLACES = {
 }
 """Functions and constants that do, each with why it may."""
 
-BODIES = {"store/visibility.py:body", "store/visibility.py:whole"}
+BODIES = {"store/visibility.py:body", "store/visibility.py:whole", "store/visibility.py:names"}
 """The only functions that name the columns a body is served from."""
 
 

@@ -130,7 +130,14 @@ def test_the_header_is_read_as_a_list(gateway: Gateway, prefer: str) -> None:
 
 REFUSED = {
     "$export?_typo=Patient": "not-supported: The parameter '_typo' is not supported: did you mean _type?",
-    "$export?organizeOutputBy=Patient": "not-supported: The parameter organizeOutputBy is not supported: leave it out",
+    "$export?organizeOutputBy=Patient": "not-supported: organizeOutputBy: ask at [base]/Patient/$export or a Group's",
+    "Patient/$export?organizeOutputBy=Encounter": "not-supported: organizeOutputBy: output is organised by Patient",
+    "Patient/$export?organizeOutputBy=Patient&organizeOutputBy=Patient": "invalid: The parameter organizeOutputBy may",
+    "Patient/$export?organizeOutputBy=Patient&includeAssociatedData=LatestProvenanceResources": "invalid: includeAsso",
+    "$export?includeAssociatedData=LatestProvenance": "not-supported: includeAssociatedData: 'LatestProvenance' is not"
+    " supported: did you mean LatestProvenanceResources?",
+    "$export?includeAssociatedData=_custom": "not-supported: includeAssociatedData: '_custom' is not supported: there",
+    "$export?allowPartialManifests=yes": "invalid: allowPartialManifests: this is true or false",
     "$export?nothing=x": "not-supported: The parameter 'nothing' is not supported: supported here: _elements, ",
     "$export?patient=Patient/p1": "not-supported: The parameter patient is for a POST of Parameters",
     "$export?_elements=Patient.birthdate": "invalid: _elements names top-level elements of the type",

@@ -243,6 +243,7 @@ def test_the_readme_says_what_is_claimed(statement: dict[str, Any], claimed: dic
         "interactions with a type": set.union(*({one["code"] for one in each["interaction"]} for each in every)),
         "interactions with the system": {one["code"] for one in rest["interaction"]},
         "operations of every type": set.intersection(*named),
+        "operations of Group": {one["name"] for one in claimed["Group"]["operation"]},
         "operations of Patient": {one["name"] for one in claimed["Patient"]["operation"]},
         "operations of the system": {one["name"] for one in rest["operation"]},
         "operations of definitions": {one["name"] for each in definitions for one in each.get("operation", ())},

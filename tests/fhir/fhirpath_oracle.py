@@ -148,8 +148,14 @@ def beside(
         for group in values(branch, resource) if name else [resource]:
             heads = list(walk(f"Group.{parts[0][1]}", group))
             tails = [value for path in parts[1][1].split(" | ") for value in walk(f"Group.{path}", group)]
-            found += [(name, head, parts[1][0], tail) for head in heads for tail in tails]
+            fitting = [tail for tail in tails if parts[1][0] != "token" or not _measured(tail)]
+            found += [(name, head, parts[1][0], tail) for head in heads for tail in fitting]
     return found
+
+
+def _measured(value: Any) -> bool:
+    """Whether a choice of types was not of a code's: a quantity, a range or a reference, which no token is made of."""
+    return isinstance(value, dict) and not {"value", "low", "high", "reference"}.isdisjoint(value)
 
 
 def behind(kind: str, value: Any) -> set[str]:

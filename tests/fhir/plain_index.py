@@ -224,8 +224,8 @@ def _values(holder: dict[str, Any], part: Part) -> Iterable[str]:
         if source.leaf.type == "Reference":
             target = (value.get("reference") or "#").partition("/_history/")[0]
             yield from [] if target.startswith("#") else [target]
-        elif isinstance(value, str):
-            yield f"|{value}"
+        elif isinstance(value, str | bool):
+            yield f"|{str(value).lower() if isinstance(value, bool) else value}"
         else:
             for each in value.get("coding", ()) if source.leaf.type == "CodeableConcept" else [value]:
                 system, code = each.get("system"), each.get("code")

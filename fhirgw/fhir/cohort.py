@@ -1,0 +1,67 @@
+"""What a Group of people says of who is in it: members by reference, or by searches that they meet.
+
+https://hl7.org/fhir/uv/bulkdata/group.html. A search is a `member-filter`, a modifierExtension of the Bulk Data guide
+(`Condition?code=…`, of Patient or of what is in a patient's record). Somebody meets searches of one type by meeting one
+of them; those of several types, by meeting one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.parameters import compartment
+from fhirgw.fhir.references import LOCAL
+from fhirgw.fhir.type_filter import read
+
+MEMBER_FILTER = "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filter"
+LANGUAGE = "application/x-fhir-query"
+MEMBERS = ("Patient", "Device", "Group", "Practitioner", "PractitionerRole")
+"""The types of which members are held here."""
+
+AT_FILTER = "Group.modifierExtension"
+AT_MEMBER = "Group.member.entity"
+
+
+def filters(group: Resource) -> dict[str, tuple[str, ...]]:
+    """The searches that define a Group, by type; none for one by its members alone. Raises FhirError (422)."""
+    found: dict[str, list[str]] = {}
+    for each in group.get("modifierExtension", ()):
+        if each.get("url") == MEMBER_FILTER:
+            search = _search(each)
+            found.setdefault(search.partition("?")[0], []).append(search)
+    return {kind: tuple(searches) for kind, searches in found.items()}
+
+
+def check(group: Resource) -> None:
+    """Raises FhirError (422) for a Group whose members nobody could find, or keep from those who may not see them."""
+    filters(group)
+    for entity in _entities(group):
+        named = LOCAL.fullmatch(str(entity.get("reference", "")))
+        if named is None or named[1] not in MEMBERS or "identifier" in entity:
+            told = f"A member is a reference to a resource held here ({', '.join(MEMBERS)}), without an identifier"
+            raise FhirError(Issue("value", told, AT_MEMBER), status=422)
+
+
+def _search(extension: dict[str, Any]) -> str:
+    expression = extension.get("valueExpression", {})
+    search = expression.get("expression")
+    if expression.get("language") != LANGUAGE or not isinstance(search, str):
+        told = f"A member-filter is an expression in the language {LANGUAGE}, as Condition?code=…"
+        raise FhirError(Issue("value", told, AT_FILTER), status=422)
+    try:
+        query = read(search, "member-filter")
+    except FhirError as error:
+        raise FhirError(
+            *(Issue(each.code, each.diagnostics or "", AT_FILTER) for each in error.issues), status=422
+        ) from None
+    if query.type != "Patient" and not compartment(query.type):
+        told = f"A member-filter is of Patient, or of what is in a patient's record, and {query.type} is not"
+        raise FhirError(Issue("value", told, AT_FILTER), status=422)
+    return search
+
+
+def _entities(group: Resource) -> Iterator[dict[str, Any]]:
+    for each in group.get("member", ()):
+        yield each.get("entity", {})

@@ -1,0 +1,275 @@
+"""Lists of people (Group): who sees one, which of its members, and the export of their records.
+
+https://hl7.org/fhir/R4/group.html, https://hl7.org/fhir/uv/bulkdata/group.html
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from fhirgw.settings import Settings
+from fhirgw.store.registration import Registration
+from tests.api.conftest import made
+from tests.api.test_api_dissent import dissent
+from tests.api.writing import COUNCIL, PEOPLE, PORTAL, PROVIDER, observation
+from tests.conftest import NewDatabase
+from tests.gateway import Gateway, serving
+from tests.put import put
+
+ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}
+FILTER = "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filter"
+LISTS = Registration("lists-alone", "Z99", "system/Group.rs", rate=1_000_000)
+NO_LISTS = Registration("no-lists", "Z99", "system/Patient.rs", rate=1_000_000)
+PERSON = Registration("own", "Z99", "patient/*.rs", purposes=("person",), patient="cared-for", rate=1_000_000)
+
+
+def member(id: str, kind: str = "Patient", **elements: Any) -> dict[str, Any]:
+    return {"entity": {"reference": f"{kind}/{id}"}, **elements}
+
+
+def group(id: str, *members: dict[str, Any], **elements: Any) -> dict[str, Any]:
+    return made("Group", id, type="person", actual=True, **({"member": [*members]} if members else {}), **elements)
+
+
+def defined(id: str, *searches: str, **elements: Any) -> dict[str, Any]:
+    filters = [
+        {"url": FILTER, "valueExpression": {"language": "application/x-fhir-query", "expression": each}}
+        for each in searches
+    ]
+    return made("Group", id, type="person", actual=False, modifierExtension=filters, **elements)
+
+
+MANAGED = {"managingEntity": {"reference": "Organization/provider"}}
+THREE = [member("cared-for"), member("dissenting"), member("stranger"), member("gone-away", inactive=True)]
+OTHERS = [made("Patient", each, birthDate="1970-01-01") for each in ("dissenting", "gone-away", "unlisted")]
+SEEN = [
+    {**observation(each), "id": f"weight-{each}"}
+    for each in ("cared-for", "dissenting", "stranger", "gone-away", "unlisted")
+]
+GROUPS = (
+    group("frail", *THREE, name="Frail", quantity=3, **MANAGED),
+    group("strangers", member("stranger"), name="Others"),
+    group("nobody", name="Empty"),
+    defined("weighed", "Observation?status=final", "Patient?birthdate=lt1965", **MANAGED),
+    defined("either", "Patient?birthdate=1950-03-01", "Patient?birthdate=1960-03-01"),
+    made("Group", "undefined", type="person", actual=False),
+)
+REFUSES = {**dissent(), "id": "refuses", "patient": {"reference": "Patient/dissenting"}, "performer": []}
+
+
+@pytest.fixture(scope="module")
+async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
+    async with new_database() as url:
+        await put(url, *PEOPLE, *OTHERS, *SEEN, *GROUPS, REFUSES)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    data: Path = tmp_path_factory.mktemp("data")
+    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def council(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(COUNCIL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def provider(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(PROVIDER) as client:
+        yield client
+
+
+def members(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [each["entity"]["reference"] for each in answer.json().get("member", [])]
+
+
+def found(client: httpx.Client, search: str) -> list[str]:
+    answer = client.get(f"/fhir/{search}")
+    assert answer.status_code == 200, answer.text
+    entries = answer.json().get("entry", [])
+    ids = [each["resource"]["id"] for each in entries if each["search"]["mode"] == "match"]
+    assert answer.json()["total"] == len(ids)
+    return sorted(ids)
+
+
+def kick_off(client: httpx.Client, path: str, *given: tuple[str, Any]) -> httpx.Response:
+    if not given:
+        return client.get(f"/fhir/{path}", headers=ASYNC)
+    body = {"resourceType": "Parameters", "parameter": [{"name": name, **value} for name, value in given]}
+    return client.post(f"/fhir/{path}", json=body, headers=ASYNC)
+
+
+def manifest(client: httpx.Client, started: httpx.Response) -> dict[str, Any]:
+    assert started.status_code == 202, started.text
+    for _ in range(400):
+        answer = client.get(started.headers["content-location"])
+        if answer.status_code != 202:
+            assert answer.status_code == 200, answer.text
+            told: dict[str, Any] = answer.json()
+            return told
+        time.sleep(0.05)
+    pytest.fail("the export did not end")
+
+
+def lines(client: httpx.Client, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for each in files for line in client.get(each["url"]).content.splitlines()]
+
+
+def exported(client: httpx.Client, path: str, *given: tuple[str, Any]) -> set[str]:
+    return {each["id"] for each in lines(client, manifest(client, kick_off(client, path, *given))["output"])}
+
+
+def diagnostics(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["issue"][0]["diagnostics"])
+
+
+def test_who_sees_all_members_is_served_the_list_as_it_is_stored(council: httpx.Client) -> None:
+    told = council.get("/fhir/Group/frail").json()
+    assert told["member"] == THREE and told["quantity"] == 3
+
+
+def test_a_member_who_is_hidden_is_left_out(gateway: Gateway, provider: httpx.Client) -> None:
+    """Wherever a list is read; and what counts them, or tells of them in words."""
+    shown = ["Patient/cared-for", "Patient/stranger", "Patient/gone-away"]
+    assert members(gateway.http.get("/fhir/Group/frail")) == shown
+    assert "quantity" not in gateway.http.get("/fhir/Group/frail").json()
+    assert members(gateway.http.get("/fhir/Group/frail/_history/1")) == shown
+    assert members(provider.get("/fhir/Group/frail")) == ["Patient/cared-for"]
+    for path in ("Group?_id=frail", "Group/frail/_history", "Group/_history", "_history", "?_type=Group,Patient"):
+        text = provider.get(f"/fhir/{path}").text
+        assert "cared-for" in text and "dissenting" not in text and "stranger" not in text
+    assert "dissenting" not in gateway.http.get("/fhir/Group?_count=50").text
+
+
+def test_a_list_is_seen_by_its_controller_and_who_manages_it(gateway: Gateway, provider: httpx.Client) -> None:
+    assert found(gateway.http, "Group") == sorted(each["id"] for each in GROUPS)
+    assert found(provider, "Group") == ["frail", "weighed"]
+    hidden, absent = provider.get("/fhir/Group/strangers"), provider.get("/fhir/Group/never")
+    assert hidden.status_code == absent.status_code == 404
+    assert hidden.json()["issue"] == absent.json()["issue"]
+    with gateway.client(PERSON) as person, gateway.client(NO_LISTS) as without:
+        assert person.get("/fhir/Group/frail").status_code == 404
+        assert without.get("/fhir/Group/frail").status_code == 403
+
+
+def test_whose_scopes_show_nobody_sees_no_members(gateway: Gateway) -> None:
+    with gateway.client(LISTS) as lists:
+        assert members(lists.get("/fhir/Group/frail")) == []
+
+
+@pytest.mark.parametrize(
+    ("search", "by_council", "by_provider"),
+    [
+        ("Group?member=Patient/cared-for", ["frail"], ["frail"]),
+        ("Group?member=Patient/stranger", ["frail", "strangers"], []),
+        ("Group?member=Patient/dissenting", ["frail"], []),
+        ("Group?member=Patient/cared-for,Patient/stranger", ["frail", "strangers"], ["frail"]),
+        ("Group?member.birthdate=1960-03-01", ["frail", "strangers"], []),
+        ("Group?member:missing=true", ["either", "nobody", "undefined", "weighed"], ["weighed"]),
+        ("Group?_id=strangers,frail&member:missing=false", ["frail", "strangers"], ["frail"]),
+        ("Group?managing-entity=Organization/provider", ["frail", "weighed"], ["frail", "weighed"]),
+        ("Patient?_has:Group:member:_id=frail", ["cared-for", "dissenting", "gone-away", "stranger"], ["cared-for"]),
+    ],
+)
+def test_a_list_is_found_by_the_members_that_are_shown(
+    council: httpx.Client, provider: httpx.Client, search: str, by_council: list[str], by_provider: list[str]
+) -> None:
+    assert found(council, search) == by_council
+    assert found(provider, search) == by_provider
+
+
+def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
+    made = council.post("/fhir/Group", json=group("", member("stranger"), name="Made") | {"id": "x"})
+    assert made.status_code == 201, made.text
+    place = f"/fhir/Group/{made.json()['id']}"
+    more = {**made.json(), "member": [member("stranger"), member("cared-for")]}
+    changed = council.put(place, json=more, headers={"if-match": made.headers["etag"]})
+    assert members(changed) == ["Patient/stranger", "Patient/cared-for"]
+    with gateway.client(PORTAL) as portal:
+        assert "council" in diagnostics(portal.post("/fhir/Group", json=group("x", member("stranger"))), 403)
+    assert provider.post("/fhir/Group", json=group("x", member("cared-for"))).status_code == 403
+    by_search = council.post("/fhir/Group", json=defined("x", "Patient?birthdate=1960-03-01"))
+    assert exported(council, f"Group/{by_search.json()['id']}/$export?_type=Patient") == {"stranger"}
+    for each in (place, f"/fhir/Group/{by_search.json()['id']}"):
+        assert council.delete(each).status_code in (200, 204)
+        assert council.get(each).status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (group("x", {"entity": {"identifier": {"system": "s", "value": "9000000009"}}}), "A member is a reference"),
+        (group("x", {"entity": {"reference": "https://elsewhere.example/fhir/Patient/1"}}), "A member is a reference"),
+        (group("x", {"entity": {"reference": "Substance/1"}}), "A member is a reference"),
+        (defined("x", "Observation?colour=red"), "member-filter: "),
+        (defined("x", "Observation?_sort=date"), "member-filter: "),
+        (defined("x", "Organization?name=x"), "A member-filter is of Patient"),
+        (defined("x", "Patient"), "member-filter: "),
+    ],
+)
+def test_a_list_that_nobody_could_resolve_is_refused(council: httpx.Client, wrong: dict[str, Any], told: str) -> None:
+    assert diagnostics(council.post("/fhir/Group", json=wrong), 422).startswith(told)
+
+
+def test_an_export_of_a_groups_members(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
+    people = "Group/frail/$export?_type=Patient,Observation"
+    every = {"cared-for", "dissenting", "stranger"}
+    assert exported(council, people) == every | {f"weight-{each}" for each in every}
+    shown = every - {"dissenting"}
+    assert exported(gateway.http, people) == shown | {f"weight-{each}" for each in shown}
+    assert exported(provider, people) == {"cared-for"}  # a provider sees no observations
+    whole = manifest(provider, kick_off(provider, "Group/frail/$export"))["output"]
+    assert [each["type"] for each in whole] == ["EpisodeOfCare", "Patient"]
+    assert manifest(council, kick_off(council, "Group/nobody/$export"))["output"] == []
+
+
+def test_an_export_of_who_meets_a_definition(council: httpx.Client, provider: httpx.Client) -> None:
+    assert exported(council, "Group/weighed/$export?_type=Patient") == {"cared-for", "stranger"}
+    assert exported(council, "Group/either/$export?_type=Patient") == {"cared-for", "stranger"}
+    assert exported(provider, "Group/weighed/$export?_type=Patient") == set()  # whose weights it does not see
+    assert diagnostics(kick_off(council, "Group/undefined/$export"), 400).startswith("This Group is a definition")
+
+
+def test_a_group_that_is_hidden_is_not_there_to_export(gateway: Gateway, provider: httpx.Client) -> None:
+    hidden, absent = (kick_off(provider, f"Group/{each}/$export") for each in ("strangers", "never"))
+    assert hidden.status_code == absent.status_code == 404
+    assert hidden.json()["issue"] == absent.json()["issue"]
+    with gateway.client(NO_LISTS) as without:
+        assert "No scope" in diagnostics(kick_off(without, "Group/frail/$export"), 403)
+    with gateway.stranger() as stranger:
+        assert stranger.get("/fhir/Group/frail/$export", headers=ASYNC).status_code == 401
+
+
+def patient(id: str) -> tuple[str, Any]:
+    return "patient", {"valueReference": {"reference": f"Patient/{id}"}}
+
+
+def test_some_of_a_groups_members(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
+    kinds = ("_type", {"valueString": "Patient"})
+    assert exported(council, "Group/frail/$export", kinds, patient("stranger")) == {"stranger"}
+    assert exported(council, "Group/weighed/$export", kinds, patient("stranger")) == {"stranger"}
+    refusals = [
+        kick_off(council, "Group/frail/$export", patient("unlisted")),
+        kick_off(council, "Group/weighed/$export", patient("unlisted")),
+        kick_off(gateway.http, "Group/frail/$export", patient("dissenting")),
+        kick_off(provider, "Group/frail/$export", patient("stranger")),
+        kick_off(council, "Group/frail/$export", patient("never")),
+    ]
+    assert {diagnostics(each, 400) for each in refusals} == {
+        "patient: not all of these are patients whom this export may be of"
+    }
+    by_get = kick_off(council, "Group/frail/$export?patient=Patient/stranger")
+    assert "POST" in diagnostics(by_get, 400)
