@@ -20,7 +20,7 @@ from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs import import_end
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import judges
-from fhirgw.jobs.taking import take
+from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
 from fhirgw.store import import_job, load, runs
 from fhirgw.store.audit import record_now
@@ -101,8 +101,8 @@ async def _begun(connection: Connection, permit: Permit, origin: str, files: lis
 
 
 async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpers: int) -> None:
-    """All inputs, one after another: a later file may change what an earlier one brought."""
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    """All inputs, one after another; where two say different things of one resource, the first counts."""
+    worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
     with console.stage("load", "lines") as stage, judges(helpers) as judging:
         while True:
             async with direct(engine) as connection:
@@ -114,6 +114,7 @@ async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpe
             await take(
                 *(engine, job, held, path, judging, longest),
                 progress=lambda lines: stage.update(stage.done + lines),
+                said=said,
             )
 
 

@@ -32,6 +32,12 @@ from fhirgw.store.writing import named, sound
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 FRONT = re.compile(rb'\{\s*"resourceType"\s*:\s*"([A-Za-z]+)"\s*,\s*"id"\s*:\s*"([A-Za-z0-9\-.]{1,64})"')
 """How the lines of most servers begin: enough to ask whether just this line has been taken in before."""
+REFERENCE = re.compile(
+    rb'"reference"\s*:\s*"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?"'
+)
+"""A reference that can lead to something held here, in a text without escapes: no name is within a string there."""
+FOREIGN = re.compile(rb'"reference"\s*:\s*"(?:[./]|[^"]*//)')
+"""One that may be an address below a base."""
 Lines = Sequence[tuple[int, bytes]]
 
 
@@ -75,7 +81,7 @@ def _judged(number: int, text: bytes, terms: Terms, moment: datetime) -> Judged:
     try:
         resource = resource_of(text, terms)
         version = version_of(resource, "create", 1, moment, terms, sound(resource))
-        found = tuple(dict.fromkeys(local(references(resource))))
+        found = tuple(dict.fromkeys(_references(text, resource)))
         return Judged(number, digest(text), version._replace(key=version.id, digest=digest(text)), (), found)
     except FhirError as error:
         return Judged(number, digest(text), None, error.issues)
@@ -96,7 +102,16 @@ def resource_of(text: bytes, terms: Terms) -> Resource:
         raise FhirError(Issue("required", told, f"{kind}.id"))
     if not isinstance(resource.get("meta", {}), dict):
         raise FhirError(Issue("structure", "An element has the wrong shape", f"{kind}.meta"))
-    return named(localised(resource, terms.bases), id)
+    foreign = terms.bases and (b"\\" in text or FOREIGN.search(text))
+    return named(localised(resource, terms.bases) if foreign else resource, id)
+
+
+def _references(text: bytes, resource: Resource) -> list[tuple[str, str]]:
+    """What is referred to, as (type, id). Looked for in the text where that is sure: a fifth of all the work else."""
+    if b"\\" in text or FOREIGN.search(text):
+        return local(references(resource))
+    found = [(kind.decode(), id.decode()) for kind, id in REFERENCE.findall(text)]
+    return [each for each in found if each[0] in HELD]
 
 
 def version_of(

@@ -5,7 +5,8 @@ is written is one transaction with how far the input is: `kill -9` at any point,
 where the last transaction ended, with nothing lost and nothing taken twice.
 
 A line makes a new resource, a new version of one that the same origin brought, or nothing: a line that was taken before
-is known by its digest. Several lines about one resource are several versions, in their order.
+is known by its digest. The first line about a resource counts, and one that then says otherwise is refused: else the
+same file, taken again, would write again.
 
 Longer than other modules, because it is one walk whose steps share what they know.
 """
@@ -13,6 +14,8 @@ Longer than other modules, because it is one walk whose steps share what they kn
 from __future__ import annotations
 
 import asyncio
+from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -44,10 +47,15 @@ GROUP = 8
 """Batches of one transaction: many lines share what a commit costs, and what has to be merged into the token index."""
 TIMES = 3
 """Times a transaction is tried that meets others who write the same."""
+RUN = 1 << 17
+"""Digests that are sorted at a time."""
 MOST = 300_000
 """References kept in mind that lead to something here."""
 
 TAKEN = Issue("conflict", "The id is taken, by what others brought or what was deleted: give the resource another")
+TWICE = Issue(
+    "duplicate", "It was written since this import began, by an earlier line or by others: say it in one line"
+)
 MET = Issue("conflict", "Systems of record know this person too: correct it there, or by a PUT", "Patient")
 LIFTED = Issue("forbidden", "What is held has a security label that this lacks, and no import takes one away: send it")
 MOVED = Issue("invariant", "A resource stays in one person's record: give it another id")
@@ -98,6 +106,30 @@ class _Sum:
         self.counts["refused"] += 1
 
 
+class Said:
+    """Digests of lines that said what is held: eight bytes each, in sorted runs, because there may be many millions."""
+
+    def __init__(self) -> None:
+        self._new: set[int] = set()
+        self._runs: list[array[int]] = []
+
+    def add(self, digests: Iterable[bytes]) -> None:
+        """Notes them."""
+        self._new.update(int.from_bytes(each[:8], "big") for each in digests)
+        if len(self._new) >= RUN:
+            self._runs.append(array("Q", sorted(self._new)))
+            self._new.clear()
+
+    def __contains__(self, digest: bytes) -> bool:
+        wanted = int.from_bytes(digest[:8], "big")
+        return wanted in self._new or any(_holds(run, wanted) for run in self._runs)
+
+
+def _holds(run: array[int], wanted: int) -> bool:
+    at = bisect_left(run, wanted)
+    return at < len(run) and run[at] == wanted
+
+
 async def take(
     engine: Engine,
     job: Job,
@@ -107,8 +139,11 @@ async def take(
     longest: int,
     lease: timedelta = LEASE,
     progress: Progress | None = None,
+    said: Said | None = None,
 ) -> None:
     """Takes in what is left of an input whose text is in the file; `longest`: bytes that a line may have.
+
+    `said`: what other inputs of the same import said already, where it is known.
 
     Raises Lost where it is another's by now, or nobody's; what the database raises when it has gone.
     """
@@ -124,7 +159,7 @@ async def take(
             raise Lost
         skew = await runs.skew(connection)
     terms = Terms(job.origin, job.permit.organisation, held.type, job.bases)
-    await _Taking(engine, job, held, path, judges, longest, lease, progress, terms, skew).run()
+    await _Taking(engine, job, held, path, judges, longest, lease, progress, terms, skew, said or Said()).run()
 
 
 def told(name: str, line: int, issues: Iterable[Issue]) -> str:
@@ -167,6 +202,7 @@ class _Taking:
     progress: Progress | None
     terms: Terms
     skew: timedelta
+    said: Said
     here: set[tuple[str, str]] = field(default_factory=set)
 
     def _now(self) -> datetime:
@@ -205,7 +241,9 @@ class _Taking:
         known: set[int] = set()
         for kind, lines in by_type.items():
             traced = await lineage.traced(reader, self.job.origin, kind, list(lines))
-            known |= {lines[id][0] for id, each in traced.items() if each.digest == digest(lines[id][1])}
+            same = {id: each.digest for id, each in traced.items() if each.digest == digest(lines[id][1])}
+            known |= {lines[id][0] for id in same}
+            self.said.add(same.values())
         return [each for each in batch.lines if each[0] not in known] if known else batch.lines
 
     async def _write(self, queue: asyncio.Queue[_Read | Unreadable | None]) -> None:
@@ -256,14 +294,8 @@ class _Taking:
             done.counts["unchanged"] += each.known
             for number, issue in each.batch.refused:
                 done.refuse(number, [issue])
-            left = []
-            for judged in await each.judged:
-                if judged.version is None:
-                    done.refuse(judged.number, judged.issues)
-                else:
-                    left.append(judged)
-            while left:
-                left = await self._round(writer, left, texts, done)
+            for kind, judged in self._once(await each.judged, done).items():
+                await self._of_type(writer, kind, judged, texts, done)
         for kind in done.types:
             await load.fold(writer, kind)
         await import_job.refuse(writer, self.held, self._outcomes(done))
@@ -274,17 +306,19 @@ class _Taking:
         name = named(self.held)
         return [(number, told(name, number, issues)) for number, issues in sorted(done.refused.items())]
 
-    async def _round(self, writer: Connection, left: list[Judged], texts: dict[int, bytes], done: _Sum) -> list[Judged]:
-        """Takes the first line about each resource; those that are left are about the same again."""
+    def _once(self, judged: Sequence[Judged], done: _Sum) -> dict[str, dict[str, Judged]]:
+        """The first line about each resource, by type and id. What is said again is refused, or was said already."""
         by_type: dict[str, dict[str, Judged]] = defaultdict(dict)
-        later = []
-        for each in left:
-            assert each.version is not None
-            if by_type[each.version.type].setdefault(each.version.id, each) is not each:
-                later.append(each)
-        for kind, judged in by_type.items():
-            await self._of_type(writer, kind, judged, texts, done)
-        return later
+        for each in judged:
+            if each.version is None:
+                done.refuse(each.number, each.issues)
+                continue
+            first = by_type[each.version.type].setdefault(each.version.id, each)
+            if first is not each and first.digest == each.digest:
+                done.counts["unchanged"] += 1
+            elif first is not each:
+                done.refuse(each.number, [TWICE])
+        return by_type
 
     async def _of_type(
         self, writer: Connection, kind: str, judged: dict[str, Judged], texts: dict[int, bytes], done: _Sum
@@ -293,6 +327,7 @@ class _Taking:
         origin = self.job.origin
         traced = await lineage.traced(writer, origin, kind, list(judged))
         fresh = {id: each for id, each in judged.items() if id not in traced or traced[id].digest != each.digest}
+        self.said.add(each.digest for id, each in judged.items() if id not in fresh)
         done.counts["unchanged"] += len(judged) - len(fresh)
         kept = await load.current(writer, kind, list(fresh)) if fresh else {}
         mine = {} if self.job.operator or not kept else await write.held(writer, self.job.permit, "u", kind, list(kept))
@@ -301,6 +336,8 @@ class _Taking:
         versions, retraced = [], []
         for id, each in fresh.items():
             try:
+                if id in traced and traced[id].digest in self.said:
+                    raise FhirError(TWICE)
                 if id in kept:
                     found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
@@ -337,6 +374,8 @@ class _Taking:
             return Unchanged(after["id"], judged.digest if mine else None)
         if not mine:
             raise FhirError(TAKEN)
+        if _updated(before) >= self.job.created.replace(microsecond=self.job.created.microsecond // 1000 * 1000):
+            raise FhirError(TWICE)
         if after["resourceType"] == "Patient" and await identity.met(writer, after["id"]):
             raise FhirError(MET)
         if labels(before) & ~labels(after):
