@@ -22,7 +22,7 @@ from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import judges
 from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
-from fhirgw.store import import_job, load, runs
+from fhirgw.store import import_job, runs
 from fhirgw.store.audit import record_now
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import Job
@@ -31,8 +31,6 @@ SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 """Names of files in a folder that are loaded."""
 LARGE = 16_000_000
 """Bytes from which on it is worth starting processes to judge lines."""
-MANY = 2000
-"""Resources after which the planner's statistics are taken anew."""
 
 
 def load_files(
@@ -126,8 +124,7 @@ async def _ended(connection: Connection, job: Job, told_in: Path) -> list[Came]:
         for each in came:
             async for line in import_end.errors(connection, job, each):
                 file.write(line + "\n")
-    if sum(each.counts["created"] + each.counts["updated"] for each in came) >= MANY:
-        await load.settle(connection)
+    await import_end.settled(connection, came)
     await import_job.forget(connection, job.id)
     return came
 

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 from fhirgw.fhir.issue import Issue
 from fhirgw.jobs.taking import named, told
-from fhirgw.store import import_job, write
+from fhirgw.store import import_job, load, write
 from fhirgw.store.database import Connection
 from fhirgw.store.import_job import COUNTS, Input, Job
 
+MANY = 2000
+"""Resources after which the planner's statistics are taken anew."""
 AT_ONCE = 1000
 """Lines, or ids, that are fetched at a time."""
 NOWHERE = "It refers to a {} that is not here (id {}): it was taken as it is; send that too, or correct the reference"
@@ -90,3 +92,9 @@ async def errors(connection: Connection, job: Job, of: Came) -> AsyncIterator[st
         ended = len(rows) < AT_ONCE
     for kind, id, line in of.nowhere:
         yield told(of.name, line, [Issue("not-found", NOWHERE.format(kind, id), severity="warning")])
+
+
+async def settled(connection: Connection, came: Sequence[Came]) -> None:
+    """After much was written: statistics for the planner."""
+    if sum(each.counts["created"] + each.counts["updated"] for each in came) >= MANY:
+        await load.settle(connection)

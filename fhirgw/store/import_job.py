@@ -241,6 +241,12 @@ async def outcomes(connection: Connection, job: str, number: int, after: int, co
     return list(map(tuple, await connection.fetch(query, job, number, after, count)))
 
 
+async def ended(connection: Connection, job: str) -> bool:
+    """Whether no input of a job waits or is worked on."""
+    query = "SELECT FROM fhirgw.import_input WHERE job = $1 AND state IN ('waiting', 'running') LIMIT 1"
+    return await connection.fetchrow(query, job) is None
+
+
 async def finish(connection: Connection, id: str, state: str, result: dict[str, Any] | None = None) -> bool:
     """The job is done, or cancelled. False: it had ended before."""
     status = await connection.execute(
