@@ -22,9 +22,10 @@ from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import judges
 from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
-from fhirgw.store import import_job, runs
+from fhirgw.store import identity, import_job, runs
 from fhirgw.store.audit import record_now
 from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.identity import Claim
 from fhirgw.store.import_job import Job
 
 SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
@@ -55,15 +56,17 @@ def load_files(
     told_in = errors or given.data / "errors" / "load.ndjson"
     permit = operations(given.controller)
 
-    async def work() -> list[Came]:
+    async def work() -> tuple[list[Came], list[Claim]]:
         name = f"load:{origin}"
         async with opened(given) as (_, engine), direct(engine) as connection, runs.alone(connection, name):
             job = await _begun(connection, permit, name, files, base or [])
             await _taken(console, engine, job, given.longest_body, helpers)
-            return await _ended(connection, job, told_in)
+            return await _ended(connection, job, told_in), await identity.claims(connection)
 
-    came = run(work())
+    came, claims = run(work())
     _show(console, came, told_in)
+    for each in claims:
+        console.line(f"Note: {len(each.patients)} Patients hold one NHS number: {', '.join(each.patients)}")
     if any(each.failure for each in came):
         raise CommandError(f"Not every file could be read to its end: {told_in} says which.", 3)
 

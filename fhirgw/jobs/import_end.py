@@ -25,7 +25,7 @@ NOWHERE = "It refers to a {} that is not here (id {}): it was taken as it is; se
 
 
 class Came(NamedTuple):
-    """What came of an input: its lines by COUNTS, `failure` if it could not be read to its end.
+    """What came of an input: its lines by COUNTS, `failure` if there is no more to be had of it from `line` on.
 
     `nowhere`: references that lead nowhere, as (type, id, line).
     """
@@ -36,6 +36,7 @@ class Came(NamedTuple):
     type: str
     counts: dict[str, int]
     failure: str | None
+    line: int
     nowhere: Sequence[tuple[str, str, int]]
 
     def as_json(self) -> dict[str, Any]:
@@ -57,7 +58,8 @@ async def came(connection: Connection, job: Job) -> list[Came]:
     return [
         Came(
             *(each["number"], each["source"], _name(each), each["type"], {name: each[name] for name in COUNTS}),
-            *(each["reason"] if each["state"] == "failed" else None, lost[each["number"]]),
+            *(each["reason"] if each["state"] == "failed" else None, each["line"]),
+            lost[each["number"]],
         )
         for each in await import_job.inputs(connection, job.id)
     ]
@@ -90,6 +92,8 @@ async def errors(connection: Connection, job: Job, of: Came) -> AsyncIterator[st
             yield outcome
             after = line
         ended = len(rows) < AT_ONCE
+    if of.failure:
+        yield told(of.name, of.line, [Issue("processing", of.failure)])
     for kind, id, line in of.nowhere:
         yield told(of.name, line, [Issue("not-found", NOWHERE.format(kind, id), severity="warning")])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +28,8 @@ from fhirgw.jobs.line import judges
 from fhirgw.jobs.lines import Unreadable
 from fhirgw.jobs.parts import PULSE, Lost
 from fhirgw.jobs.sources import Sources
-from fhirgw.jobs.taking import named, take, told
+from fhirgw.jobs.taking import take
+from fhirgw.jobs.work import TURN
 from fhirgw.private import private_folder
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, Engine, away, direct
@@ -49,8 +51,11 @@ class Importer:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     async def help(self, id: str, more: Callable[[], Awaitable[None]]) -> bool:
-        """Takes in inputs of a job until none waits; `more` is called when others could help. False: all is done."""
-        asked = False
+        """Takes in inputs of a job until none waits, or its turn is over; `more` is called when others could help.
+
+        True: there is more to do.
+        """
+        until, asked = time.monotonic() + TURN, False
         with judges(0) as judging:
             while True:
                 async with direct(self.engine) as connection:
@@ -62,6 +67,8 @@ class Importer:
                     asked = True
                     await more()
                 await self.attempt(job, held, judging)
+                if time.monotonic() > until:
+                    return True
         await self.conclude(id)
         return False
 
@@ -144,8 +151,7 @@ class Importer:
 
     async def _unreadable(self, held: Input, error: FhirError) -> None:
         """There is nothing to be had of an input, and it is told why."""
-        async with direct(self.engine) as connection, connection.transaction():
-            await import_job.refuse(connection, held, [(held.line, told(named(held), held.line, error.issues))])
+        async with direct(self.engine) as connection:
             await import_job.end(connection, held, str(error))
 
     async def _release(self, held: Input) -> None:

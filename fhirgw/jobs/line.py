@@ -128,8 +128,11 @@ def version_of(
 def judges(processes: int) -> Iterator[Executor]:
     """Who judges lines: so many processes, or a thread of this one where that is none."""
     if not processes:
-        with ThreadPoolExecutor(1, thread_name_prefix="judge") as thread:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        try:
             yield thread
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)  # what it is at ends soon, and nobody waits for it
         return
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begun) as pool:

@@ -49,6 +49,8 @@ TIMES = 3
 """Times a transaction is tried that meets others who write the same."""
 RUN = 1 << 17
 """Digests that are sorted at a time."""
+PATIENCE = timedelta(seconds=20)
+"""How long at least a session may hold what it has written and do nothing: others who go on wait for that."""
 MOST = 300_000
 """References kept in mind that lead to something here."""
 
@@ -153,7 +155,7 @@ async def take(
             if held.stamp not in (None, stamp):
                 raise Unreadable("It has changed since it was begun: load it as an import of its own")
         except Unreadable as error:
-            await _ended(connection, held, held.line, error)
+            await _ended(connection, held, error)
             return
         if not await import_job.begin(connection, held, stamp, size):
             raise Lost
@@ -182,12 +184,9 @@ def _stamp(path: Path) -> tuple[str, int]:
     return f"{found.st_size} {found.st_mtime_ns}", found.st_size
 
 
-async def _ended(connection: Connection, held: Input, line: int, failure: Unreadable | None) -> None:
-    async with connection.transaction():
-        if failure is not None:
-            await import_job.refuse(connection, held, [(line, told(named(held), line, failure.issues))])
-        if not await import_job.end(connection, held, str(failure) if failure else None):
-            raise Lost
+async def _ended(connection: Connection, held: Input, failure: Unreadable | None) -> None:
+    if not await import_job.end(connection, held, str(failure) if failure else None):
+        raise Lost
 
 
 @dataclass(slots=True)
@@ -247,15 +246,13 @@ class _Taking:
         return [each for each in batch.lines if each[0] not in known] if known else batch.lines
 
     async def _write(self, queue: asyncio.Queue[_Read | Unreadable | None]) -> None:
-        line = self.held.line
         async with direct(self.engine) as writer:
             group = _Group()
             while not group.last:
                 group = await self._group(queue)
                 if group.reads:
                     await self._kept(writer, group)
-                    line = group.reads[-1].batch.line
-            await _ended(writer, self.held, line, group.failure)
+            await _ended(writer, self.held, group.failure)
 
     async def _group(self, queue: asyncio.Queue[_Read | Unreadable | None]) -> _Group:
         group = _Group()
@@ -289,6 +286,7 @@ class _Taking:
     async def _taken(self, writer: Connection, reads: Sequence[_Read]) -> _Sum:
         done = _Sum()
         await load.stage(writer)
+        await import_job.bound(writer, max(2 * self.lease, PATIENCE))
         for each in reads:
             texts = dict(each.batch.lines)
             done.counts["unchanged"] += each.known

@@ -189,6 +189,12 @@ async def advance(
     return bool(await connection.execute(ADVANCE, *held.held, lease, place, line, *counts) == "UPDATE 1")
 
 
+async def bound(connection: Connection, patience: timedelta) -> None:
+    """Has the server end the transaction when whoever began it has stood still so long: its rows are locked."""
+    milliseconds = int(patience.total_seconds() * 1000)
+    await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}")
+
+
 async def end(connection: Connection, held: Input, failure: str | None = None) -> bool:
     """The input is done, or there is no more to be had of it. False: it is not one's own any more, or not wanted."""
     status = await connection.execute(END, *held.held, "failed" if failure else "done", failure)
