@@ -17,7 +17,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
-from fhirgw.api import audit_events, break_glass, bulk, explain, fhir, health, landing, smart, terminology, who_looked
+from fhirgw.api import (
+    audit_events,
+    break_glass,
+    bulk,
+    explain,
+    fhir,
+    health,
+    imports,
+    landing,
+    smart,
+    terminology,
+    who_looked,
+)
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
@@ -30,6 +42,9 @@ from fhirgw.api.together import Together
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.import_jobs import ImportJobs
+from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.sources import Sources
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -50,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = _Gateway(title="fhirgw", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(settings))
     # The commonest first: each route that is tried before the right one costs four microseconds.
     app.router.routes[:] = [
-        *(*fhir.routes(), *smart.routes(), *bulk.routes()),
+        *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
         *(*terminology.routes(), *health.routes(), *landing.routes()),
     ]
@@ -119,6 +134,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 app.state.writers = Writers(writing, settings.longest_body, settings.entries, await skew(connection))
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
+            app.state.imports = await owned.enter_async_context(_imports(settings, engine))
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
@@ -142,6 +158,13 @@ def _exports(settings: Settings, engine: Engine) -> ExportJobs:
         part=int(settings.part_megabytes * 1e6),
         gzip=settings.gzip_exports,
     )
+
+
+def _imports(settings: Settings, engine: Engine) -> ImportJobs:
+    sources = Sources.of(settings.import_folder, settings.import_origins, settings.import_gigabytes)
+    lease = timedelta(seconds=settings.lease_seconds)
+    importer = Importer(engine, settings.import_spool.absolute(), sources, settings.longest_body, lease)
+    return ImportJobs(importer, working=settings.worker_in_serve)
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

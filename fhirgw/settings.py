@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -72,6 +73,13 @@ class Settings(BaseSettings):
     cors_origins: str | None = Field(
         None, description="Origins whose web pages may call the gateway, with commas between: https://app.example"
     )
+    import_folder: Path | None = Field(
+        None, description="A folder whose files may be imported over HTTP, as file:///… (every worker must see it)"
+    )
+    import_origins: str = Field(
+        "", description="Origins that may be imported from over HTTP, with blanks between: https://files.example"
+    )
+    import_gigabytes: float = Field(20, gt=0, description="How large an input may be that is fetched for an import")
 
     terminology_url: str | None = Field(
         None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
@@ -108,6 +116,13 @@ class Settings(BaseSettings):
         """The origins whose web pages may call the gateway."""
         return _listed(self.cors_origins)
 
+    @field_validator("import_origins")
+    @classmethod
+    def _imported_from(cls, origins: str) -> str:
+        if any(urlsplit(each).path or not urlsplit(each).netloc for each in origins.replace(",", " ").split()):
+            raise ValueError("each is an origin: https://files.example, without a path")
+        return origins
+
     @property
     def postgres(self) -> Path:
         """The folder of the embedded PostgreSQL."""
@@ -117,6 +132,11 @@ class Settings(BaseSettings):
     def export_folder(self) -> Path:
         """The folder of exports."""
         return self.exports or self.data / "exports"
+
+    @property
+    def import_spool(self) -> Path:
+        """The folder of what imports have fetched, and tell of errors: beside exports, where every worker sees it."""
+        return self.export_folder / "imports"
 
     @property
     def key_folder(self) -> Path:

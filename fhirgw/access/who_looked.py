@@ -195,7 +195,11 @@ def _why(act: str, kinds: Sequence[str], found: Facets) -> str:
 
 
 def _did(act: str, found: Facets, who: str, kinds: str) -> str:
-    """What was done, with who did it: for a bulk copy nobody knows whether this person is in it."""
+    """What was done, with who did it: for what is done in bulk nobody knows whether this person is in it."""
+    if EVERYBODY in found.persons and act == "import":
+        if found.outcome != "0":
+            return f"{who} asked to send in records in bulk, and none were taken"
+        return f"{who} sent in records in bulk, and may have added or changed {kinds or 'any of your record'}"
     if EVERYBODY in found.persons:
         if found.outcome != "0":
             return f"a bulk copy of records was asked for by {who}, and was not made"

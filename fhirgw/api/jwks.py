@@ -10,7 +10,6 @@ https://owasp.org/www-community/attacks/Server_Side_Request_Forgery
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import socket
 import ssl
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from fhirgw.access import jose
+from fhirgw.access import address, jose
 
 SECONDS = 5.0
 LARGEST = 100_000
@@ -40,9 +39,6 @@ MOST = 1000
 """Addresses kept."""
 
 MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,9})")
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-METADATA = ipaddress.ip_network("fd00:ec2::/32")
-"""Where a cloud tells a machine its secrets, in a range that is otherwise private like any other."""
 
 
 class Unfetched(Exception):
@@ -125,35 +121,11 @@ def check_address(url: str, *, loopback: bool = False) -> tuple[str, int]:
         raise Unfetched("the address of the keys is malformed") from None
     if not url.isascii() or any(each <= " " or each in '\\"' for each in url) or split.fragment or "@" in split.netloc:
         raise Unfetched("the address of the keys holds what an address of keys does not")
-    if split.scheme == "http" and loopback and loopback_name(host):
+    if split.scheme == "http" and loopback and address.loopback_name(host):
         return host, port or 80
     if split.scheme != "https" or not host:
         raise Unfetched("the address of the keys is not an https address")
     return host, port or 443
-
-
-def public(address: str) -> bool:
-    """Whether an IP address is one of the Internet at large, whatever it is wrapped in."""
-    ip = _unwrapped(address)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def private(address: str) -> bool:
-    """Whether an IP address is one of an organisation's own network, and neither this machine nor its cloud's."""
-    ip = _unwrapped(address)
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified:
-        return False
-    return ip.is_private and not (ip.version == 6 and ip in METADATA)
-
-
-def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
-        if ip in NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        return inner or ip
-    return ip
 
 
 @cache
@@ -163,8 +135,8 @@ def _trusted() -> ssl.SSLContext:
 
 async def _body(url: str, loopback: bool, internal: bool) -> tuple[bytes, str]:
     host, port = check_address(url, loopback=loopback)
-    address = await _resolved(host, port, loopback and loopback_name(host), internal)
-    target = httpx.URL(url).copy_with(host=address)
+    resolved = await _resolved(host, port, loopback and address.loopback_name(host), internal)
+    target = httpx.URL(url).copy_with(host=resolved)
     headers = {"host": httpx.URL(url).netloc.decode(), "accept": "application/json", "accept-encoding": "identity"}
     async with (
         httpx.AsyncClient(verify=_trusted(), follow_redirects=False, trust_env=False, timeout=SECONDS) as http,
@@ -187,17 +159,12 @@ async def _resolved(host: str, port: int, loopback: bool, internal: bool) -> str
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(each[4][0]) for each in found]
     if loopback:
-        fit = all(ipaddress.ip_address(each).is_loopback for each in addresses)
+        fit = all(map(address.loopback, addresses))
     else:
-        fit = all(public(each) or (internal and private(each)) for each in addresses)
+        fit = all(address.public(each) or (internal and address.private(each)) for each in addresses)
     if not addresses or not fit:
         raise Unfetched("the address of the keys leads to a network that is not public")
     return addresses[0]
-
-
-def loopback_name(host: str) -> bool:
-    """Whether a host is this machine by name; what others resolve to is seen when they are fetched."""
-    return host in ("127.0.0.1", "::1", "localhost")
 
 
 def _lifetime(control: str) -> float:

@@ -44,7 +44,7 @@ Given = dict[str, list[str]]
 
 async def selection(request: Request, of_patients: bool) -> Selection:
     """What the request asks for; `of_patients`: of people's records alone. Raises FhirError naming the parameter."""
-    if "respond-async" not in _preferences(request):
+    if "respond-async" not in preferences(request):
         raise _refusal("Prefer: respond-async is needed: an export takes longer than a request")
     if "accept" not in request.headers:
         raise _refusal("Accept: application/fhir+json is needed: it is what errors are told in")
@@ -55,7 +55,7 @@ async def selection(request: Request, of_patients: bool) -> Selection:
         try:
             found = replace(found, **_read(name, values, request, of_patients))
         except FhirError as error:
-            if "handling=lenient" not in _preferences(request) or error.issues[0].code != "not-supported":
+            if "handling=lenient" not in preferences(request) or error.issues[0].code != "not-supported":
                 raise
             ignored += [each.diagnostics or "" for each in error.issues]
             if name == "_type":
@@ -190,8 +190,8 @@ def _check_together(found: Selection) -> None:
         raise _refusal("_until: this moment is not after _since")
 
 
-def _preferences(request: Request) -> list[str]:
-    """The header may be repeated, and each may hold several: `respond-async, handling=lenient`."""
+def preferences(request: Request) -> list[str]:
+    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`."""
     return [each.strip().lower() for line in request.headers.getlist("prefer") for each in line.split(",")]
 
 

@@ -22,13 +22,14 @@ import typer
 from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
+from fhirgw.access.address import loopback_name
 from fhirgw.access.assertion import OAuthError
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
 from fhirgw.access.purpose import GRANTED
 from fhirgw.access.scope import scopes as read_scopes
 from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
-from fhirgw.api.jwks import KeySets, Unfetched, check_address, loopback_name
+from fhirgw.api.jwks import KeySets, Unfetched, check_address
 from fhirgw.api.keys import Keyring, keep
 from fhirgw.cli.audited import audited, patients
 from fhirgw.cli.console import Console

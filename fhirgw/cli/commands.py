@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "data:generate",
     "migrate": "data:migrate",
     "sync": "data:sync",
+    "load": "load:load_files",
     "export": "export:app",
     "serve": "serving:serve",
     "worker": "worker:worker",

@@ -42,6 +42,7 @@ R4 = "http://hl7.org/fhir/OperationDefinition/"
 IPS = "http://hl7.org/fhir/uv/ips/OperationDefinition/"
 DEFINITIONS = {
     ("", "export"): f"{BULK}export",
+    ("", "import"): f"{OURS}import",
     ("", "meta"): f"{R4}Resource-meta",
     ("*", "meta"): f"{R4}Resource-meta",
     ("*", "validate"): f"{R4}Resource-validate",
@@ -62,7 +63,7 @@ DEFINITIONS = {
 }
 """The OperationDefinition of each operation, by the type it is of (`*`: all held; none: of the system) and its name."""
 
-STEPS = ("export-status", "export-file")
+STEPS = ("export-status", "export-file", "import-status", "import-file")
 """Addresses that look like operations and are the later steps of one."""
 
 ACCESS = "https://fhir.hl7.org.uk/uk-core-access/"

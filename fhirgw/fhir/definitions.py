@@ -71,5 +71,15 @@ _ALL = (
     ),
 )
 
-OPERATIONS: dict[str, Resource] = {each["id"]: each for each in _ALL}
+_IMPORT = _operation(
+    *("import", "Bulk import", True),
+    "Resources from NDJSON files, asynchronously: for the controlling council's own systems.",
+    _parameter("inputFormat", "in", "code", 1, "1", "application/fhir+ndjson"),
+    _parameter("inputSource", "in", "uri", 0, "1", "The FHIR base of the server that the resources come from"),
+    _parameter("storageDetail", "in", "Element", 0, "1", "Not needed: the address says how it is read"),
+    _parameter("input", "in", "Element", 1, "*", "A file: its type and its url, as parts"),
+) | {"id": "import", "url": f"{OURS}import", "name": "Import", "system": True, "instance": False}
+del _IMPORT["resource"]
+
+OPERATIONS: dict[str, Resource] = {each["id"]: each for each in (*_ALL, _IMPORT)}
 """Each by its id."""

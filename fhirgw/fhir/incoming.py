@@ -25,7 +25,7 @@ DIGITS = 40
 LARGEST = 32
 """The exponent of a number, either way."""
 
-STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SUSPECT = re.compile(rb"\\u(?:00[01]|[dD][89a-fA-F])")
 """An escape that may stand for a control character or half a character."""
@@ -54,7 +54,8 @@ def parse(body: bytes) -> Any:
 
 def _shallow(body: bytes) -> None:
     """Takes out pairs of brackets that hold none, level by level: what is then left is deeper."""
-    left = STRINGS.sub(b"", body).translate(None, NOT_BRACKETS)
+    outside = STRINGS.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
+    left = outside.translate(None, NOT_BRACKETS)
     for _ in range(DEEPEST):
         if not left:
             return

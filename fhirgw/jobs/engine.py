@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Protocol
 
@@ -19,7 +19,6 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Status
 
-from fhirgw.jobs.work import Worker
 from fhirgw.store.database import away, plain
 from fhirgw.store.queue import OPTIONS
 
@@ -44,14 +43,23 @@ class Executor(Protocol):
         """Works in this process while the block runs."""
 
 
-class Queue:
-    """The Procrastinate executor; it is open while its block runs."""
+class Help(Protocol):
+    """Who does the work: fhirgw.jobs.work.Worker, fhirgw.jobs.import_work.Importer."""
 
-    def __init__(self, url: str, worker: Worker) -> None:
-        self._worker = worker
+    name: str
+
+    async def help(self, id: str, more: Callable[[], Awaitable[None]]) -> bool: ...
+    async def sweep(self) -> list[str]: ...
+
+
+class Queue:
+    """The Procrastinate executor; it is open while its block runs. `name`: each kind of work has a queue of its own."""
+
+    def __init__(self, url: str, worker: Help, name: str = QUEUE) -> None:
+        self._worker, self._name = worker, name
         connector = PsycopgConnector(conninfo=plain(url), min_size=1, max_size=4, kwargs={"options": OPTIONS})
         self._app = App(connector=connector)
-        self._app.task(name=HELP, queue=QUEUE)(self._help)
+        self._app.task(name=HELP, queue=name)(self._help)
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what goes wrong is in the ledger, and our log
 
     @asynccontextmanager
@@ -68,7 +76,7 @@ class Queue:
     async def ask(self, id: str) -> None:
         """Has somebody help with the job, soon; twice is once."""
         with suppress(AlreadyEnqueued):
-            await self._app.configure_task(HELP, queue=QUEUE, queueing_lock=id).defer_async(job=id)
+            await self._app.configure_task(HELP, queue=self._name, queueing_lock=id).defer_async(job=id)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -85,7 +93,7 @@ class Queue:
         while True:
             try:
                 await self._app.run_worker_async(
-                    queues=[QUEUE],
+                    queues=[self._name],
                     name=self._worker.name,
                     concurrency=1,
                     delete_jobs="always",
@@ -109,7 +117,7 @@ class Queue:
         for id in await self._worker.sweep():
             await self.ask(id)
         jobs = self._app.job_manager
-        for each in await jobs.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED):
+        for each in await jobs.get_stalled_jobs(queue=self._name, seconds_since_heartbeat=STALLED):
             await jobs.finish_job(each, Status.FAILED, delete_job=True)
 
     async def _sweep(self) -> None:

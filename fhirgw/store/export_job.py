@@ -109,7 +109,7 @@ def _job(found: Any) -> Job:
     return Job(
         **dict(found)
         | {
-            "permit": _permit(orjson.loads(found["permit"])),
+            "permit": permit_of(orjson.loads(found["permit"])),
             "types": tuple(found["types"]),
             "effective": tuple(found["effective"]),
             "asked": Selection.stored(orjson.loads(found["asked"])),
@@ -118,7 +118,7 @@ def _job(found: Any) -> Job:
     )
 
 
-def _permit(stored: dict[str, Any]) -> Permit:
+def permit_of(stored: dict[str, Any]) -> Permit:
     """The permit as `accept` wrote it down. It is judged anew, at the moment of each statement."""
     scopes = tuple(
         Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))

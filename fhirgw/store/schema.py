@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -318,6 +319,87 @@ export_member = Table(
     _text("patient", primary_key=True),
 )
 """Whom an export of a Group is of, as of the job's snapshot, whether they may be seen or not."""
+
+
+import_job = Table(
+    "import_job",
+    metadata,
+    _text("id", primary_key=True),
+    _text("state", server_default=text("'running'")),
+    Column("permit", JSONB, nullable=False),
+    _text("origin"),
+    Column("bases", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("local", Boolean, nullable=False, server_default=text("false")),
+    _text("request"),
+    _instant("created", server_default=text("clock_timestamp()")),
+    _instant("finished", nullable=True),
+    Column("polled", Boolean, nullable=False, server_default=text("false")),
+    Column("result", JSONB),
+    CheckConstraint("state IN ('running', 'done', 'cancelled')", name="import_job_state"),
+    Index("import_job_by_created", "created"),
+)
+"""What is taken in as NDJSON: under which permit, and by what name the store knows who brought it (`origin`).
+
+`bases`: addresses below which references are local ones; `local`: the command line's own, which no worker may take.
+"""
+
+import_input = Table(
+    "import_input",
+    metadata,
+    Column("job", Text(collation="C"), ForeignKey("fhirgw.import_job.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("source"),
+    _text("type", server_default=text("''")),
+    _text("stamp", nullable=True),
+    _text("state", server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _instant("lease", nullable=True),
+    _text("worker", nullable=True),
+    Column("size", BigInteger, nullable=False, server_default=text("0")),
+    Column("place", BigInteger, nullable=False, server_default=text("0")),
+    Column("line", BigInteger, nullable=False, server_default=text("1")),
+    *(
+        Column(name, BigInteger, nullable=False, server_default=text("0"))
+        for name in ("created", "updated", "unchanged", "refused")
+    ),
+    _text("reason", nullable=True),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="import_input_state"),
+    CheckConstraint("(state = 'running') = (lease IS NOT NULL)", name="import_input_leased"),
+)
+"""How far each input is: what comes before `place` (bytes of it, unpacked) is taken in, and `line` is the next one's.
+
+`stamp`: what the file was when it was begun; a file that has changed since is not gone on with.
+"""
+
+
+def _of_input() -> ForeignKeyConstraint:
+    columns = [f"{SCHEMA}.import_input.{name}" for name in ("job", "number")]
+    return ForeignKeyConstraint(["job", "input"], columns, ondelete="CASCADE")
+
+
+import_error = Table(
+    "import_error",
+    metadata,
+    Column("job", Text(collation="C"), primary_key=True),
+    Column("input", Integer, primary_key=True, autoincrement=False),
+    Column("line", BigInteger, primary_key=True, autoincrement=False),
+    _text("outcome"),
+    _of_input(),
+)
+"""Why a line was not taken, as an OperationOutcome without anything of the line's."""
+
+import_reference = Table(
+    "import_reference",
+    metadata,
+    Column("job", Text(collation="C"), primary_key=True),
+    _text("type", primary_key=True),
+    _text("id", primary_key=True),
+    Column("input", Integer, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    _of_input(),
+)
+"""What lines referred to that was not here then: each once, with the first line that did."""
 
 
 def _rule(name: str, *columns: Column[Any]) -> Table:

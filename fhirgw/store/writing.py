@@ -170,11 +170,11 @@ async def _current(connection: Connection, permit: Permit, changes: Sequence[Cha
 async def _proposal(connection: Connection, permit: Permit, change: Change, held: Held | None) -> _Proposal | Written:
     if change.kind == "create":
         change = replace(change, given=localised(change.given, change.bases))
-        found = _sound(change.given)
+        found = sound(change.given)
         change = change if change.id else replace(change, id=new_id(found.patient))
         if change.type == "Patient":
             found.patient = change.id
-        return _Proposal(change, None, None, _named(change.given, change.id), found)
+        return _Proposal(change, None, None, named(change.given, change.id), found)
     if held is None:
         return await _missing(connection, permit, change)
     _precondition(change, held)
@@ -189,9 +189,9 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
     if not rules.owns(permit, held.origin, held.controller):
         told = f"Another organisation controls this {change.type}: ask it to change what it holds"
         raise FhirError(Issue("forbidden", told, change.type))
-    if after is not None and _same(before, after):
+    if after is not None and same(before, after):
         return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
-    return _Proposal(change, held, before, after, None if after is None else _sound(after))
+    return _Proposal(change, held, before, after, None if after is None else sound(after))
 
 
 def _asks(operations: Any) -> bool:
@@ -204,11 +204,11 @@ def _shown(held: Held) -> str | None:
 
 
 def _after(change: Change, before: Resource) -> Resource:
-    after = patched(before, change.given) if change.kind == "patch" else _named(change.given, change.id)
+    after = patched(before, change.given) if change.kind == "patch" else named(change.given, change.id)
     return localised(after, change.bases)
 
 
-def _named(resource: Resource, id: str) -> Resource:
+def named(resource: Resource, id: str) -> Resource:
     """The resource under its id, which stands where people look for it; what the store adds leaves the caller's be."""
     made = {"resourceType": resource["resourceType"], "id": id}
     made |= {name: value for name, value in resource.items() if name not in made}
@@ -217,7 +217,7 @@ def _named(resource: Resource, id: str) -> Resource:
     return made
 
 
-def _same(before: Resource, after: Resource) -> bool:
+def same(before: Resource, after: Resource) -> bool:
     """Whether two bodies say the same, digit for digit, apart from what the store says in meta."""
     return encode(_bare(before)) == encode(_bare(after))
 
@@ -267,7 +267,7 @@ def _precondition(change: Change, held: Held) -> None:
         raise FhirError(Issue("conflict", told), status=412)
 
 
-def _sound(resource: Resource) -> Index:
+def sound(resource: Resource) -> Index:
     """What a sound resource is found by. Raises FhirError: every error that validation finds (422).
 
     A date that does not exist is refused as what is no JSON is (400): nothing else can be said about it.

@@ -62,6 +62,18 @@ def says(access: Access, **names: str) -> str:
             " Why: to plan services, under an approved agreement.",
         ),
         (
+            replace(WAYS[7], operation="import", permit=PERMITS[0]),
+            "On 3 March 2026 at 10:02, a member of staff at the organisation Z9C01 (with the application demo-ics)"
+            " sent in records in bulk, and may have added or changed your goals."
+            " Why: to give or arrange care (direct care).",
+        ),
+        (
+            replace(WAYS[7], operation="import", status=403, permit=PERMITS[0]),
+            "On 3 March 2026 at 10:02, a member of staff at the organisation Z9C01 (with the application demo-ics)"
+            " asked to send in records in bulk, and none were taken."
+            " Why: to give or arrange care (direct care).",
+        ),
+        (
             replace(PAGE, permit=PERMITS[3]),
             "On 3 March 2026 at 10:02, you through the organisation Z9C01 (with the application demo-person)"
             " searched, and found your care plan, your goals and your name and contact details."

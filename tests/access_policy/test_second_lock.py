@@ -20,7 +20,8 @@ from tests.put import connected, supersede
 
 PERMIT = permit(Caller(COUNCIL, "direct-care"), NOW)
 RULES = ("relationship", "directive", "delegation", "narrowed", "opt_out", "break_glass", "export_job", "export_part")
-TABLES = ("resource", "history", "search_string", "search_number", "search_span", "identifier", *RULES)
+IMPORTS = ("import_job", "import_input", "import_error", "import_reference")
+TABLES = ("resource", "history", "search_string", "search_number", "search_span", "identifier", *RULES, *IMPORTS)
 PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fhirgw.resource'::regclass ORDER BY 1"
 FORCED = "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = $1::text::regclass"
 POLICIES = "SELECT tablename::text, count(*) FROM pg_policies WHERE schemaname = 'fhirgw' GROUP BY tablename"
@@ -52,6 +53,10 @@ WRITES = (
     " VALUES ('x', 'x', 'x', 'x', 'x', 'They fell, and nobody answers', clock_timestamp())",
     "INSERT INTO fhirgw.export_job (id, permit, types, request) VALUES ('x', '{}', '{}', 'x')",
     "INSERT INTO fhirgw.export_part (job, number, kind) VALUES ('x', 0, 'plan')",
+    "INSERT INTO fhirgw.import_job (id, permit, origin, request) VALUES ('x', '{}', 'x', 'x')",
+    "INSERT INTO fhirgw.import_input (job, number, source) VALUES ('x', 1, 'x')",
+    "INSERT INTO fhirgw.import_error (job, input, line, outcome) VALUES ('x', 1, 1, '{}')",
+    "INSERT INTO fhirgw.import_reference (job, type, id, input, line) VALUES ('x', 'Patient', 'x', 1, 1)",
 )
 
 
@@ -65,7 +70,7 @@ async def stored(new_database: NewDatabase) -> AsyncIterator[str]:
         plan = world.resources["CarePlan", "ann-plan"]
         await supersede(url, plan, {**plan, "status": "completed"}, 2, NOW)
         connection = await connected(url)
-        for write in (*WRITES[1:3], *WRITES[-len(RULES) :]):
+        for write in (*WRITES[1:3], *WRITES[-len(RULES + IMPORTS) :]):
             await connection.execute(write)
         await connection.close()
         yield url

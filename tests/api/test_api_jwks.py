@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from fhirgw.access.address import private, public
 from fhirgw.api import jwks
-from fhirgw.api.jwks import KeySets, Unfetched, check_address, fetch, private, public
+from fhirgw.api.jwks import KeySets, Unfetched, check_address, fetch
 from tests.api.smart_world import EC, OTHER, RSA, World, claims, signed, world
 from tests.api.smart_world import jwks as key_set
 
