@@ -30,6 +30,7 @@ COMMANDS = {
     "openapi": "openapi:openapi",
     "version": "commands:version",
     "app": "apps:app",
+    "keys": "keys:keys",
     "audit": "audit:app",
     "break-glass": "break_glass:app",
     "opt-outs": "opt_outs:opt_outs",
