@@ -24,6 +24,7 @@ import httpx
 import orjson
 
 from fhirgw.access import jose
+from fhirgw.addresses import loopback_name, private, public
 
 SECONDS = 5.0
 LARGEST = 100_000
@@ -40,9 +41,6 @@ MOST = 1000
 """Addresses kept."""
 
 MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,9})")
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-METADATA = ipaddress.ip_network("fd00:ec2::/32")
-"""Where a cloud tells a machine its secrets, in a range that is otherwise private like any other."""
 
 
 class Unfetched(Exception):
@@ -132,30 +130,6 @@ def check_address(url: str, *, loopback: bool = False) -> tuple[str, int]:
     return host, port or 443
 
 
-def public(address: str) -> bool:
-    """Whether an IP address is one of the Internet at large, whatever it is wrapped in."""
-    ip = _unwrapped(address)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def private(address: str) -> bool:
-    """Whether an IP address is one of an organisation's own network, and neither this machine nor its cloud's."""
-    ip = _unwrapped(address)
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified:
-        return False
-    return ip.is_private and not (ip.version == 6 and ip in METADATA)
-
-
-def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
-        if ip in NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        return inner or ip
-    return ip
-
-
 @cache
 def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
@@ -193,11 +167,6 @@ async def _resolved(host: str, port: int, loopback: bool, internal: bool) -> str
     if not addresses or not fit:
         raise Unfetched("the address of the keys leads to a network that is not public")
     return addresses[0]
-
-
-def loopback_name(host: str) -> bool:
-    """Whether a host is this machine by name; what others resolve to is seen when they are fetched."""
-    return host in ("127.0.0.1", "::1", "localhost")
 
 
 def _lifetime(control: str) -> float:

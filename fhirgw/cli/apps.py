@@ -21,13 +21,14 @@ import typer
 from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
-from fhirgw.access.assertion import OAuthError
+from fhirgw.access.assertion import OAuthError, signed
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
 from fhirgw.access.purpose import GRANTED
 from fhirgw.access.scope import scopes as read_scopes
+from fhirgw.addresses import loopback_name
 from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
-from fhirgw.api.jwks import KeySets, Unfetched, check_address, loopback_name
+from fhirgw.api.jwks import KeySets, Unfetched, check_address
 from fhirgw.api.keys import Keyring, keep
 from fhirgw.cli.audited import audited, patients
 from fhirgw.cli.console import Console
@@ -238,10 +239,7 @@ async def got(
 
 def asserted(key: jose.Key, name: str, audience: str) -> str:
     """A client assertion, as any application signs one."""
-    now = int(time.time())
-    claims = {"iss": name, "sub": name, "aud": audience, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4())}
-    algorithm = "ES384" if isinstance(key, ECKey) else "RS384"
-    return jose.sign({"alg": algorithm, "typ": "JWT"}, claims, key)
+    return signed(key, name, audience, int(time.time()), str(uuid.uuid4()))
 
 
 async def ensured(connection: Connection, given: Settings, wanted: Registration) -> Registration:
