@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "export:app",
     "serve": "serving:serve",
     "worker": "worker:worker",
+    "pull": "pull:app",
     "check": "mappings:check",
     "map": "mappings:map_file",
     "token": "apps:token",
