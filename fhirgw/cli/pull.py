@@ -6,6 +6,7 @@ Long, as its options are declared and explained here.
 from __future__ import annotations
 
 import re
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ from fhirgw.jobs.pull.address import Reach
 from fhirgw.jobs.pull.manifest import TYPE
 from fhirgw.jobs.pull.pull import Asked, Pulled
 from fhirgw.jobs.pull.server import Credentials
-from fhirgw.jobs.pull.trouble import Interrupted
+from fhirgw.jobs.pull.trouble import Ended, Interrupted
 from fhirgw.settings import Settings
 from fhirgw.store import pulls
 from fhirgw.store.database import Connection, direct
@@ -133,6 +134,7 @@ async def _pulled(console: Console, given: Settings, credentials: Credentials, a
     async def audit(connection: Connection) -> None:
         await audited(connection, given.controller, "pull")
 
+    console.note("If it is interrupted, the same command goes on with it.")
     async with opened(given) as (_, engine):
         with _Progress(console) as progress:
             try:
@@ -186,10 +188,11 @@ def _end(console: Console, done: Pulled) -> None:
     said = [[severity, code, count] for (severity, code), count in sorted(done.issues.items())]
     console.table("What the server says of it", ["severity", "code", "issues"], said)
     console.line()
-    console.line(f"As of {done.pull.time}. To take it in: fhirgw load {done.pull.place}")
+    console.line(f"As of {done.pull.time}. To take it in: {_load(done.pull)}")
     console.document(
         pulls.as_json(done.pull)
         | {
+            "load": _load(done.pull),
             "manifest": str(Path(done.pull.place) / MANIFEST),
             "files": [
                 {"list": kind, "type": type, "files": files, "lines": lines, "bytes": bytes}
@@ -198,6 +201,11 @@ def _end(console: Console, done: Pulled) -> None:
             "issues": [{"severity": severity, "code": code, "count": count} for severity, code, count in said],
         }
     )
+
+
+def _load(done: pulls.Pull) -> str:
+    """The command that goes on: what it brings is the source's, and so are the addresses in its references."""
+    return shlex.join(["fhirgw", "load", done.place, "--from", done.source, "--base", done.base])
 
 
 def _key(given: Settings, name: str, path: Path | None) -> jose.Key:
@@ -210,7 +218,10 @@ def _key(given: Settings, name: str, path: Path | None) -> jose.Key:
 
 
 def _source(named: str | None, reach: Reach) -> str:
-    reach.own(reach.base)  # which says what is wrong with it
+    try:
+        reach.checked(reach.base, "base")
+    except Ended as error:
+        raise CommandError(f"--from: {error}.", 2) from None
     found = named or str(urlsplit(reach.base).hostname)
     if not NAME.fullmatch(found):
         raise CommandError("--source has letters, digits, dots, - and _, at most 64.", 2)

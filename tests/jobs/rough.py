@@ -71,7 +71,7 @@ class Road:
 @contextmanager
 def road(gateway: str) -> Iterator[Road]:
     """A road to the gateway at that root, while the block runs."""
-    made, http = Road(""), httpx.Client(timeout=30)
+    made, http = Road(""), httpx.Client(timeout=30, verify=False)
 
     def asked(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """What the gateway answers, its bytes as they came."""
@@ -118,7 +118,11 @@ def road(gateway: str) -> Iterator[Road]:
         def log_message(self, *told: Any) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Whoever asked has died; that is told where it is tested."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     made.root = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

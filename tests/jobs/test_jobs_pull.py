@@ -7,7 +7,11 @@ import asyncio
 import gzip
 import hashlib
 import json
+import resource
+import signal
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +24,7 @@ from fhirgw.access import jose
 from fhirgw.cli.apps import key_file
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
+from fhirgw.jobs.files import Unwritable
 from fhirgw.jobs.pull import patience
 from fhirgw.jobs.pull.address import Reach
 from fhirgw.jobs.pull.pull import Asked, Pulled, pull
@@ -31,6 +36,7 @@ from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
+from tests.jobs.pulling import pulling as pulling_process
 from tests.jobs.rough import Answer, Road, Seen, road
 from tests.put import put, stamped
 
@@ -89,12 +95,17 @@ def exported(other: Gateway) -> str:
 
 
 @pytest.fixture(scope="module")
-async def own(new_database: NewDatabase) -> AsyncIterator[Engine]:
+async def own_url(new_database: NewDatabase) -> AsyncIterator[str]:
     """The database of who pulls."""
     async with new_database() as url:
-        engine = connect(url)
-        yield engine
-        await engine.dispose()
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def own(own_url: str) -> AsyncIterator[Engine]:
+    engine = connect(own_url)
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -237,8 +248,7 @@ async def test_a_file_that_is_short_though_it_ends_well_is_fetched_again(pulling
         await pulling(source="short", gzip=False, at_once=1, full=True)
     async with direct(pulling.engine) as connection:
         newest, *_ = await pulls.listed(connection)
-    assert newest.state == "failed"
-    assert not (Path(newest.place) / "manifest.json").exists()
+    assert (newest.state, list(pulling.folder.glob(f"{newest.id}*"))) == ("failed", [])
 
 
 @pytest.mark.parametrize("spoilt", [b"<html>Log in, please</html>", b'{"resourceType":"Goal"'], ids=["page", "cut off"])
@@ -279,7 +289,10 @@ async def test_who_is_not_let_in_again_is_told(pulling: Pulls) -> None:
             answer.status = 401
 
     pulling.road.spoil = refuse
-    with pytest.raises(Ended, match=r"401.*Pull again"):
+    with pytest.raises(Interrupted, match=r"though we have a token.*401"):
+        await pulling(source="refused")
+    pulling.road.spoil = lambda seen, answer: setattr(answer, "status", 404 if seen.file else answer.status)
+    with pytest.raises(Ended, match=r"404.*Pull again"):
         await pulling(source="refused")
 
 
@@ -437,6 +450,40 @@ async def test_there_is_a_bound_to_how_much_comes(pulling: Pulls) -> None:
     assert lines(await pulling(source="much", most=1_000_000)) == EXPECTED
 
 
+async def test_a_disk_that_is_full_ends_it_and_with_room_it_goes_on(pulling: Pulls) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(Unwritable, match="Make room"):
+            await pulling(source="full", gzip=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(pulling.folder.rglob("manifest.json"))
+    assert lines(await pulling(source="full", gzip=False)) == EXPECTED
+
+
+async def test_a_pull_that_is_given_up_leaves_nothing_lying_about(pulling: Pulls) -> None:
+    """But what somebody else has put there."""
+    count = 0
+
+    def gone(seen: Seen, answer: Answer) -> None:
+        nonlocal count
+        count += seen.file
+        if seen.file and count > 2:
+            answer.status, answer.body = 500, b""
+
+    pulling.road.spoil = gone
+    with pytest.raises(Interrupted):
+        await pulling(source="given-up", at_once=1)
+    (first,) = pulling.folder.iterdir()
+    assert len(list(first.iterdir())) == 2
+    (first / "letter.txt").write_text("mine")
+    pulling.road.spoil = lambda seen, answer: None
+    done = await pulling(source="given-up", restart=True)
+    assert [path.name for path in first.rglob("*")] == ["letter.txt"]
+    assert (lines(done), done.pull.place != str(first)) == (EXPECTED, True)
+
+
 async def test_what_was_interrupted_goes_on_where_it_was(pulling: Pulls) -> None:
     """The server goes away for good in the middle; the next call asks for what is not there, and for nothing else."""
     count = 0
@@ -459,6 +506,41 @@ async def test_what_was_interrupted_goes_on_where_it_was(pulling: Pulls) -> None
     assert lines(done) == EXPECTED
     assert len(pulling.road.files(200)) == len(done.files) > 2
     assert sum("$export?" in each.path for each in pulling.road.seen) == 1
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+async def test_whenever_it_is_killed_it_goes_on(pulling: Pulls, other: Gateway, own_url: str, gzipped: bool) -> None:
+    """`kill -9` wherever it may be: of what was written down as fetched nothing comes twice, and nothing is missing."""
+    source, lives, running = f"killed-{gzipped}", [2, 3, 4, 6, 5, 7, 8], []
+    place = own_url, pulling.road.base, key_file(other.settings, "ours"), pulling.folder, source, gzipped
+
+    def kill(seen: Seen, answer: Answer) -> None:
+        """At the so-manieth request of each life: as it is asked, or while its answer comes."""
+        answer.slow = 0.004 if seen.file else 0
+        if running and len(pulling.road.seen) - running[1] + 1 == running[2]:
+            threading.Timer(0.012 * (running[2] % 2), running[0].kill).start()
+
+    pulling.road.spoil = kill
+    killed = 0
+    for requests in (*lives, 0):
+        process = pulling_process(*place)
+        running[:] = [process, len(pulling.road.seen), requests]
+        process.start()
+        await asyncio.to_thread(process.join, 30)
+        async with direct(pulling.engine) as connection:
+            states = [each.state for each in await pulls.listed(connection) if each.source == source]
+        killed += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if states == ["done"]:  # it may be killed after that, and then the next would begin another
+            break
+    assert killed >= 3
+    async with direct(pulling.engine) as connection:
+        (run,) = [each for each in await pulls.listed(connection) if each.source == source]
+        done = Pulled(run, await pulls.files(connection, run.id), Counter())
+    assert (run.state, lines(done)) == ("done", EXPECTED)
+    assert left(pulling.folder) == set()
+    assert sum("$export?" in each.path for each in pulling.road.seen) <= 2, "once it was answered it is not asked again"
+    assert max(each.attempts for each in done.files) < len(lives), "a file that is there is not fetched again"
 
 
 async def test_a_file_somebody_took_away_is_fetched_again(pulling: Pulls) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -23,13 +24,13 @@ from isal import isal_zlib
 
 from fhirgw.jobs.files import GZIP, PACKED, Unwritable, durable
 from fhirgw.jobs.pull.patience import AGAIN, wait
-from fhirgw.jobs.pull.server import TRIES, Server
+from fhirgw.jobs.pull.server import REFUSAL, REFUSED, TRIES, Server
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
 from fhirgw.private import private_folder, privately
 from fhirgw.store.pulls import PulledFile
 
-ATTEMPTS = 5
-"""How often a file is begun from its first byte."""
+ATTEMPTS = 10
+"""How often a file is begun from its first byte: one that is never right is not asked for for ever."""
 
 BLOCK = 1 << 20
 LONGEST = 64_000_000
@@ -84,7 +85,7 @@ class Fetch:
     ) -> None:
         self._server, self._book, self._room, self._file = server, book, room, file
         self._folder, self._token, self._gzip = folder, token, gzip
-        self._part = folder / f".{file.number}.part"
+        self._part = folder / part(file.number)
         self._what = f"file {file.number}"
 
     async def done(self) -> None:
@@ -102,6 +103,8 @@ class Fetch:
                     continue
                 await self._finish(judged)
                 return
+        except (ConnectionError, TimeoutError, socket.gaierror):
+            raise  # of the ledger's database
         except OSError as error:
             raise Unwritable(self._folder, error) from error
 
@@ -146,8 +149,10 @@ class Fetch:
                 return None if whole else {"retry-after": "0"}
             if response.status_code in AGAIN:
                 return dict(response.headers)
+            if response.status_code in REFUSED and self._token:
+                raise Interrupted("login", f"{REFUSAL.format(self._what)} ({response.status_code})")
             if response.status_code in (401, 403, 404, 410):
-                told = "the export has expired, or access to it has been taken away. Pull again: it is asked for anew"
+                told = "the export has expired. Pull again: it is asked for anew"
                 raise Ended("not-found", f"The {self._what} is not to be had ({response.status_code}): {told}")
             raise Interrupted("exception", f"The {self._what} is answered with {response.status_code}")
 
@@ -164,12 +169,12 @@ class Fetch:
         await self._append(response)
 
     async def _append(self, response: httpx.Response) -> None:
-        with FileIO(self._part, "a", opener=privately) as part:
+        with FileIO(self._part, "a", opener=privately) as file:
             async for chunk in response.aiter_raw():
                 self._room.take(len(chunk))
-                written = part.write(chunk)
+                written = file.write(chunk)
                 while written < len(chunk):  # the disk is filling up
-                    written += part.write(memoryview(chunk)[written:])
+                    written += file.write(memoryview(chunk)[written:])
 
     async def _again(self, why: str) -> None:
         if self._file.attempts >= ATTEMPTS:
@@ -197,6 +202,11 @@ class Fetch:
             self._part.replace(named)
             await asyncio.to_thread(durable, named.parent)
         await self._book.fetched(self._file, judged, str(named.relative_to(self._folder)))
+
+
+def part(number: int) -> str:
+    """The name of what there is of a file that is not whole."""
+    return f".{number}.part"
 
 
 def judge(path: Path, file: PulledFile, most: int) -> Judged:

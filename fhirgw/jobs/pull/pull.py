@@ -21,10 +21,10 @@ from uuid import uuid4
 import orjson
 
 from fhirgw.fhir.issue import FhirError
-from fhirgw.jobs.files import MANIFEST, Draft, durable, unpacked
+from fhirgw.jobs.files import MANIFEST, Draft, Unwritable, durable, unpacked
 from fhirgw.jobs.pull import manifest
 from fhirgw.jobs.pull.address import Reach
-from fhirgw.jobs.pull.file import Fetch, Judged, Room
+from fhirgw.jobs.pull.file import Fetch, Judged, Room, part
 from fhirgw.jobs.pull.patience import wait
 from fhirgw.jobs.pull.server import Credentials, Document, Server, reached
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
@@ -107,7 +107,7 @@ async def pull(
             raise Interrupted("timeout", "It takes longer than --hours allows") from None
         except Ended as ended:
             async with direct(engine) as connection:
-                await pulls.end(connection, found.id, "failed", str(ended))
+                await _given_up(connection, found, str(ended))
             raise
 
 
@@ -116,7 +116,7 @@ async def _begun(engine: Engine, asked: Asked, place: Callable[[str], Path]) -> 
     async with direct(engine) as connection:
         found = await pulls.under_way(connection, asked.source)
         if found and asked.restart:
-            await pulls.end(connection, found.id, "failed", "Begun again by --restart")
+            await _given_up(connection, found, "Begun again by --restart")
             found = None
         if found is None:
             id, base = uuid4().hex, asked.reach.base
@@ -126,6 +126,22 @@ async def _begun(engine: Engine, asked: Asked, place: Callable[[str], Path]) -> 
         remedy = "say the same to go on with it, --restart to give it up, or another name"
         raise Interrupted("business-rule", f"A pull of {asked.source} that asks for something else is open: {remedy}")
     return found
+
+
+async def _given_up(connection: Connection, found: Pull, why: str) -> None:
+    """It has failed: what had come of it is nobody's any more, and is not left lying about."""
+    folder, files = Path(found.place), await pulls.files(connection, found.id)
+    await pulls.end(connection, found.id, "failed", why)
+    await asyncio.to_thread(_clear, folder, files)
+
+
+def _clear(folder: Path, files: list[PulledFile]) -> None:
+    for each in files:
+        for name in filter(None, (part(each.number), each.name)):
+            (folder / name).unlink(missing_ok=True)
+    for emptied in (*(folder / kind for kind in manifest.KINDS), folder):
+        with suppress(OSError):  # there is something else in it, or it is not there
+            emptied.rmdir()
 
 
 class _Run:
@@ -254,13 +270,16 @@ def _publish(folder: Path, pull: Pull, files: list[PulledFile]) -> None:
         listed[each.kind].append(told)
     request = f"{pull.base}/{pull.asked}" + (f"&_since={quote(pull.since, safe='')}" if pull.since else "")
     document = {"transactionTime": pull.time, "request": request, "requiresAccessToken": False, **listed}
-    private_folder(folder)
     made = folder / f".{MANIFEST}"
-    with Draft(made) as draft:
-        draft.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        draft.finish()
-    made.replace(folder / MANIFEST)
-    durable(folder)
+    try:
+        private_folder(folder)
+        with Draft(made) as draft:
+            draft.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            draft.finish()
+        made.replace(folder / MANIFEST)
+        durable(folder)
+    except OSError as error:
+        raise Unwritable(folder, error) from error
 
 
 def _issues(folder: Path, files: list[PulledFile]) -> Counter[tuple[str, str]]:

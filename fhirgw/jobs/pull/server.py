@@ -7,11 +7,13 @@ shortly before it expires, asked for again when one is refused, and sent to the 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
@@ -35,6 +37,8 @@ TRIES = 8
 SPARE = 20.0
 """Seconds before a token expires at which another is got."""
 
+REFUSED = (401, 403)
+REFUSAL = "The {} is refused though we have a token: the server's operator knows why"
 WELL_KNOWN = ".well-known/smart-configuration"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -58,11 +62,17 @@ class Document:
     body: Any
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are believed: SSL_CERT_FILE names others than the Internet's, as of a network of the NHS."""
+    return httpx.create_ssl_context()
+
+
 @asynccontextmanager
 async def reached(reach: Reach, credentials: Credentials) -> AsyncIterator[Server]:
     """The server, while the block runs."""
     limits = httpx.Timeout(SILENCE, connect=10)
-    async with httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=limits) as http:
+    async with httpx.AsyncClient(verify=_trusted(), follow_redirects=False, trust_env=False, timeout=limits) as http:
         yield Server(reach, http, _Token(reach, http, credentials))
 
 
@@ -82,6 +92,8 @@ class Server:
         for tries in range(1, TRIES + 1):
             try:
                 async with self.stream(method, url, what, headers, token=True) as response:
+                    if response.status_code in REFUSED:
+                        raise Interrupted("login", f"{REFUSAL.format(what)} ({response.status_code})")
                     if response.status_code not in AGAIN or response.status_code == 429:
                         return await _read(response, what)
                     pause = wait(response.headers, tries)
