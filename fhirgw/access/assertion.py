@@ -12,6 +12,8 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
+from joserfc.jwk import ECKey
+
 from fhirgw.access import jose
 
 ALGORITHMS = ("ES384", "RS384")
@@ -71,6 +73,16 @@ def read(text: str, audience: str, now: float) -> Assertion:
     _check(isinstance(jti, str) and 0 < len(jti) <= LONGEST_JTI, f"it has no jti of at most {LONGEST_JTI} characters")
     use = sha256(f"{len(str(issuer))}|{issuer}|{jti}".encode("utf-8", "surrogatepass")).digest()
     return Assertion(token, str(issuer), int(claims["exp"]), use)
+
+
+def signed(key: jose.Key, name: str, audience: str, now: int, jti: str) -> str:
+    """A client assertion of the application `name` for the token endpoint at `audience`, which holds for a minute.
+
+    `key` is a private one of its own, `now` seconds since 1970, `jti` what nobody has used before.
+    """
+    algorithm = "ES384" if isinstance(key, ECKey) else "RS384"
+    claims = {"iss": name, "sub": name, "aud": audience, "iat": now, "exp": now + 60, "jti": jti}
+    return jose.sign({"alg": algorithm, "typ": "JWT"}, claims, key)
 
 
 def verify(assertion: Assertion, keys: Iterable[jose.Key], key_set: str | None) -> None:

@@ -91,17 +91,38 @@ def keep(path: Path, text: str) -> None:
     made.replace(path)
 
 
+def add(folder: Path) -> Path:
+    """Makes a key, which signs from now on, and what the gateway is called where that is not there yet; the key's file.
+
+    Raises FhirError where the folder cannot be written.
+    """
+    with _told(), _opened(folder):
+        return _key(folder)
+
+
 def _make(folder: Path) -> None:
+    with _opened(folder):
+        if not list(folder.glob("*.json")):
+            _key(folder)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[None]:
+    """The folder, with the gateway's id in it, to one process at a time."""
     if not folder.parent.exists():
         private_folder(folder.parent)  # applications' keys may come to lie there
     private_folder(folder)
     with _alone(folder):
         if not (folder / ID).exists():
             keep(folder / ID, f"urn:uuid:{uuid.uuid4()}\n")
-        if not list(folder.glob("*.json")):
-            key = RSAKey.generate_key(BITS, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
-            name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{str(key.kid)[:8]}.json"
-            keep(folder / name, orjson.dumps(key.as_dict(private=True), option=orjson.OPT_INDENT_2).decode())
+        yield
+
+
+def _key(folder: Path) -> Path:
+    key = RSAKey.generate_key(BITS, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
+    made = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{str(key.kid)[:8]}.json"
+    keep(made, orjson.dumps(key.as_dict(private=True), option=orjson.OPT_INDENT_2).decode())
+    return made
 
 
 @contextmanager

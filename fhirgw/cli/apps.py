@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
 from fhirgw.access.address import loopback_name
-from fhirgw.access.assertion import OAuthError
+from fhirgw.access.assertion import OAuthError, signed
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
 from fhirgw.access.purpose import GRANTED
@@ -87,7 +87,7 @@ def add(
 ) -> None:
     """Register an application."""
     console, given = Console(json), settings()
-    _check_name(name)
+    check_name(name)
     wanted = Registration(
         id=name,
         organisation=organisation or given.controller,
@@ -118,7 +118,7 @@ def add(
             elif not await organisation_held(connection, wanted):
                 console.note(f"No organisation with the code {wanted.organisation} is held yet: no record names it.")
             found = await registrations.add(connection, replace(wanted, jwks=public))
-            _keep(given, name, made)
+            keep_key(given, name, made)
             await audited(connection, given.controller, "app-add", application=name, seen=_of(found))
             return found
 
@@ -184,7 +184,7 @@ def rotate(
         async with opened(given) as (_, engine), direct(engine) as connection, connection.transaction():
             await _found(connection, name)
             await registrations.rekey(connection, name, public, jwks_url)
-            _keep(given, name, made)
+            keep_key(given, name, made)
             found = await _found(connection, name)
             await audited(connection, given.controller, "app-rotate", application=name, seen=_of(found))
             return found
@@ -237,7 +237,7 @@ async def got(
         "grant_type": GRANT,
         "scope": scope,
         "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": asserted(_private(given, name), name, audience),
+        "client_assertion": asserted(private(given, name), name, audience),
         **({"purpose": purpose} if purpose else {}),
     }
     exchange = Exchange(Keyring(given.key_folder), KeySets(given.loopback_jwks))
@@ -249,20 +249,17 @@ async def got(
 
 def asserted(key: jose.Key, name: str, audience: str) -> str:
     """A client assertion, as any application signs one."""
-    now = int(time.time())
-    claims = {"iss": name, "sub": name, "aud": audience, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4())}
-    algorithm = "ES384" if isinstance(key, ECKey) else "RS384"
-    return jose.sign({"alg": algorithm, "typ": "JWT"}, claims, key)
+    return signed(key, name, audience, int(time.time()), str(uuid.uuid4()))
 
 
 async def ensured(connection: Connection, given: Settings, wanted: Registration) -> Registration:
     """The application registered as wanted, with the key that lies in the data folder or a new one: twice is once."""
-    key = _private(given, wanted.id) if key_file(given, wanted.id).exists() else _made()
+    key = private(given, wanted.id) if key_file(given, wanted.id).exists() else made_key()
     async with connection.transaction():
         made = replace(wanted, jwks={"keys": [key.as_dict(private=False)]})
         found = await registrations.add(connection, made, replace_it=True)
         if not key_file(given, wanted.id).exists():
-            _keep(given, wanted.id, key)
+            keep_key(given, wanted.id, key)
     return found
 
 
@@ -315,11 +312,12 @@ def _keys(
         return None, None
     if jwks is not None:
         return None, _read(jwks)
-    made = _made()
+    made = made_key()
     return made, {"keys": [made.as_dict(private=False)]}
 
 
-def _made() -> ECKey:
+def made_key() -> ECKey:
+    """A private key for ES384."""
     return ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
 
 
@@ -338,9 +336,10 @@ def _read(path: Path) -> dict[str, Any]:
     return {"keys": [key.as_dict(private=False) for key in keys]}
 
 
-def _private(given: Settings, name: str) -> jose.Key:
+def private(given: Settings, name: str) -> jose.Key:
+    """The private key of an application that lies in the data folder. Raises CommandError."""
     path = key_file(given, name)
-    _check_name(name)
+    check_name(name)
     try:
         return jose.private_key(orjson.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -350,14 +349,16 @@ def _private(given: Settings, name: str) -> jose.Key:
         raise CommandError(f"{path} is no private JWK ({type(error).__name__}).", 3) from None
 
 
-def _keep(given: Settings, name: str, key: jose.Key | None) -> None:
+def keep_key(given: Settings, name: str, key: jose.Key | None) -> None:
+    """Puts a private key in the data folder."""
     if key is not None:
         path = key_file(given, name)
         private_folder(path.parent)
         keep(path, orjson.dumps(key.as_dict(private=True), option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises CommandError for a name that no application can have."""
     if not NAME.fullmatch(name):
         raise CommandError("An application's name has letters, digits, dots, - and _, at most 64.", 2)
 

@@ -19,11 +19,11 @@ class AlreadyRunning(FhirError):
 
 
 @asynccontextmanager
-async def alone(connection: Connection, system: str) -> AsyncIterator[None]:
-    """Holds the system against a second sync, for as long as the connection lives."""
-    lock = f"fhirgw sync {system}"
+async def alone(connection: Connection, system: str, what: str = "sync") -> AsyncIterator[None]:
+    """Holds the system against a second sync (or `what` else it is), for as long as the connection lives."""
+    lock = f"fhirgw {what} {system}"
     if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", lock):
-        raise AlreadyRunning(Issue("conflict", f"Another sync of {system} is running: wait until it has ended."))
+        raise AlreadyRunning(Issue("conflict", f"Another {what} of {system} is running: wait until it has ended."))
     try:
         yield
     finally:

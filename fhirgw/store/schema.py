@@ -402,6 +402,42 @@ import_reference = Table(
 """What lines referred to that was not here then: each once, with the first line that did."""
 
 
+pull = Table(
+    "pull",
+    metadata,
+    _text("id", primary_key=True),
+    *(_text(name) for name in ("source", "base", "asked", "place")),
+    _text("state", server_default=text("'asked'")),
+    *(_text(name, nullable=True) for name in ("since", "status_url", "time", "reason")),
+    Column("token", Boolean),
+    _instant("created", server_default=text("clock_timestamp()")),
+    _instant("finished", nullable=True),
+    CheckConstraint("state IN ('asked', 'waiting', 'fetching', 'done', 'failed')", name="pull_state"),
+    CheckConstraint("(state IN ('done', 'failed')) = (finished IS NOT NULL)", name="pull_finished"),
+    CheckConstraint("state NOT IN ('fetching', 'done') OR time IS NOT NULL", name="pull_time"),
+    Index("pull_open", "source", unique=True, postgresql_where=text("finished IS NULL")),
+)
+"""Exports of other servers. `since` and `time` are in the other server's own spelling; `token`: files need one."""
+
+pull_file = Table(
+    "pull_file",
+    metadata,
+    Column("pull", Text(collation="C"), ForeignKey("fhirgw.pull.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    *(_text(name) for name in ("kind", "type", "url")),
+    Column("count", BigInteger),
+    _text("state", server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("packed", Boolean, nullable=False, server_default=text("false")),
+    *(Column(name, BigInteger) for name in ("bytes", "lines")),
+    *(_text(name, nullable=True) for name in ("etag", "sha256", "name")),
+    CheckConstraint("kind IN ('output', 'deleted', 'error')", name="pull_file_kind"),
+    CheckConstraint("state IN ('waiting', 'done')", name="pull_file_state"),
+    CheckConstraint("state <> 'done' OR (sha256 IS NOT NULL AND name IS NOT NULL)", name="pull_file_done"),
+)
+"""The ledger of a pull: `etag` and `packed` tell which bytes lie in the folder, `attempts` how often it was begun."""
+
+
 def _rule(name: str, *columns: Column[Any]) -> Table:
     """A table of rules about persons: each holds from `starts` to just before `ends`, and rests on one resource."""
     return Table(

@@ -29,6 +29,7 @@ OPEN = {
     *("alembic_version", "sync_run", "watermark", "opt_out_list"),  # when what was done
     *("change", "lineage", "indexed"),  # ids, keys and digests alone
     *("registration", "issued_token", "used_assertion", "cursor_key"),  # applications, and what signs their links
+    *("pull", "pull_file"),  # addresses and digests of files of other servers
     *("audit", "audit_head"),  # append-only, and read to be verified by whoever runs the gateway
 }
 WRITES = (

@@ -96,6 +96,27 @@ def test_the_last_by_name_signs_and_all_verify(tmp_path: Path, hurried: None) ->
     assert known(ring) == [old.kid, new.kid]
 
 
+def test_a_key_that_is_added_signs_and_the_older_one_verifies(tmp_path: Path, hurried: None) -> None:
+    folder = tmp_path / "keys"
+    first = keys.add(folder)
+    ring = Keyring(folder)
+    assert [path.name for path in folder.glob("*.json")] == [first.name], "the first is not made twice"
+    old = ring.signer()
+    later = first.rename(folder / f"2000{first.name}")  # as one of an earlier day is called
+    second = keys.add(folder)
+    assert (known(ring)[0], ring.signer().kid != old.kid) == (old.kid, True)
+    assert stat.S_IMODE(second.stat().st_mode) == 0o600
+    later.unlink()
+    assert known(ring) == [ring.signer().kid]
+
+
+def test_a_key_is_not_added_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("")
+    with pytest.raises(FhirError, match="FHIRGW_KEYS"):
+        keys.add(tmp_path / "keys")
+    keys.add(tmp_path / "others")
+
+
 async def test_a_key_that_is_put_there_verifies_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "EAGER", 0.0)
     ring = Keyring(tmp_path)

@@ -359,3 +359,9 @@ def test_a_faulty_list_of_issuers_ends_serve_with_its_line(app: Command, tmp_pat
     ended = app("serve", "--port", "0", FHIRGW_ISSUERS=str(file))
     assert (ended.code, ended.out) == (3, "")
     assert f"{file}:1: issuer 1:" in ended.err and "Traceback" not in ended.err
+
+
+def test_a_key_of_the_gateways_own_is_made_where_it_is_told(command: Command, tmp_path: Path) -> None:
+    made = done(command("keys", str(tmp_path / "secret"), "--json"))
+    assert [Path(each).parent for each in made["keys"]] == [tmp_path / "secret"]
+    assert jose.private_key(orjson.loads(Path(made["key"]).read_bytes()))

@@ -21,7 +21,7 @@ from fhirgw.store.database import connect
 
 LEASE = timedelta(seconds=1)
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["tests.jobs.working"])
+FORKED.set_forkserver_preload(["tests.jobs.working", "tests.jobs.pulling"])
 
 
 @contextmanager

@@ -1,0 +1,242 @@
+"""`fhirgw pull`: another server's bulk export, fetched into a folder; interrupted, the same command goes on with it.
+
+Long, as its options are declared and explained here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+
+from fhirgw.access import jose
+from fhirgw.cli.apps import check_name, keep_key, key_file, made_key, private
+from fhirgw.cli.audited import audited
+from fhirgw.cli.commands import PLAIN
+from fhirgw.cli.console import Console, Stage
+from fhirgw.cli.data import Json
+from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.jobs.files import MANIFEST
+from fhirgw.jobs.pull import pull as pulling
+from fhirgw.jobs.pull.address import Reach
+from fhirgw.jobs.pull.manifest import TYPE
+from fhirgw.jobs.pull.pull import Asked, Pulled
+from fhirgw.jobs.pull.server import Credentials
+from fhirgw.jobs.pull.trouble import Ended, Interrupted
+from fhirgw.settings import Settings
+from fhirgw.store import pulls
+from fhirgw.store.database import Connection, direct
+
+app = typer.Typer(**PLAIN, help="Fetch another server's bulk export: `pull --from URL --as NAME`.")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
+
+
+@app.callback(invoke_without_command=True)
+def pull(
+    context: typer.Context,
+    base: Annotated[str | None, typer.Option("--from", help="The other server's FHIR base, as https://…/fhir.")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="What that server knows us by: OAuth's client_id.")] = None,
+    source: Annotated[str | None, typer.Option(help="What we know it by; the base's host if left out.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Our private JWK; <data>/keys/NAME.json if left out.")] = None,
+    to: Annotated[Path | None, typer.Option(help="An empty folder; else one below <data>/pulls.")] = None,
+    types: Annotated[list[str], typer.Option("--type", help="Only this type; may be repeated.")] = [],  # noqa: B006
+    filters: Annotated[list[str], typer.Option("--filter", help="_typeFilter, as Observation?status=final.")] = [],  # noqa: B006
+    patients: Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")] = False,
+    group: Annotated[str | None, typer.Option(help="Only the records of that Group's members.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All of it, not what changed since the last pull.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Give up a pull that is open, and begin anew.")] = False,
+    scope: Annotated[str, typer.Option(help="What to ask the token for.")] = "system/*.rs",
+    token_url: Annotated[str | None, typer.Option(help="The token endpoint, if the server does not say.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=32, help="Files to fetch at once.")] = 4,
+    most: Annotated[float, typer.Option("--most-gigabytes", min=0.000001, help="Give up when there is more.")] = 200,
+    hours: Annotated[float, typer.Option(min=0.0001, help="Stop when it takes longer; the next run goes on.")] = 24,
+    gzip: Annotated[bool, typer.Option("--gzip/--plain", help="Whether to ask for files that are packed.")] = True,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="http too, on this machine alone.")] = False,
+    json: Json = False,
+) -> None:
+    """Fetch another server's bulk export into a folder: what changed since the last time, whole, checked.
+
+    Interrupted, the same command goes on where it was.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if base is None or name is None:
+        raise CommandError("Say which server, and what it knows us by: fhirgw pull --from URL --as NAME.", 2)
+    console, given = Console(json), settings()
+    reach = Reach(base.rstrip("/"), allow_http)
+    asked = Asked(
+        source=_source(source, reach),
+        reach=reach,
+        level=_level(patients, group),
+        types=tuple(_types(types)),
+        filters=tuple(filters),
+        full=full,
+        restart=restart,
+        gzip=gzip,
+        at_once=at_once,
+        most=int(most * 1e9),
+        seconds=hours * 3600,
+    )
+    credentials = Credentials(name, _key(given, name, key), scope, token_url)
+    _end(console, run(_pulled(console, given, credentials, asked, to)))
+
+
+@app.command("key")
+def make_key(
+    name: Annotated[str, typer.Argument(help="What the other server is to know us by: OAuth's client_id.")],
+    json: Json = False,
+) -> None:
+    """Make a key to pull with, and print its public half: the other server's operator registers that."""
+    console, given = Console(json), settings()
+    check_name(name)
+    if key_file(given, name).exists():
+        raise CommandError(f"{key_file(given, name)} is there already: remove it first, or choose another name.", 6)
+    made = made_key()
+    keep_key(given, name, made)
+    public = {"keys": [made.as_dict(private=False)]}
+    console.note(f"The private half lies in {key_file(given, name)}. To register, as a JWK set:")
+    console.line(orjson.dumps(public).decode())
+    console.document(public)
+
+
+@app.command("ls")
+def ls(json: Json = False) -> None:
+    """Say which pulls there are, and how each ended."""
+    console = Console(json)
+
+    async def work() -> list[pulls.Pull]:
+        async with opened(settings()) as (_, engine), direct(engine) as connection:
+            return await pulls.listed(connection)
+
+    found = run(work())
+    rows = [[each.source, each.state, each.time or "", each.since or "", each.reason or each.place] for each in found]
+    console.table("Pulls", ["source", "state", "as of", "since", "where, or why not"], rows)
+    if not found:
+        console.line("There is no pull: fhirgw pull --from URL --as NAME")
+    console.document([pulls.as_json(each) for each in found])
+
+
+async def _pulled(console: Console, given: Settings, credentials: Credentials, asked: Asked, to: Path | None) -> Pulled:
+    def place(id: str) -> Path:
+        folder = (to or given.data / "pulls" / asked.source / id).absolute()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CommandError(f"{folder} is not an empty folder: name another, or one that is not there yet.", 6)
+        return folder
+
+    async def audit(connection: Connection) -> None:
+        await audited(connection, given.controller, "pull")
+
+    console.note("If it is interrupted, the same command goes on with it.")
+    async with opened(given) as (_, engine):
+        with _Progress(console) as progress:
+            try:
+                return await pulling.pull(engine, credentials, asked, place, progress, audit)
+            except Interrupted as error:
+                told = f"{error}.\nNothing is lost: the same command goes on where it was."
+                raise CommandError(told, 3) from None
+
+
+class _Progress:
+    """What people see while it goes on: one stage to wait, one to fetch."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._stack, self._fetching = console, ExitStack(), False
+        self._stage: Stage | None = None
+
+    def __enter__(self) -> _Progress:
+        self._stack.__enter__()
+        self._stage = self._stack.enter_context(self._console.stage("export of the other server", "looks"))
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def waiting(self, told: str) -> None:
+        """It is not ready yet."""
+        if self._stage:
+            self._stage.detail = told
+            self._stage.update(self._stage.done + 1)
+
+    def fetching(self, done: int, files: int, size: int) -> None:
+        """So many files of so many lie there; so many bytes have come."""
+        if not self._fetching:
+            self._fetching = True
+            self._stack.close()
+            self._stage = self._stack.enter_context(self._console.stage("files", "kB"))
+        if self._stage:
+            self._stage.detail = f"{done} of {files} files"
+            self._stage.update(size // 1000)
+
+
+def _end(console: Console, done: Pulled) -> None:
+    counted: dict[tuple[str, str], list[int]] = {}
+    for each in done.files:
+        row = counted.setdefault((each.kind, each.type), [0, 0, 0])
+        row[:] = [row[0] + 1, row[1] + (each.lines or 0), row[2] + (each.bytes or 0)]
+    rows = [[kind, type, *numbers] for (kind, type), numbers in counted.items()]
+    console.table(f"Pulled to {done.pull.place}", ["list", "type", "files", "lines", "bytes"], rows)
+    if not rows:
+        console.line(f"Nothing {'has changed' if done.pull.since else 'is there'}: the manifest lists no file.")
+    said = [[severity, code, count] for (severity, code), count in sorted(done.issues.items())]
+    console.table("What the server says of it", ["severity", "code", "issues"], said)
+    console.line()
+    console.line(f"As of {done.pull.time}. To take it in: {_load(done.pull)}")
+    console.document(
+        pulls.as_json(done.pull)
+        | {
+            "load": _load(done.pull),
+            "manifest": str(Path(done.pull.place) / MANIFEST),
+            "files": [
+                {"list": kind, "type": type, "files": files, "lines": lines, "bytes": bytes}
+                for (kind, type), (files, lines, bytes) in counted.items()
+            ],
+            "issues": [{"severity": severity, "code": code, "count": count} for severity, code, count in said],
+        }
+    )
+
+
+def _load(done: pulls.Pull) -> str:
+    """The command that goes on: what it brings is the source's, and so are the addresses in its references."""
+    return shlex.join(["fhirgw", "load", done.place, "--from", done.source, "--base", done.base])
+
+
+def _key(given: Settings, name: str, path: Path | None) -> jose.Key:
+    if path is None:
+        return private(given, name)
+    try:
+        return jose.private_key(orjson.loads(path.read_bytes()))
+    except (OSError, ValueError, jose.Untrusted) as error:
+        raise CommandError(f"{path} is no private JWK ({type(error).__name__}).", 3) from None
+
+
+def _source(named: str | None, reach: Reach) -> str:
+    try:
+        reach.checked(reach.base, "base")
+    except Ended as error:
+        raise CommandError(f"--from: {error}.", 2) from None
+    found = named or str(urlsplit(reach.base).hostname)
+    if not NAME.fullmatch(found):
+        raise CommandError("--source has letters, digits, dots, - and _, at most 64.", 2)
+    return found
+
+
+def _level(patients: bool, group: str | None) -> str:
+    if group is None:
+        return "Patient" if patients else ""
+    if patients or not ID.fullmatch(group):
+        raise CommandError("--group is a Group's id, without --patients.", 2)
+    return f"Group/{group}"
+
+
+def _types(given: list[str]) -> list[str]:
+    if wrong := [each for each in given if not TYPE.fullmatch(each)]:
+        raise CommandError(f"--type: {wrong[0]!r} is no type of resource.", 2)
+    return given
