@@ -24,6 +24,7 @@ from fhirgw.api.patience import Patience
 from fhirgw.api.served_file import file_answer
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.views import views
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 
@@ -49,6 +50,8 @@ class File(Protocol):
     def sha256(self) -> str: ...
     @property
     def packed(self) -> bool: ...
+    @property
+    def media(self) -> str: ...
 
 
 class Exports(Protocol):
@@ -104,7 +107,7 @@ async def file(request: Request) -> Response:
     asked = request.path_params
     found = await exports(request).file(permitted(request), asked["job"], asked["name"])
     entry(request).everybody((found.type,))
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed)
+    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
 
 
 def routes() -> list[Route]:
@@ -133,6 +136,7 @@ def _manifest(job: Job, base: str) -> dict[str, Any]:
     def addressed(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
             {"type": each["type"], "url": f"{base}/$export-file/{job.id}/{each['url']}", "count": each["count"]}
+            | ({"extension": {"view": views()[each["view"]].url}} if each.get("view") else {})
             for each in files
         ]
 

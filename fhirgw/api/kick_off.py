@@ -21,12 +21,19 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD, compartment
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
+from fhirgw.fhir.views import check_views
 from fhirgw.store.export import Selection
 
-FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
+FORMATS = {
+    **dict.fromkeys(("application/fhir+ndjson", "application/ndjson", "ndjson"), "ndjson"),
+    **dict.fromkeys(("text/csv", "csv"), "csv"),
+    **dict.fromkeys(("application/vnd.apache.parquet", "parquet"), "parquet"),
+}
+"""CSV and Parquet are of views: tables of resources (fhirgw.fhir.views)."""
+
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
-PARAMETERS = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "patient")
+PARAMETERS = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "_view", "patient")
 GAPS = ("allowPartialManifests", "includeAssociatedData", "organizeOutputBy")
 """Of the standard, and not done here: refused by name."""
 
@@ -70,6 +77,19 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
             raise _refusal(f"_type: {each} is in nobody's record: ask for it at [base]/$export")
 
 
+def check_form(found: Selection) -> None:
+    """Raises FhirError for a format there is none of, and for what cannot be had in the one that is asked for."""
+    if found.form not in FORMATS.values():
+        raise _refusal(f"There is no format {found.form[:40]!r}: {', '.join(dict.fromkeys(FORMATS.values()))}")
+    if found.form == "ndjson":
+        if found.views:
+            raise _refusal("_view: views are written as text/csv or application/vnd.apache.parquet: say _outputFormat")
+    else:
+        check_views(found.views, found.types)
+        if found.elements:
+            raise _refusal("_elements: a view has the columns it has: leave _elements out, or ask for NDJSON")
+
+
 async def _given(request: Request) -> Given:
     """The parameters by name, of the address and of the body."""
     pairs = [*request.query_params.multi_items()]
@@ -110,6 +130,9 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
         return {"types": types}
     if name == "_typeFilter":
         return {"filters": filters(values)}
+    if name == "_view":
+        check_views(listed, ())
+        return {"views": tuple(dict.fromkeys(listed))}
     if name == "_elements":
         return {"elements": tuple(_element(each) for each in listed)}
     if name == "patient" and request.method == "POST" and of_patients:
@@ -141,6 +164,7 @@ def _check_together(found: Selection) -> None:
         kind = each.partition("?")[0]
         if found.types and kind not in found.types:
             raise _refusal(f"_typeFilter: {kind} is not among the types that _type asks for")
+    check_form(found)
     if found.since and found.until and found.until <= found.since:
         raise _refusal("_until: this moment is not after _since")
 
@@ -158,9 +182,10 @@ def _only(name: str, values: list[str]) -> str:
 
 def _format(asked: str) -> dict[str, Any]:
     # A plus sign that was not encoded arrives as a space.
-    if asked.replace(" ", "+") not in FORMATS:
-        raise FhirError(Issue("not-supported", f"_outputFormat: only NDJSON is written: {', '.join(FORMATS)}"))
-    return {}
+    form = FORMATS.get(asked.replace(" ", "+"))
+    if form is None:
+        raise FhirError(Issue("not-supported", f"_outputFormat: there are {', '.join(FORMATS)}"))
+    return {"form": form}
 
 
 def _since(value: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import orjson
 import typer
 
 from fhirgw.access.permit import Permit, operations
-from fhirgw.api.kick_off import check_types
+from fhirgw.api.kick_off import check_form, check_types
 from fhirgw.cli import steps
 from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console, Stage
@@ -91,13 +91,16 @@ def run_job(
     since: Since = None,
     application: Application = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="Keep the files as gzip.")] = False,
+    form: Annotated[str, typer.Option("--format", help="ndjson; or the rows of views as csv or parquet.")] = "ndjson",
+    views: Annotated[list[str], typer.Option("--view", help="Only this view; may be repeated.")] = [],  # noqa: B006
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to workers, and do not wait.")] = False,
     json: Json = False,
 ) -> None:
     """Export as a job, in parts: this process does its share, and so does every worker."""
     console, given = Console(json), settings()
-    form = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
-    selection = _selection(types, patients, people, since, **form)
+    kept = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
+    selection = _selection(types, patients, people, since, form=form, views=tuple(views), **kept)
+    check_form(selection)
     if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CommandError(f"{to} is not an empty folder: name another, or one that is not there yet.", 6)
 

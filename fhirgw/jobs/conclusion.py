@@ -11,14 +11,14 @@ from typing import Any
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
-from fhirgw.jobs.files import DATA
+from fhirgw.jobs.forms import SUFFIXES
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
-KEY = re.compile(r"([A-Za-z]+-\d{5}-\d+)(~[0-9a-f]+)?\.ndjson(\.gz)?")
-"""A part's file: its type, its number, the token it was claimed with; `~` if lines have been taken out of it."""
+KEY = re.compile(r"(\w+-\d{5}-\d+)(~[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?", re.ASCII)
+"""A part's file: its type or view, number, the token it was claimed with; `~` if lines have been taken out of it."""
 
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 
@@ -49,17 +49,24 @@ def failed(code: str, diagnostics: str) -> Resource:
 
 
 def _manifest(job: Job, parts: list[Any]) -> dict[str, Any]:
-    """The Bulk Data manifest, with names for addresses: `Patient.ndjson`, and from the second on `Patient-2.ndjson`."""
+    """The Bulk Data manifest, with names for addresses: `Patient.ndjson`, and from the second on `Patient-2.ndjson`.
+
+    The rows of a view are named after it: `people.csv`.
+    """
     assert job.time is not None  # it was planned
     counted: Counter[str] = Counter()
     files: dict[str, list[dict[str, Any]]] = {"output": [], "deleted": [], "error": []}
     for each in parts:
         if not each["rows"]:  # the plan, and what there was nothing of
             continue
-        counted[each["type"]] += 1
-        number = f"-{counted[each['type']]}" if counted[each["type"]] > 1 else ""
+        name = each["view"] or each["type"]
+        counted[name] += 1
+        number = f"-{counted[name]}" if counted[name] > 1 else ""
         told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"]}
-        files[each["kind"]].append({"type": each["type"], "url": f"{each['type']}{number}{DATA}", **told})
+        if each["view"]:
+            told |= {"view": each["view"]}
+        ending = SUFFIXES[job.asked.form if each["view"] else "ndjson"]
+        files[each["kind"]].append({"type": each["type"], "url": f"{name}{number}{ending}", **told})
     return {
         "transactionTime": instant(job.time),
         "request": job.request,
@@ -77,7 +84,7 @@ def _reasons(lost: list[Any]) -> Resource:
 def _tidied(folder: Path, keys: set[str]) -> None:
     """Removes what attempts left that died, or were given up for dead; nothing that is not a part's by its name."""
     named = {key.partition(".")[0] for key in keys}
-    for path in folder.glob(f"*{DATA}*"):
+    for path in folder.iterdir():
         found = KEY.fullmatch(path.name)
         if found and found[1] not in named:
             path.unlink(missing_ok=True)

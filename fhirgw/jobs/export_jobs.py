@@ -48,6 +48,11 @@ ID = re.compile("[0-9a-f]{32}")
 LOOKED = 10.0
 """Seconds between two looks at what finished exports may no longer hold."""
 
+MEDIA = {".ndjson": "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
+    ".parquet": "application/vnd.apache.parquet"
+}
+"""What files are, by how their names end. https://www.rfc-editor.org/rfc/rfc4180#section-3"""
+
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
 
@@ -131,7 +136,8 @@ class ExportJobs:
             raise absent()
         told = listed[name]
         path = self._worker.place(job) / told["key"]
-        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED)
+        media = MEDIA[Path(name).suffix]
+        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED, media)
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
@@ -187,13 +193,14 @@ class ExportJobs:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip."""
+    """A finished file of a `media` type: `bytes` and `sha256` of what is in it, which may be `packed` as gzip."""
 
     path: Path
     type: str
     bytes: int
     sha256: str
     packed: bool
+    media: str
 
 
 async def _check_patients(connection: Connection, permit: Permit, patients: Sequence[str]) -> None:

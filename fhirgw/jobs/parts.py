@@ -15,10 +15,12 @@ from pathlib import Path
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
+from fhirgw.fhir.views import views_of
 from fhirgw.jobs.elements import shape_of
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
-from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
+from fhirgw.jobs.files import Draft, Unwritable, draft, durable
+from fhirgw.jobs.forms import Form, form_of, suffix
 from fhirgw.private import private_folder
 from fhirgw.store import division, ledger
 from fhirgw.store.database import Connection, Engine, direct
@@ -49,7 +51,8 @@ async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: ti
     if part.kind == "plan":
         await _plan(engine, job, part, lease)
         return
-    key = f"{part.type}-{part.number:05}-{part.token}{DATA}{PACKED if job.asked.gzip else ''}"
+    ending = suffix(job.asked.form if part.view else "ndjson", job.asked.gzip)
+    key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
     path = folder / key
     try:
         made = await _written(engine, path, job, part, lease)
@@ -70,9 +73,11 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
         parts = [
-            Planned("output", each.type, each.low, each.high, rows)
+            Planned("output", each.type, each.low, each.high, rows, table)
             for kind in types
+            if (tables := _tables(asked, kind))
             for each, rows in await division.stretches(taken.connection, permit, kind, asked)
+            for table in tables
         ]
         if asked.since:
             parts.append(Planned("deleted", "Bundle"))
@@ -86,16 +91,23 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     reach("plan kept")
 
 
+def _tables(asked: Selection, kind: str) -> list[str]:
+    """What a type is written as: the views of it that are asked for; or one file without a name, as NDJSON."""
+    return [""] if asked.form == "ndjson" else [each.name for each in views_of(kind, asked.views)]
+
+
 async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:
     """The part's file, on the disk for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
-        filling = _Filling(drafted, job.asked, part.type)
+        filling = _Filling(drafted, _form(job, part))
         async with _renewed(engine, part, drafted, lease):
             try:
                 async with direct(engine) as connection:
+                    await filling.begin()
                     await _copied(connection, job, part, filling.sink)
+                    await filling.end()
             finally:
                 await filling.settled()
             reach("file written")
@@ -128,27 +140,52 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
-class _Filling(Filling):
-    """Tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end."""
+def _form(job: Job, part: Part) -> Form | None:
+    """What the lines of a part are made into, if they are not to be as they come."""
+    whole = part.kind != "output" or (not part.view and shape_of(job.asked, part.type).whole)
+    return None if whole else form_of(job.asked, part.type, part.view)
 
-    def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
+
+class _Filling(Filling):
+    """Tells what the disk or the form refuses when COPY has ended: asyncpg never comes back from a sink that raises at
+    its end.
+    """
+
+    def __init__(self, draft: Draft, form: Form | None) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._refused: Unwritable | None = None
-        self._shape, self._begun = shape_of(asked, kind), b""
+        self._refused: Exception | None = None
+        self._form, self._begun = form, b""
+
+    async def begin(self) -> None:
+        """Writes what the file begins with."""
+        if self._form is not None:
+            await self._put(self._form.begin(), 0)
+
+    async def end(self) -> None:
+        """Writes what the file ends with."""
+        if self._form is not None and self._refused is None:
+            await self._put(self._form.end(), 0)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        if not self._shape.whole:
-            *lines, self._begun = (self._begun + data).split(b"\n")
-            data = b"".join(self._shape.of(line.decode()).encode() + b"\n" for line in lines)
-        if self._refused is None and data:
+        if self._refused is None:
             try:
-                await super().sink(data)
-            except Unwritable as error:
+                await self._put(*self._made(data))
+            except Exception as error:
                 self._refused = error
 
+    async def _put(self, data: bytes, count: int | None) -> None:
+        if data or count:
+            await self.write(data, count)
+
+    def _made(self, data: bytes) -> tuple[bytes, int | None]:
+        if self._form is None:
+            return data, None
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        return self._form.add(lines)
+
     async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable."""
+        """Waits for the disk. Raises Unwritable, FhirError."""
         await super().settled()
         if self._refused is not None:
             raise self._refused

@@ -8,21 +8,18 @@ fetched already nobody can take back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
-from fhirgw.jobs.elements import shape_of
-from fhirgw.jobs.files import draft, unpacked
+from fhirgw.jobs.files import draft
+from fhirgw.jobs.forms import Form, Other, form_of
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
-BATCH = 8 << 20
-"""Bytes of a file that are looked through at once."""
+BLOCK = 1 << 20
+"""Bytes of a file that are written at once."""
 
 
 async def withdraw(connection: Connection, job: Job, result: dict[str, Any], folder: Path) -> bool:
@@ -35,9 +32,8 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     left: list[dict[str, Any]] = []
     for each in result["output"]:
         other = await withdrawal.withheld(connection, job.permit, each["type"], persons) if persons else {}
-        whole = shape_of(job.asked, each["type"]).of
-        shown = {id: body and whole(body.decode()).encode() for id, body in other.items()}
-        told = await asyncio.to_thread(_looked_through, folder, each, shown) if other else each
+        form = form_of(job.asked, each["type"], each.get("view", ""))
+        told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)
     changed = {**result, "output": left} if left != result["output"] else result
@@ -48,27 +44,21 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     return kept
 
 
-def _looked_through(folder: Path, told: dict[str, Any], other: Mapping[str, bytes | None]) -> dict[str, Any]:
-    """What is told of a file, or of another with other lines, or none, for resources of those ids."""
+def _looked_through(folder: Path, told: dict[str, Any], form: Form, other: Other) -> dict[str, Any]:
+    """What is told of a file, or of another with other lines or rows, or none, for resources of those ids."""
     path = folder / told["key"]
-    stem, dot, suffix = path.name.partition(".")
-    without, changed = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}", False
-    with unpacked(path) as lines, draft(without) as drafted:
-        while batch := lines.readlines(BATCH):
-            kept = [left for line in batch if (left := _left(line, other)) is not None]
-            changed = changed or kept != batch
-            drafted.write(b"".join(kept))
-        written = drafted.finish()
-    if not changed:
-        without.unlink()
+    if not form.holds(path, other):
         return told
+    stem, dot, suffix = path.name.partition(".")
+    without = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}"
+    with draft(without) as drafted:
+        waiting, count = bytearray(), 0
+        for data, lines in form.without(path, other):
+            waiting += data
+            count += lines
+            if len(waiting) >= BLOCK:
+                drafted.write(bytes(waiting), count)
+                waiting, count = bytearray(), 0
+        drafted.write(bytes(waiting), count)
+        written = drafted.finish()
     return told | {"key": without.name, "count": written.lines, "bytes": written.bytes, "sha256": written.sha256}
-
-
-def _left(line: bytes, other: Mapping[str, bytes | None]) -> bytes | None:
-    """What stays of a line."""
-    id = orjson.loads(line)["id"]
-    if id not in other:
-        return line
-    body = other[id]
-    return body + b"\n" if body is not None else None

@@ -82,8 +82,8 @@ class Selection:
 
     `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
     before when. `filters`: searches (`Observation?code=…`), of which what is of their types meets at least one.
-    `elements`: only these, as `_elements` has them. `gzip`: how the files are kept. `part`: bytes of a table that are
-    one part.
+    `elements`: only these, as `_elements` has them. `form`: ndjson, or the rows of `views` (none named: of all of the
+    types) as csv or parquet. `gzip`: how the files are kept. `part`: bytes of a table that are one part.
     """
 
     types: tuple[str, ...] = ()
@@ -96,6 +96,8 @@ class Selection:
     ignored: tuple[str, ...] = ()
     gzip: bool = False
     part: int = PART
+    form: str = "ndjson"
+    views: tuple[str, ...] = ()
 
     @classmethod
     def stored(cls, asked: dict[str, Any]) -> Selection:

@@ -32,7 +32,7 @@ UPDATE fhirgw.export_part p
 SET state = 'running', attempts = p.attempts + 1, token = p.token + 1, lease = clock_timestamp() + $3::interval,
     worker = $2, rows = 0, bytes = 0
 FROM next WHERE p.job = next.job AND p.number = next.number
-RETURNING p.job, p.number, p.kind, p.type, p.low, p.high, p.attempts, p.token"""
+RETURNING p.job, p.number, p.kind, p.type, p.low, p.high, p.attempts, p.token, p.view"""
 
 HELD = "job = $1 AND number = $2 AND token = $3 AND state = 'running'"
 
@@ -71,8 +71,8 @@ SELECT id, EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.sta
 FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
 
 PARTS = """
-SELECT number, kind, type, state, attempts, rows, bytes, sha256, key, reason FROM fhirgw.export_part
-WHERE job = $1 ORDER BY type, number"""
+SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason FROM fhirgw.export_part
+WHERE job = $1 ORDER BY type, view, number"""
 
 RESUME = """
 UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHERE job = $1 AND state = 'failed'"""
@@ -80,7 +80,10 @@ UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHE
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as it was claimed: of a type (of none: the plan), ids from `low` to before `high`, None being no bound."""
+    """A part as it was claimed: of a type (of none: the plan), ids from `low` to before `high`, None being no bound.
+
+    `view` names the view it is written as, if it is one's rows.
+    """
 
     job: str
     number: int
@@ -90,6 +93,7 @@ class Part:
     high: str | None
     attempts: int
     token: int
+    view: str = ""
 
     @property
     def held(self) -> tuple[str, int, int]:
@@ -106,6 +110,7 @@ class Planned:
     low: str | None = None
     high: str | None = None
     expected: int = 0
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +165,15 @@ async def plan(
         )
         rows = [(part.job, at, *_columns(each)) for at, each in enumerate(parts, 1)]
         await connection.executemany(
-            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected, view)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             rows,
         )
     return True
 
 
 def _columns(each: Planned) -> tuple[Any, ...]:
-    return each.kind, each.type, each.low, each.high, each.expected
+    return each.kind, each.type, each.low, each.high, each.expected, each.view
 
 
 async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:
