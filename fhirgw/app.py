@@ -26,6 +26,7 @@ from fhirgw.api.together import Together
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.projects import Projects
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -115,6 +116,7 @@ def _exports(settings: Settings, engine: Engine) -> ExportJobs:
         lease=timedelta(seconds=settings.lease_seconds),
         part=int(settings.part_megabytes * 1e6),
         gzip=settings.gzip_exports,
+        projects=Projects(settings.project_folder),
     )
 
 

@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     part_megabytes: float = Field(96, gt=0, description="How much of a table is one part of an export")
     gzip_exports: bool = Field(False, description="Whether the files of exports are kept as gzip")
 
+    project_keys: Path | None = Field(
+        None,
+        description="The folder of the keys that pseudonyms are made with, which every worker must see; "
+        "unset: keys/projects in the data folder",
+    )
+
     terminology_url: str | None = Field(
         None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
     )
@@ -97,6 +103,11 @@ class Settings(BaseSettings):
     def export_folder(self) -> Path:
         """The folder of exports."""
         return self.exports or self.data / "exports"
+
+    @property
+    def project_folder(self) -> Path:
+        """The folder of the keys of projects."""
+        return self.project_keys or self.data / "keys" / "projects"
 
     @property
     def key_folder(self) -> Path:

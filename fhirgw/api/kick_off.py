@@ -33,7 +33,17 @@ FORMATS = {
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
-PARAMETERS = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "_view", "patient")
+PARAMETERS = (
+    "_elements",
+    "_outputFormat",
+    "_pseudonymise",
+    "_since",
+    "_type",
+    "_typeFilter",
+    "_until",
+    "_view",
+    "patient",
+)
 GAPS = ("allowPartialManifests", "includeAssociatedData", "organizeOutputBy")
 """Of the standard, and not done here: refused by name."""
 
@@ -229,4 +239,9 @@ def _refusal(diagnostics: str) -> FhirError:
     return FhirError(Issue("invalid", diagnostics))
 
 
-READ: dict[str, Callable[[str], dict[str, Any]]] = {"_outputFormat": _format, "_since": _since, "_until": _until}
+READ: dict[str, Callable[[str], dict[str, Any]]] = {
+    "_outputFormat": _format,
+    "_pseudonymise": lambda project: {"project": project},
+    "_since": _since,
+    "_until": _until,
+}

@@ -12,6 +12,7 @@ import typer
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import listen, opened, run, settings
 from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.work import Worker
 from fhirgw.log import configure_log
 from fhirgw.settings import Settings
@@ -37,7 +38,8 @@ def worker(
 
 def made_worker(given: Settings, engine: Engine) -> Worker:
     """A worker of these settings."""
-    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds))
+    projects = Projects(given.project_folder)
+    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds), projects)
 
 
 async def _until_stopped(queue: Queue) -> None:

@@ -12,6 +12,7 @@ from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Connection
@@ -23,7 +24,7 @@ KEY = re.compile(r"(\w+-\d{5}-\d+)(~[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?", r
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 
 
-async def conclude(connection: Connection, id: str, folder: Path) -> None:
+async def conclude(connection: Connection, id: str, folder: Path, projects: Projects | None = None) -> None:
     """Ends a job that runs, if all its parts are done or one has failed. Any process may, and several at once.
 
     Raises Unwritable where lines are to be taken out and cannot be.
@@ -38,7 +39,7 @@ async def conclude(connection: Connection, id: str, folder: Path) -> None:
         await export_job.end(connection, id, "failed", _reasons(lost))
     elif all(each["state"] == "done" for each in parts):
         reach("before manifest")
-        if await withdraw(connection, job, _manifest(job, parts), folder):
+        if await withdraw(connection, job, _manifest(job, parts), folder, projects):
             await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
 

@@ -27,7 +27,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
-from fhirgw.jobs.files import PACKED, Unwritable
+from fhirgw.jobs.files import PACKED
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
 from fhirgw.store import export_job, withdrawal, write
@@ -73,10 +74,11 @@ class ExportJobs:
         lease: timedelta = LEASE,
         part: int = PART,
         gzip: bool = False,
+        projects: Projects | None = None,
     ) -> None:
         self._engine, self._folder, self._working = engine, folder, working
         self._form: dict[str, Any] = {"part": part, "gzip": gzip}
-        self._worker = Worker(engine, folder, lease)
+        self._worker = Worker(engine, folder, lease, projects)
         self._queue = Queue(engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
 
@@ -101,6 +103,7 @@ class ExportJobs:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
         covered(permit, asked.types, named=True)
+        self._worker.projects.begin(permit, asked)
         id = uuid4().hex
         async with direct(self._engine) as connection:
             await _check_patients(connection, permit, asked.patients or ())
@@ -176,8 +179,8 @@ class ExportJobs:
                 if job is None or job.state != "done" or not (folder := self._worker.place(job)).is_dir():
                     continue
                 try:
-                    await withdraw(connection, job, job.result, folder)
-                except Unwritable as error:
+                    await withdraw(connection, job, job.result, folder, self._worker.projects)
+                except FhirError as error:
                     log.error("export not looked at", job=id, error=str(error))
 
     async def _tidy(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from fhirgw.fhir.canonical import decode
-from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.view import Row, Several, View
 from fhirgw.fhir.views import views
 from fhirgw.jobs import csv_rows
@@ -26,6 +27,9 @@ BATCH = 8 << 20
 """Bytes of a file that are looked through at once."""
 
 SUFFIXES = {"ndjson": DATA, "csv": ".csv", "parquet": ".parquet"}
+
+Changed = Callable[[Resource], Resource] | None
+"""What a resource is made into before it is written."""
 
 Left = Iterator[tuple[bytes, int]]
 """The bytes of a file, and how many rows or resources are in them."""
@@ -58,22 +62,24 @@ def suffix(form: str, gzip: bool) -> str:
     return SUFFIXES[form] + (PACKED if gzip and form != "parquet" else "")
 
 
-def form_of(asked: Selection, kind: str, table: str) -> Form:
-    """The form of a file of a type, or of a view of it. Raises FhirError where this gateway cannot write it."""
+def form_of(asked: Selection, kind: str, table: str, pseudonyms: Pseudonymiser | None = None) -> Form:
+    """The form of a file of a type, or of a view of it, with pseudonyms if it is to have any."""
+    shape, changed = shape_of(asked, kind), pseudonyms.resource if pseudonyms else None
     if not table:
-        return Lines(shape_of(asked, kind).of)
+        return Lines(lambda text: shape.of(encode(changed(decode(text))).decode() if changed else text))
     made = views()[table]
     if asked.form == "csv":
-        return Csv(made)
+        return Csv(made, changed)
     from fhirgw.jobs.parquet_rows import Parquet  # a hundred megabytes of library, for who wants it alone
 
-    return Parquet(made)
+    return Parquet(made, changed)
 
 
-def rows_of(view: View, line: bytes) -> list[Row]:
+def rows_of(view: View, line: bytes, changed: Changed = None) -> list[Row]:
     """The rows of a resource. Raises FhirError that names the view and the column, and no value."""
     try:
-        return view.rows(decode(line))
+        resource = decode(line)
+        return view.rows(changed(resource) if changed else resource)
     except Several as error:
         raise FhirError(Issue("not-supported", f"View {view.name}: {error}")) from None
 
@@ -117,14 +123,14 @@ def _id(line: bytes) -> str:
 class Csv:
     """The rows of a view as CSV, below a line with the names of its columns."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, changed: Changed = None) -> None:
+        self._view, self._changed = view, changed
 
     def begin(self) -> bytes:
         return csv_rows.written([[each.name for each in self._view.columns]])
 
     def add(self, lines: Sequence[bytes]) -> tuple[bytes, int]:
-        rows = [row for line in lines for row in rows_of(self._view, line)]
+        rows = [row for line in lines for row in rows_of(self._view, line, self._changed)]
         return csv_rows.written(rows), len(rows)
 
     def end(self) -> bytes:

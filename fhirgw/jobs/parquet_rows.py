@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.view import Column, Row, View
-from fhirgw.jobs.forms import Left, Other, rows_of
+from fhirgw.jobs.forms import Changed, Left, Other, rows_of
 
 GROUP_ROWS, GROUP_BYTES = 20_000, 16 << 20
 """A row group is full after so many rows, or rows of so many bytes of resources."""
@@ -60,8 +60,8 @@ class _Written(RawIOBase):
 class Parquet:
     """The rows of a view as Parquet."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, changed: Changed = None) -> None:
+        self._view, self._changed = view, changed
         fields = [pa.field(each.name, _type(each)) for each in view.columns]
         self._schema = pa.schema(fields, metadata={"view": view.url})
         self._file = _Written()
@@ -76,7 +76,7 @@ class Parquet:
     def add(self, lines: Sequence[bytes]) -> tuple[bytes, int]:
         added = 0
         for line in lines:
-            made = rows_of(self._view, line)
+            made = rows_of(self._view, line, self._changed)
             added += len(made)
             self._keep(made, len(line))
         return self._file.taken(), added

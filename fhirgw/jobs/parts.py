@@ -13,8 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.issue import Issue, Resource, outcome
+from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
+from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views_of
 from fhirgw.jobs.elements import shape_of
 from fhirgw.jobs.export import Filling, covered
@@ -25,7 +26,7 @@ from fhirgw.private import private_folder
 from fhirgw.store import division, ledger
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import deleted
-from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
+from fhirgw.store.export import Selection, Sink, Stretch, copy_part, persons, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.ledger import LEASE, Made, Part, Planned
 
@@ -41,8 +42,15 @@ class Lost(Exception):
     """The part is somebody else's by now, or nobody wants it any more."""
 
 
-async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: timedelta = LEASE) -> None:
-    """Does a part that was claimed, and says so in the ledger; `folder` is the job's.
+async def run_part(
+    engine: Engine,
+    folder: Path,
+    job: Job,
+    part: Part,
+    lease: timedelta = LEASE,
+    pseudonyms: Pseudonymiser | None = None,
+) -> None:
+    """Does a part that was claimed, and says so in the ledger; `folder` is the job's, `pseudonyms` its project's.
 
     Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, FhirError, an error of the
     database. Then the part is still claimed, and the file is gone.
@@ -55,7 +63,7 @@ async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: ti
     key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
     path = folder / key
     try:
-        made = await _written(engine, path, job, part, lease)
+        made = await _written(engine, path, job, part, lease, pseudonyms)
         reach("before finish")
         async with direct(engine) as connection:
             if not await ledger.finish(connection, part, made):
@@ -86,9 +94,26 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
+        if asked.project is not None:
+            types, parts = await _pseudonymised(connection, job, types, parts, of[0])
         if not await ledger.plan(connection, part, of, types, parts):
             raise Lost
     reach("plan kept")
+
+
+async def _pseudonymised(
+    connection: Connection, job: Job, types: list[str], parts: list[Planned], snapshot: str
+) -> tuple[list[str], list[Planned]]:
+    """What of the plan there are rules for. Raises FhirError for types that tell of few people: they would be known."""
+    known, few = [each for each in types if each in rules().types], []
+    for kind in known:
+        least = rules().smallest
+        if 0 < await persons(connection, job.permit, kind, job.asked, snapshot, least) < least:
+            few.append(kind)
+    if few:
+        told = f"{', '.join(few)}: of fewer than {rules().smallest} people, who might be known by it"
+        raise FhirError(Issue("business-rule", f"{told}: ask for more people, or for other types by _type"))
+    return known, [each for each in parts if each.type in known or each.kind != "output"]
 
 
 def _tables(asked: Selection, kind: str) -> list[str]:
@@ -96,17 +121,19 @@ def _tables(asked: Selection, kind: str) -> list[str]:
     return [""] if asked.form == "ndjson" else [each.name for each in views_of(kind, asked.views)]
 
 
-async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:
+async def _written(
+    engine: Engine, path: Path, job: Job, part: Part, lease: timedelta, pseudonyms: Pseudonymiser | None
+) -> Made:
     """The part's file, on the disk for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
-        filling = _Filling(drafted, _form(job, part))
+        filling = _Filling(drafted, _form(job, part, pseudonyms))
         async with _renewed(engine, part, drafted, lease):
             try:
                 async with direct(engine) as connection:
                     await filling.begin()
-                    await _copied(connection, job, part, filling.sink)
+                    await _copied(connection, job, part, filling.sink, pseudonyms)
                     await filling.end()
             finally:
                 await filling.settled()
@@ -116,7 +143,7 @@ async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: time
     return Made(path.name, written.lines, written.bytes, written.sha256)
 
 
-async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> None:
+async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:
     """What is in the part, line by line."""
     assert job.snapshot is not None
     if part.kind == "output":
@@ -130,6 +157,8 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
         for kind in sorted(job.asked.types or HELD):
             if job.permit.covering("r", kind):
                 ids = await deleted(connection, job.permit, kind, job.asked, job.snapshot)
+                if pseudonyms:
+                    ids = [pseudonyms.id(kind, each) for each in ids] if kind in rules().types else []
                 for at in range(0, len(ids), ENTRIES):
                     await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
@@ -140,10 +169,10 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
-def _form(job: Job, part: Part) -> Form | None:
+def _form(job: Job, part: Part, pseudonyms: Pseudonymiser | None) -> Form | None:
     """What the lines of a part are made into, if they are not to be as they come."""
-    whole = part.kind != "output" or (not part.view and shape_of(job.asked, part.type).whole)
-    return None if whole else form_of(job.asked, part.type, part.view)
+    plain = not part.view and pseudonyms is None and shape_of(job.asked, part.type).whole
+    return None if plain or part.kind != "output" else form_of(job.asked, part.type, part.view, pseudonyms)
 
 
 class _Filling(Filling):

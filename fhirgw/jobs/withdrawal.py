@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
+from fhirgw.jobs.projects import Projects
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
@@ -22,17 +23,22 @@ BLOCK = 1 << 20
 """Bytes of a file that are written at once."""
 
 
-async def withdraw(connection: Connection, job: Job, result: dict[str, Any], folder: Path) -> bool:
+async def withdraw(
+    connection: Connection, job: Job, result: dict[str, Any], folder: Path, projects: Projects | None = None
+) -> bool:
     """Makes the manifest, and the files that it names, what the permit shows now; and so the job done, if it ran.
 
     The files it had stay as they are until it names others, so whoever dies here leaves it as it was. False: somebody
-    else did the same meanwhile. Raises Unwritable.
+    else did the same meanwhile. Raises Unwritable, FhirError.
     """
+    pseudonyms = projects.of(job) if projects else None
     persons, until = await withdrawal.narrowed(connection, job.id)
     left: list[dict[str, Any]] = []
     for each in result["output"]:
         other = await withdrawal.withheld(connection, job.permit, each["type"], persons) if persons else {}
-        form = form_of(job.asked, each["type"], each.get("view", ""))
+        if pseudonyms:
+            other = {pseudonyms.id(each["type"], id): body for id, body in other.items()}
+        form = form_of(job.asked, each["type"], each.get("view", ""), pseudonyms)
         told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)

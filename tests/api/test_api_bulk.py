@@ -180,6 +180,11 @@ def test_what_is_not_understood_is_refused(gateway: Gateway, path: str) -> None:
     assert issue(kick_off(gateway, path), 400).startswith(REFUSED[path])
 
 
+def test_pseudonyms_are_for_research_and_planning(gateway: Gateway) -> None:
+    refused = issue(kick_off(gateway, "$export?_pseudonymise=falls&_type=Patient"), 403)
+    assert refused == "forbidden: Pseudonymised exports are for planning and research alone"
+
+
 def test_the_headers_are_needed(gateway: Gateway) -> None:
     assert issue(kick_off(gateway, headers={}), 400).startswith("invalid: Prefer: respond-async is needed")
     bare = gateway.http.build_request("GET", "/fhir/$export", headers={"prefer": "respond-async"})
