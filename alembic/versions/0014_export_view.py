@@ -1,4 +1,4 @@
-"""The view that a part of an export is written as, for exports as tables."""
+"""The view that a part of an export is written as, and how many people it is about where that must not be few."""
 
 from alembic import op
 
@@ -10,7 +10,12 @@ depends_on = None
 
 def upgrade() -> None:
     """A part of before is of none."""
-    op.execute("""ALTER TABLE fhirgw.export_part ADD COLUMN view text COLLATE "C" NOT NULL DEFAULT ''""")
+    op.execute(
+        """
+ALTER TABLE fhirgw.export_part
+    ADD COLUMN view text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN persons bigint NOT NULL DEFAULT 0"""
+    )
 
 
 def downgrade() -> None:
@@ -19,4 +24,4 @@ def downgrade() -> None:
         "DELETE FROM fhirgw.export_job j WHERE state = 'running'"
         " AND EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.view <> '')"
     )
-    op.execute("ALTER TABLE fhirgw.export_part DROP COLUMN view")
+    op.execute("ALTER TABLE fhirgw.export_part DROP COLUMN view, DROP COLUMN persons")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
 from typing import Any
@@ -77,16 +77,23 @@ class Rules:
     types: Mapping[str, Rule]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pseudonymiser:
-    """Changes resources for one project, by its key."""
+    """Changes resources for one project, by its key; `persons`: whom `count` was told of, `smallest` at most."""
 
     key: bytes
     rules: Rules
+    persons: set[str] = field(default_factory=set)
 
     def id(self, kind: str, id: str) -> str:
         """What the id of a resource becomes."""
         return Moved(self.key, None).pseudonym(kind, id)
+
+    def count(self, resource: Resource) -> None:
+        """Something of the resource is written."""
+        person = _person(resource, self.rules.types[resource["resourceType"]].person)
+        if person is not None and len(self.persons) < self.rules.smallest:
+            self.persons.add(person)
 
     def resource(self, resource: Resource) -> Resource:
         """The resource as the project may have it. Its type is one of the rules'."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fhirgw.fhir.issue import Issue, Resource, outcome
+from fhirgw.fhir.pseudonym import rules
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
@@ -38,10 +39,35 @@ async def conclude(connection: Connection, id: str, folder: Path, projects: Proj
     elif lost := [each for each in parts if each["state"] == "failed"]:
         await export_job.end(connection, id, "failed", _reasons(lost))
     elif all(each["state"] == "done" for each in parts):
+        if few := _few(job, parts):
+            for each in few:
+                (folder / each["key"]).unlink(missing_ok=True)
+            reason = _too_few(few)
+            await ledger.refuse(connection, id, [each["number"] for each in few], reason)
+            await export_job.end(connection, id, "failed", failed("business-rule", reason))
+            return
         reach("before manifest")
         if await withdraw(connection, job, _manifest(job, parts), folder, projects):
             await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
+
+
+def _few(job: Job, parts: list[Any]) -> list[Any]:
+    """Parts of a pseudonymised export that are of tables, or types, which tell of too few people.
+
+    No part of them is of enough: in several, of few each, may be the same people.
+    """
+    if job.asked.project is None:
+        return []
+    written = [each for each in parts if each["kind"] == "output" and each["rows"]]
+    enough = {(each["type"], each["view"]) for each in written if each["persons"] >= rules().smallest}
+    return [each for each in written if (each["type"], each["view"]) not in enough]
+
+
+def _too_few(parts: list[Any]) -> str:
+    names = ", ".join(dict.fromkeys(each["view"] or each["type"] for each in parts))
+    told = f"{names}: of fewer than {rules().smallest} people, who might be known by it"
+    return f"{told}: ask for more people, or for others of the types (_type) or views (_view)"
 
 
 def failed(code: str, diagnostics: str) -> Resource:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from fhirgw.fhir.canonical import decode, encode
-from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.view import Row, Several, View
 from fhirgw.fhir.views import views
@@ -27,9 +27,6 @@ BATCH = 8 << 20
 """Bytes of a file that are looked through at once."""
 
 SUFFIXES = {"ndjson": DATA, "csv": ".csv", "parquet": ".parquet"}
-
-Changed = Callable[[Resource], Resource] | None
-"""What a resource is made into before it is written."""
 
 Left = Iterator[tuple[bytes, int]]
 """The bytes of a file, and how many rows or resources are in them."""
@@ -64,24 +61,33 @@ def suffix(form: str, gzip: bool) -> str:
 
 def form_of(asked: Selection, kind: str, table: str, pseudonyms: Pseudonymiser | None = None) -> Form:
     """The form of a file of a type, or of a view of it, with pseudonyms if it is to have any."""
-    shape, changed = shape_of(asked, kind), pseudonyms.resource if pseudonyms else None
+    shape = shape_of(asked, kind)
     if not table:
-        return Lines(lambda text: shape.of(encode(changed(decode(text))).decode() if changed else text))
+        return Lines(lambda text: shape.of(_changed(text, pseudonyms)) if pseudonyms else shape.of(text))
     made = views()[table]
     if asked.form == "csv":
-        return Csv(made, changed)
+        return Csv(made, pseudonyms)
     from fhirgw.jobs.parquet_rows import Parquet  # a hundred megabytes of library, for who wants it alone
 
-    return Parquet(made, changed)
+    return Parquet(made, pseudonyms)
 
 
-def rows_of(view: View, line: bytes, changed: Changed = None) -> list[Row]:
+def _changed(text: str, pseudonyms: Pseudonymiser) -> str:
+    resource = decode(text)
+    pseudonyms.count(resource)
+    return encode(pseudonyms.resource(resource)).decode()
+
+
+def rows_of(view: View, line: bytes, pseudonyms: Pseudonymiser | None = None) -> list[Row]:
     """The rows of a resource. Raises FhirError that names the view and the column, and no value."""
     try:
         resource = decode(line)
-        return view.rows(changed(resource) if changed else resource)
+        rows = view.rows(pseudonyms.resource(resource) if pseudonyms else resource)
     except Several as error:
         raise FhirError(Issue("not-supported", f"View {view.name}: {error}")) from None
+    if pseudonyms and rows:
+        pseudonyms.count(resource)
+    return rows
 
 
 class Lines:
@@ -123,14 +129,14 @@ def _id(line: bytes) -> str:
 class Csv:
     """The rows of a view as CSV, below a line with the names of its columns."""
 
-    def __init__(self, view: View, changed: Changed = None) -> None:
-        self._view, self._changed = view, changed
+    def __init__(self, view: View, pseudonyms: Pseudonymiser | None = None) -> None:
+        self._view, self._pseudonyms = view, pseudonyms
 
     def begin(self) -> bytes:
         return csv_rows.written([[each.name for each in self._view.columns]])
 
     def add(self, lines: Sequence[bytes]) -> tuple[bytes, int]:
-        rows = [row for line in lines for row in rows_of(self._view, line, self._changed)]
+        rows = [row for line in lines for row in rows_of(self._view, line, self._pseudonyms)]
         return csv_rows.written(rows), len(rows)
 
     def end(self) -> bytes:

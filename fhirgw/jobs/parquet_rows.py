@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.view import Column, Row, View
-from fhirgw.jobs.forms import Changed, Left, Other, rows_of
+from fhirgw.jobs.forms import Left, Other, rows_of
 
 GROUP_ROWS, GROUP_BYTES = 20_000, 16 << 20
 """A row group is full after so many rows, or rows of so many bytes of resources."""
@@ -60,8 +61,8 @@ class _Written(RawIOBase):
 class Parquet:
     """The rows of a view as Parquet."""
 
-    def __init__(self, view: View, changed: Changed = None) -> None:
-        self._view, self._changed = view, changed
+    def __init__(self, view: View, pseudonyms: Pseudonymiser | None = None) -> None:
+        self._view, self._pseudonyms = view, pseudonyms
         fields = [pa.field(each.name, _type(each)) for each in view.columns]
         self._schema = pa.schema(fields, metadata={"view": view.url})
         self._file = _Written()
@@ -76,7 +77,7 @@ class Parquet:
     def add(self, lines: Sequence[bytes]) -> tuple[bytes, int]:
         added = 0
         for line in lines:
-            made = rows_of(self._view, line, self._changed)
+            made = rows_of(self._view, line, self._pseudonyms)
             added += len(made)
             self._keep(made, len(line))
         return self._file.taken(), added

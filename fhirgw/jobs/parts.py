@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
+from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views_of
@@ -26,7 +26,7 @@ from fhirgw.private import private_folder
 from fhirgw.store import division, ledger
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import deleted
-from fhirgw.store.export import Selection, Sink, Stretch, copy_part, persons, snapshot
+from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.ledger import LEASE, Made, Part, Planned
 
@@ -80,6 +80,8 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     asked, permit = job.asked, job.permit
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
+        if asked.project is not None:
+            types = [each for each in types if each in rules().types]
         parts = [
             Planned("output", each.type, each.low, each.high, rows, table)
             for kind in types
@@ -94,26 +96,9 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
-        if asked.project is not None:
-            types, parts = await _pseudonymised(connection, job, types, parts, of[0])
         if not await ledger.plan(connection, part, of, types, parts):
             raise Lost
     reach("plan kept")
-
-
-async def _pseudonymised(
-    connection: Connection, job: Job, types: list[str], parts: list[Planned], snapshot: str
-) -> tuple[list[str], list[Planned]]:
-    """What of the plan there are rules for. Raises FhirError for types that tell of few people: they would be known."""
-    known, few = [each for each in types if each in rules().types], []
-    for kind in known:
-        least = rules().smallest
-        if 0 < await persons(connection, job.permit, kind, job.asked, snapshot, least) < least:
-            few.append(kind)
-    if few:
-        told = f"{', '.join(few)}: of fewer than {rules().smallest} people, who might be known by it"
-        raise FhirError(Issue("business-rule", f"{told}: ask for more people, or for other types by _type"))
-    return known, [each for each in parts if each.type in known or each.kind != "output"]
 
 
 def _tables(asked: Selection, kind: str) -> list[str]:
@@ -140,7 +125,8 @@ async def _written(
             reach("file written")
             written = await asyncio.to_thread(drafted.finish)
             await asyncio.to_thread(_kept, durable, path.parent)
-    return Made(path.name, written.lines, written.bytes, written.sha256)
+    told = len(pseudonyms.persons) if pseudonyms else 0
+    return Made(path.name, written.lines, written.bytes, written.sha256, told)
 
 
 async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, any_, bindparam, func, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Select, Text, any_, bindparam, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
@@ -36,9 +36,6 @@ PART = 96 << 20
 
 SORTED = "192MB"
 """For a part's bodies, which are put in order: the same part is the same bytes whenever it is read."""
-
-LOOKED_AT = 5000
-"""Rows in which enough people are looked for before all rows are."""
 
 MEMORY = "64MB"
 """For the list of those who dissent from anything: some 80 bytes each. One that did not fit would be searched from its
@@ -179,38 +176,18 @@ async def copy_part(
     Of now are only the rules of who may see what: what is withheld now is withheld of every version.
     """
     filters = await filtering(connection, permit, part.type, selection, snapshot)
-    rows = _part(permit, part, selection, filters).subquery()
-    made = statement(select(rows.c.line).order_by(rows.c.id))
+    made = statement(_part(permit, part, selection, filters))
     values = visibility.values(permit) | {"snapshot": snapshot}
     async with declared(connection, permit):
         await connection.execute(f"SET LOCAL application_name = '{NAME}'; SET LOCAL work_mem = '{SORTED}'")
         await connection.copy_from_query(made.sql, *made.arguments(values), output=sink, **NDJSON)
 
 
-async def persons(
-    connection: Connection, permit: Permit, resource_type: str, selection: Selection, snapshot: str, least: int
-) -> int:
-    """How many people the resources of a type are about that `copy_part` would write; any number from `least` up says
-    that there are as many.
-    """
-    filters = await filtering(connection, permit, resource_type, selection, snapshot)
-    whole = _part(permit, Stretch(resource_type), selection, filters).subquery()
-    values = visibility.values(permit) | {"snapshot": snapshot}
-    async with declared(connection, permit):
-        for few in (LOOKED_AT, None):
-            some = select(whole.c.patient).where(whole.c.patient.isnot(None)).limit(few).subquery()
-            made = statement(select(func.count(some.c.patient.distinct()), func.count()).select_from(some))
-            found, rows = await connection.fetchrow(made.sql, *made.arguments(values))
-            if found >= least or few is None or rows < few:
-                break
-    return int(found)
-
-
 def _part(permit: Permit, part: Stretch, selection: Selection, filters: Sequence[Matching]) -> Select[Any]:
     """Current rows that were there, and superseded ones that were current then."""
     branches = []
     for table in (resource, history):
-        found = select(table.c.id, table.c.patient, visibility.body(permit, part.type, table).label("line"))
+        found = select(table.c.id, visibility.body(permit, part.type, table).label("line"))
         found = found.where(visible(permit, "r", part.type, table, bulk=selection.patients is None))
         found = found.where(*_conditions(part.type, selection, table), *as_of(table))
         if filters:
@@ -220,7 +197,8 @@ def _part(permit: Permit, part: Stretch, selection: Selection, filters: Sequence
         if part.high is not None:
             found = found.where(table.c.id < bindparam(None, part.high, Text))
         branches.append(found)
-    return select(union_all(*branches).subquery())
+    union = union_all(*branches).subquery()
+    return select(union.c.line).order_by(union.c.id)
 
 
 @asynccontextmanager

@@ -42,7 +42,8 @@ WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state =
 
 FINISH = f"""
 UPDATE fhirgw.export_part
-SET state = 'done', lease = NULL, rows = $4, bytes = $5, sha256 = $6, key = $7, reason = NULL
+SET state = 'done', lease = NULL, rows = $4, bytes = $5, sha256 = $6, key = $7, persons = $8,
+    reason = NULL
 WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state = 'running')"""
 
 PLANNED = f"UPDATE fhirgw.export_part SET state = 'done', lease = NULL WHERE {HELD}"
@@ -52,6 +53,10 @@ UPDATE fhirgw.export_part
 SET state = CASE WHEN $5 AND attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL, reason = $4,
     rows = 0, bytes = 0
 WHERE {HELD}"""
+
+REFUSE = """
+UPDATE fhirgw.export_part SET state = 'failed', reason = $3, rows = 0, bytes = 0
+WHERE job = $1 AND number = ANY ($2::int[]) AND state = 'done'"""
 
 RELEASE = f"""
 UPDATE fhirgw.export_part SET state = 'waiting', lease = NULL, attempts = attempts - 1, rows = 0, bytes = 0
@@ -71,7 +76,7 @@ SELECT id, EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.sta
 FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
 
 PARTS = """
-SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason FROM fhirgw.export_part
+SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, view, number"""
 
 RESUME = """
@@ -115,12 +120,16 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a part came to: `sha256` and `bytes` of the NDJSON itself, however it is kept."""
+    """What a part came to: `sha256` and `bytes` of what is in the file, however it is kept.
+
+    `persons`: how many people it is about, where that is counted; as many as are enough, or more, say only that.
+    """
 
     key: str
     rows: int
     bytes: int
     sha256: str
+    persons: int = 0
 
 
 async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Part | None:
@@ -136,13 +145,19 @@ async def renew(connection: Connection, part: Part, rows: int, size: int, lease:
 
 async def finish(connection: Connection, part: Part, made: Made) -> bool:
     """The part is done. False: it is somebody else's now, or not wanted, and what was made of it counts for nothing."""
-    status = await connection.execute(FINISH, *part.held, made.rows, made.bytes, made.sha256, made.key)
+    told = made.rows, made.bytes, made.sha256, made.key, made.persons
+    status = await connection.execute(FINISH, *part.held, *told)
     return bool(status == "UPDATE 1")
 
 
 async def fail(connection: Connection, part: Part, reason: str, again: bool) -> None:
     """The part could not be made: it waits for another attempt if there is one and `again`, or has failed."""
     await connection.execute(FAIL, *part.held, reason, again)
+
+
+async def refuse(connection: Connection, job: str, numbers: Sequence[int], reason: str) -> None:
+    """Parts that are done are not to be had."""
+    await connection.execute(REFUSE, job, list(numbers), reason)
 
 
 async def release(connection: Connection, part: Part) -> None:

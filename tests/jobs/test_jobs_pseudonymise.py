@@ -20,6 +20,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.pseudonym import rules
+from fhirgw.fhir.views import views
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.projects import Projects
 from fhirgw.store import opt_out
@@ -132,14 +133,14 @@ async def test_ndjson_too_and_a_key_of_their_own_for_each_project(world: World, 
 async def test_few_people_are_refused(world: World, tmp_path: Path, people: int, state: str) -> None:
     patients = tuple(each["id"] for each in await world.bodies("Patient"))[:people]
     async with jobs_in(world, tmp_path) as jobs:
-        _, job = await made(jobs, Selection(("Patient",), patients, project="falls"))
+        id, job = await made(jobs, Selection(("Patient",), patients, project="falls"))
         assert job.state == state
         _, plain = await made(jobs, Selection(("Patient",), patients))
         assert plain.state == "done"  # what else this purpose may have is another matter
     if state == "failed":
         (issue,) = job.result["issue"]
         assert issue["diagnostics"].startswith("Patient: of fewer than 10 people, who might be known by it")
-        assert not list((tmp_path / "exports").glob("*/Patient-*~*"))
+        assert not list((tmp_path / "exports" / id).iterdir())
 
 
 async def test_a_type_of_few_people_is_refused_and_the_others_are_not(world: World, tmp_path: Path) -> None:
@@ -150,6 +151,20 @@ async def test_a_type_of_few_people_is_refused_and_the_others_are_not(world: Wor
         assert "Condition: of fewer than 10 people" in job.result["issue"][0]["diagnostics"]
         _, job = await made(jobs, Selection(("Patient",), project="falls"))
         assert [each["type"] for each in job.result["output"]] == ["Patient"]
+
+
+async def test_a_view_is_counted_by_what_is_in_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are enough people, and not enough who have what the view is of."""
+    whole, seen = views()["people"], iter(range(PEOPLE))
+    few = replace(whole, rows=lambda each: whole.rows(each) if next(seen) < 3 else [])
+    monkeypatch.setattr("fhirgw.jobs.forms.views", lambda: {**views(), "people": few})
+    async with jobs_in(world, tmp_path) as jobs:
+        _, job = await made(jobs, Selection(("Patient", "Condition"), form="csv", project="falls"))
+        assert job.result["issue"][0]["diagnostics"].startswith("people: of fewer than 10 people")
+        _, job = await made(jobs, Selection(("Condition",), form="csv", project="falls"))
+        assert job.state == "done"
 
 
 @pytest.mark.parametrize(
