@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, DecimalException
+from functools import partial
 from typing import Any
 
 from fhirgw.fhir.dates import span
@@ -42,7 +43,8 @@ class ViewError(ValueError):
 class Found:
     """A compiled path: what it finds, of which type (None: of any), and whether that may be several.
 
-    `choices` are the JSON names of an element of many types that no ofType has narrowed yet.
+    `choices` are the JSON names of an element of many types that no ofType has narrowed yet. `member`: it is this
+    element of where one stands, and nothing else; `literal`: it is this text. Most comparisons are of these, and fast.
     """
 
     run: Run
@@ -50,6 +52,8 @@ class Found:
     many: bool
     choices: tuple[str, ...] = ()
     before: Run | None = None
+    member: str = ""
+    literal: str | None = None
 
 
 def compiled(text: Any, context: str | None, constants: Mapping[str, Any] | None = None) -> Found:
@@ -134,7 +138,7 @@ class _Parser:
         if given != "name":
             raise ViewError(f"{self._text}: {text!r} cannot stand there")
         self._at -= 1
-        this = Found(lambda item: [item], self._context, False)
+        this = Found(_here, self._context, False)
         if text == "$this":
             self._at += 1
             return this
@@ -181,7 +185,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 def _literal(value: Any, type: str | None = None) -> Found:
     named = {bool: "boolean", int: "integer", Decimal: "decimal", str: "string"}
-    return Found(lambda item: [value], type or named.get(value.__class__), False)
+    literal = value if isinstance(value, str) and type is None else None
+    return Found(lambda item: [value], type or named.get(value.__class__), False, literal=literal)
 
 
 def _text(quoted: str) -> Found:
@@ -204,7 +209,8 @@ def _stepped(source: Found, name: str, text: str) -> Found:
     known = children(source.type)
     if name in known and not known[name].choices:
         element = known[name]
-        return Found(_down(source.run, name), element.inner, source.many or element.is_list)
+        member = name if source.run is _here and not element.is_list else ""
+        return Found(_down(source.run, name), element.inner, source.many or element.is_list, member=member)
     choices = next((each.choices for each in known.values() if each.choices and _stem(each.choices) == name), ())
     if not choices:
         raise ViewError(f"{text}: {source.type} has no element {name}")
@@ -225,7 +231,14 @@ def _begins(name: str, stem: str) -> bool:
     return name.startswith(stem) and name[len(stem) : len(stem) + 1].isupper()
 
 
+def _here(item: Any) -> list[Any]:
+    return [item]
+
+
 def _down(source: Run, name: str) -> Run:
+    if source is _here:
+        return partial(_inside, name)
+
     def run(item: Any) -> list[Any]:
         found: list[Any] = []
         for node in source(item):
@@ -239,9 +252,21 @@ def _down(source: Run, name: str) -> Run:
     return run
 
 
+def _inside(name: str, item: Any) -> list[Any]:
+    value = item.get(name) if isinstance(item, dict) else None
+    if isinstance(value, list):
+        return [each for each in value if each is not None]
+    return [] if value is None else [value]
+
+
 def _at(source: Found, index: int) -> Found:
     run = source.run
-    return replace(source, run=lambda item: run(item)[index : index + 1], many=False)
+    return _narrowed(source, lambda item: run(item)[index : index + 1], many=False)
+
+
+def _narrowed(source: Found, run: Run, many: bool) -> Found:
+    """Some of what the source finds."""
+    return replace(source, run=run, many=many, member="", literal=None)
 
 
 def _truth(found: list[Any]) -> bool | None:
@@ -270,6 +295,12 @@ def _same(left: list[Any], right: list[Any]) -> bool | None:
         return None
     alike = (isinstance(a, bool) is isinstance(b, bool) and a == b for a, b in zip(left, right, strict=False))
     return len(left) == len(right) and all(alike)
+
+
+def _is(name: str, text: str, item: Any) -> list[Any]:
+    """Whether an element is a text: `_same`, without lists."""
+    value = item.get(name) if isinstance(item, dict) else None
+    return [] if value is None else [value == text]
 
 
 def _unlike(left: list[Any], right: list[Any]) -> bool | None:
@@ -329,6 +360,8 @@ def _operated(sign: str, left: Found, right: Found) -> Found:
         type = "decimal" if sign == "/" or "decimal" in (left.type, right.type) else left.type or ""
     elif sign in ORDERS:
         work = _ordered(ORDERS[sign], left.type in MOMENTS or right.type in MOMENTS)
+    elif sign == "=" and left.member and right.literal is not None:
+        return Found(partial(_is, left.member, right.literal), "boolean", False)
     else:
         work = SAID[sign]
     a, b = left.run, right.run
@@ -337,7 +370,7 @@ def _operated(sign: str, left: Found, right: Found) -> Found:
 
 def _where(source: Found, inner: Any) -> Found:
     run, test = source.run, _given(inner, "where").run
-    return replace(source, run=lambda item: [each for each in run(item) if _truth(test(each)) is True])
+    return _narrowed(source, lambda item: [each for each in run(item) if _truth(test(each)) is True], source.many)
 
 
 def _exists(source: Found, inner: Any) -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -29,6 +30,7 @@ from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 from tests.jobs.test_jobs_withdrawal import CONSENT, RESTRICTED
+from tests.jobs.working import process
 from tests.jobs.world import World, done
 from tests.put import put
 
@@ -129,8 +131,7 @@ async def test_a_spreadsheet_finds_no_formula(engine: Engine, database: str, tmp
     assert told["count"] == len(names)
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-@pytest.mark.parametrize("gzip", [False, True])
+@pytest.mark.parametrize(("form", "gzip"), [("csv", False), ("csv", True), ("parquet", False)])
 async def test_the_same_bytes_whenever_a_part_is_made(
     engine: Engine, database: str, tmp_path: Path, form: str, gzip: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,3 +250,30 @@ def test_a_form_without_some_resources_is_what_it_would_be_of_the_others(tmp_pat
 def test_a_job_of_before_is_as_it_was() -> None:
     """What a kick-off of an older version wrote down has no form: it is NDJSON."""
     assert Selection.stored({"types": ["Patient"]}) == replace(Selection(), types=("Patient",))
+
+
+async def test_killed_with_a_table_half_made_it_is_the_same(engine: Engine, database: str, tmp_path: Path) -> None:
+    await put(database, *(observed(f"o{n:03}", f"{n}.5") for n in range(230)))
+    asked = Selection(form="parquet", part=32_000)
+    calm = await made(engine, tmp_path, asked)
+    id, folder = uuid4().hex, tmp_path / "killed"
+    async with direct(engine) as connection:
+        await export_job.accept(connection, id, operations("Z99"), asked, "test")
+    with process(database, folder, "file written", id) as first:
+        first.join(30)
+        assert first.exitcode == -signal.SIGKILL
+    with process(database, folder, "", id) as second:
+        second.join(30)
+        assert second.exitcode == 0
+    async with direct(engine) as connection:
+        job = await export_job.find(connection, id)
+    assert job is not None and job.state == "done"
+
+    def told(done: Job) -> list[tuple[Any, ...]]:
+        return [(each["url"], each["count"], each["sha256"]) for each in done.result["output"]]
+
+    assert told(job) == told(calm)
+    for each in job.result["output"]:
+        data = (folder / id / each["key"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (each["bytes"], each["sha256"])
+    assert {path.name for path in (folder / id).iterdir()} == {each["key"] for each in job.result["output"]}
