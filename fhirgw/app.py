@@ -44,6 +44,7 @@ from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.sources import Sources
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
@@ -157,6 +158,7 @@ def _exports(settings: Settings, engine: Engine) -> ExportJobs:
         lease=timedelta(seconds=settings.lease_seconds),
         part=int(settings.part_megabytes * 1e6),
         gzip=settings.gzip_exports,
+        projects=Projects(settings.project_folder),
     )
 
 

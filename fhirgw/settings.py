@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         "", description="Origins that may be imported from over HTTP, with blanks between: https://files.example"
     )
     import_gigabytes: float = Field(20, gt=0, description="How large an input may be that is fetched for an import")
+    project_keys: Path | None = Field(
+        None,
+        description="The folder of the keys that pseudonyms are made with, which every worker must see; "
+        "unset: keys/projects in the data folder",
+    )
 
     terminology_url: str | None = Field(
         None, description="The FHIR base of a terminology server to ask for codes that are not carried here"
@@ -137,6 +142,11 @@ class Settings(BaseSettings):
     def import_spool(self) -> Path:
         """The folder of what imports have fetched, and tell of errors: beside exports, where every worker sees it."""
         return self.export_folder / "imports"
+
+    @property
+    def project_folder(self) -> Path:
+        """The folder of the keys of projects."""
+        return self.project_keys or self.data / "keys" / "projects"
 
     @property
     def key_folder(self) -> Path:

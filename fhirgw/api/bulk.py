@@ -25,6 +25,7 @@ from fhirgw.api.patience import Patience
 from fhirgw.api.served_file import file_answer
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.views import views
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 
@@ -52,6 +53,8 @@ class File(Protocol):
     def packed(self) -> bool: ...
     @property
     def types(self) -> tuple[str, ...]: ...
+    @property
+    def media(self) -> str: ...
 
 
 class Exports(Protocol):
@@ -113,7 +116,7 @@ async def file(request: Request) -> Response:
     asked = request.path_params
     found = await exports(request).file(permitted(request), asked["job"], asked["name"])
     entry(request).everybody(found.types)
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed)
+    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
 
 
 def routes() -> list[Route]:
@@ -158,6 +161,7 @@ def _manifest(job: Job, base: str, page: int) -> dict[str, Any]:
         place = f"{base}/$export-file/{job.id}"
         return [
             {**kind, "url": f"{place}/{each['url']}", "count": each["count"]}
+            | ({"extension": {"view": views()[each["view"]].url}} if each.get("view") else {})
             for kind, each in zip(typed, files, strict=True)
         ]
 

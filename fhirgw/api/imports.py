@@ -24,7 +24,7 @@ from fhirgw.api.answer import interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.bulk import PATIENCE, STUCK, File
 from fhirgw.api.context import base, bases, permitted
-from fhirgw.api.kick_off import FORMATS, JSON, preferences
+from fhirgw.api.kick_off import JSON, NDJSON, preferences
 from fhirgw.api.patience import Patience
 from fhirgw.api.served_file import file_answer
 from fhirgw.fhir.incoming import read
@@ -109,7 +109,7 @@ async def file(request: Request) -> Response:
     """GET of what was wrong with an input: an OperationOutcome a line."""
     given = request.path_params
     found = await imports(request).file(permitted(request), given["job"], given["name"])
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed)
+    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
 
 
 def routes() -> list[Route]:
@@ -150,8 +150,8 @@ def _check_names(given: dict[str, list[Any]]) -> None:
 
 
 def _check_format(given: list[Any]) -> None:
-    if len(given) != 1 or _text(given[0]) not in FORMATS:
-        raise FhirError(Issue("not-supported", f"inputFormat: NDJSON alone is taken: {', '.join(FORMATS)}"))
+    if len(given) != 1 or _text(given[0]) not in NDJSON:
+        raise FhirError(Issue("not-supported", f"inputFormat: NDJSON alone is taken: {', '.join(NDJSON)}"))
 
 
 def _bases(given: list[Any]) -> list[str]:

@@ -22,15 +22,23 @@ from fhirgw.fhir.parameters import HELD, compartment
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
 from fhirgw.fhir.type_filter import read as search_of
+from fhirgw.fhir.views import check_views
 from fhirgw.store.export import Selection
 from fhirgw.terminology.meant import check as check_codes
 
-FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
+NDJSON = ("application/fhir+ndjson", "application/ndjson", "ndjson")
+FORMATS = {
+    **dict.fromkeys(NDJSON, "ndjson"),
+    **dict.fromkeys(("text/csv", "csv"), "csv"),
+    **dict.fromkeys(("application/vnd.apache.parquet", "parquet"), "parquet"),
+}
+"""CSV and Parquet are of views: tables of resources (fhirgw.fhir.views)."""
+
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
 PARAMETERS = (
-    *("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "_until", "allowPartialManifests"),
-    *("includeAssociatedData", "organizeOutputBy", "patient"),
+    *("_elements", "_outputFormat", "_pseudonymise", "_since", "_type", "_typeFilter", "_until", "_view"),
+    *("allowPartialManifests", "includeAssociatedData", "organizeOutputBy", "patient"),
 )
 ASSOCIATED = {"LatestProvenanceResources": "latest", "RelevantProvenanceResources": "relevant"}
 """What may be asked for besides; the later is the less restrictive, which holds where both are."""
@@ -79,6 +87,29 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
             raise _refusal(f"_type: {each} is in nobody's record: ask for it at [base]/$export")
 
 
+def check_form(found: Selection) -> None:
+    """Raises FhirError for a format there is none of, and for what cannot be had in the one that is asked for, or with
+    pseudonyms.
+    """
+    if found.form not in FORMATS.values():
+        raise _refusal(f"There is no format {found.form[:40]!r}: {', '.join(dict.fromkeys(FORMATS.values()))}")
+    if found.form == "ndjson":
+        if found.views:
+            raise _refusal("_view: views are written as text/csv or application/vnd.apache.parquet: say _outputFormat")
+    else:
+        check_views(found.views, found.types)
+        if found.elements:
+            raise _refusal("_elements: a view has the columns it has: leave _elements out, or ask for NDJSON")
+        if found.organized:
+            raise _refusal("organizeOutputBy: a table has no blocks: leave organizeOutputBy out, or ask for NDJSON")
+        if found.associated:
+            raise _refusal("includeAssociatedData: no view is of Provenance: leave it out, or ask for NDJSON")
+    if found.project is not None and found.organized:
+        raise _refusal("organizeOutputBy: a pseudonymised export comes by type: leave organizeOutputBy out")
+    if found.project is not None and found.associated:
+        raise _refusal("includeAssociatedData: there are no rules to pseudonymise Provenance by: leave it out")
+
+
 async def _given(request: Request) -> Given:
     """The parameters by name, of the address and of the body."""
     pairs = [*request.query_params.multi_items()]
@@ -122,6 +153,9 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
         for each in found:
             check_codes(search_of(each).criteria)
         return {"filters": found}
+    if name == "_view":
+        check_views(listed, ())
+        return {"views": tuple(dict.fromkeys(listed))}
     if name == "_elements":
         return {"elements": tuple(_element(each) for each in listed)}
     if name == "includeAssociatedData":
@@ -186,6 +220,7 @@ def _check_together(found: Selection) -> None:
             raise _refusal(f"_typeFilter: {kind} is not among the types that _type asks for")
     if found.organized and found.associated:
         raise _refusal("includeAssociatedData: what a Provenance is of has no block, so leave organizeOutputBy out")
+    check_form(found)
     if found.since and found.until and found.until <= found.since:
         raise _refusal("_until: this moment is not after _since")
 
@@ -203,9 +238,10 @@ def _only(name: str, values: list[str]) -> str:
 
 def _format(asked: str) -> dict[str, Any]:
     # A plus sign that was not encoded arrives as a space.
-    if asked.replace(" ", "+") not in FORMATS:
-        raise FhirError(Issue("not-supported", f"_outputFormat: only NDJSON is written: {', '.join(FORMATS)}"))
-    return {}
+    form = FORMATS.get(asked.replace(" ", "+"))
+    if form is None:
+        raise FhirError(Issue("not-supported", f"_outputFormat: there are {', '.join(FORMATS)}"))
+    return {"form": form}
 
 
 def _since(value: str) -> dict[str, Any]:
@@ -251,6 +287,7 @@ def _refusal(diagnostics: str) -> FhirError:
 
 READ: dict[str, Callable[[str], dict[str, Any]]] = {
     "_outputFormat": _format,
+    "_pseudonymise": lambda project: {"project": project},
     "_since": _since,
     "_until": _until,
     "allowPartialManifests": _partial,

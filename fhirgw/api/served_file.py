@@ -1,6 +1,6 @@
 """A finished file of an export, as its caller takes it: whole or a Range of it, packed or not.
 
-Its entity tag is the SHA-256 of its NDJSON; with `-gzip` behind it, of the same, packed.
+Its entity tag is the SHA-256 of what is in it; with `-gzip` behind it, of the same, packed.
 https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding
 """
 
@@ -17,40 +17,42 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from fhirgw.api.packed import takes_gzip
 
-NDJSON = "application/fhir+ndjson"
 BLOCK = 1 << 18
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _igzip: Any = igzip  # which has no types of its own
 
 
-def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bool) -> Response:
-    """The answer with a file of `size` bytes unpacked. A file that is kept packed is unpacked for who wants it so."""
+def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bool, media: str) -> Response:
+    """The answer with a file of a media type, of `size` bytes unpacked.
+
+    A file that is kept packed is unpacked for who wants it so.
+    """
     whole = "range" not in request.headers
     if takes_gzip(request.headers.get("accept-encoding", "")) and (packed or whole):
         headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip", "vary": "accept-encoding"}
         if packed:
-            return FileResponse(path, headers=headers, media_type=NDJSON)
-        return StreamingResponse(_packing(path), headers=headers, media_type=NDJSON)
+            return FileResponse(path, headers=headers, media_type=media)
+        return StreamingResponse(_packing(path), headers=headers, media_type=media)
     headers = {"etag": f'"{sha256}"', "vary": "accept-encoding"}
     if not packed:
-        return FileResponse(path, headers=headers, media_type=NDJSON)
-    return _unpacked(request, path, size, headers)
+        return FileResponse(path, headers=headers, media_type=media)
+    return _unpacked(request, path, size, headers, media)
 
 
-def _unpacked(request: Request, path: Path, size: int, headers: dict[str, str]) -> Response:
+def _unpacked(request: Request, path: Path, size: int, headers: dict[str, str], media: str) -> Response:
     """One range at most, as a server may choose; any other is answered with the whole."""
     headers |= {"accept-ranges": "bytes"}
     asked = RANGE.fullmatch(request.headers.get("range", "").strip())
     condition = request.headers.get("if-range")
     if asked is None or asked[0] == "bytes=-" or condition not in (None, headers["etag"]):
-        return StreamingResponse(_unpacking(path, 0, size), 200, headers | {"content-length": str(size)}, NDJSON)
+        return StreamingResponse(_unpacking(path, 0, size), 200, headers | {"content-length": str(size)}, media)
     low, high = int(asked[1]) if asked[1] else max(0, size - int(asked[2])), size - 1
     if asked[1] and asked[2]:
         high = min(high, int(asked[2]))
     if low > high:
         return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
     told = {"content-range": f"bytes {low}-{high}/{size}", "content-length": str(high - low + 1)}
-    return StreamingResponse(_unpacking(path, low, high - low + 1), 206, headers | told, NDJSON)
+    return StreamingResponse(_unpacking(path, low, high - low + 1), 206, headers | told, media)
 
 
 def _packing(path: Path) -> Iterator[bytes]:

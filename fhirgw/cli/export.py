@@ -17,7 +17,7 @@ import orjson
 import typer
 
 from fhirgw.access.permit import Permit, operations
-from fhirgw.api.kick_off import check_types
+from fhirgw.api.kick_off import check_form, check_types
 from fhirgw.cli import steps
 from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console, Stage
@@ -29,6 +29,7 @@ from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.export import Exported, instant
 from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.files import MANIFEST
+from fhirgw.jobs.projects import Projects
 from fhirgw.private import private_folder, private_text
 from fhirgw.settings import Settings
 from fhirgw.store import export_job, ledger
@@ -36,6 +37,7 @@ from fhirgw.store.audit import record_now
 from fhirgw.store.database import Engine, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
+from fhirgw.store.opt_out import check_fresh
 
 TICK = 0.5
 """Seconds between two looks at how far a job is."""
@@ -91,19 +93,33 @@ def run_job(
     since: Since = None,
     application: Application = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="Keep the files as gzip.")] = False,
+    form: Annotated[str, typer.Option("--format", help="ndjson; or the rows of views as csv or parquet.")] = "ndjson",
+    views: Annotated[list[str], typer.Option("--view", help="Only this view; may be repeated.")] = [],  # noqa: B006
+    project: Annotated[
+        str | None,
+        typer.Option("--pseudonymise", help="Pseudonyms of this project, for planning or research: see --app."),
+    ] = None,
+    purpose: Annotated[str | None, typer.Option(help="The purpose the application asks for.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to workers, and do not wait.")] = False,
     json: Json = False,
 ) -> None:
     """Export as a job, in parts: this process does its share, and so does every worker."""
     console, given = Console(json), settings()
-    form = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
-    selection = _selection(types, patients, people, since, **form)
+    kept = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
+    selection = _selection(types, patients, people, since, form=form, views=tuple(views), project=project, **kept)
+    check_form(selection)
+    if project is not None and application is None:
+        raise CommandError("Pseudonyms are for an application that plans or researches: name it with --app.", 2)
     if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CommandError(f"{to} is not an empty folder: name another, or one that is not there yet.", 6)
 
     async def work() -> Job:
         async with opened(given) as (url, engine):
-            permit, id = await _permit(engine, given, application), uuid4().hex
+            permit, id = await _permit(engine, given, application, purpose), uuid4().hex
+            if project is not None:
+                Projects(given.project_folder).begin(permit, selection)
+                async with direct(engine) as connection:
+                    await check_fresh(connection, given.opt_out_days)
             async with direct(engine) as connection, connection.transaction():
                 await record_now(connection, steps.copied(permit, selection))
                 request = f"fhirgw export run --to {to}" if to else "fhirgw export run"
@@ -191,8 +207,8 @@ def _selection(types: list[str], patients: list[str], people: bool, since: datet
     return Selection(tuple(types), whose, since and since.replace(tzinfo=UTC), **form)
 
 
-async def _permit(engine: Engine, given: Settings, application: str | None) -> Permit:
-    return await permit_of(engine, given, application) if application else operations(given.controller)
+async def _permit(engine: Engine, given: Settings, application: str | None, purpose: str | None = None) -> Permit:
+    return await permit_of(engine, given, application, purpose) if application else operations(given.controller)
 
 
 async def _found(connection: Any, id: str) -> Job:

@@ -13,6 +13,8 @@ from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, run
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.view_path import ViewError
+from fhirgw.fhir.views import views
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping
 from fhirgw.systems.csv import CsvSystem
@@ -20,11 +22,15 @@ from fhirgw.systems.system import Child, Row, nearest
 
 
 def check(json: Json = False) -> None:
-    """Load every mapping, try it on a sample, and report every fault, with its file and line."""
+    """Load every mapping and view, try mappings on a sample, and report every fault, with its file and line."""
     from fhirgw.mapping.sample import judged  # brings in the FHIR models, which take a second
 
     console = Console(json)
     systems = steps.definitions(judged).systems
+    try:
+        console.line(f"Views, without a fault: {', '.join(views())}")
+    except ViewError as error:
+        raise CommandError(str(error), 3) from None
     rows = [[name, len(each.mappings), len(each.tables()), len(each.codes)] for name, each in systems.items()]
     console.table("Mappings, without a fault", ["system", "mappings", "tables", "code maps"], rows)
     console.document({name: sorted(each.mappings) for name, each in systems.items()})

@@ -14,6 +14,7 @@ from fhirgw.cli.running import listen, opened, run, settings
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.import_jobs import QUEUE
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.work import Worker
 from fhirgw.log import configure_log
@@ -46,7 +47,8 @@ def worker(
 
 def made_worker(given: Settings, engine: Engine) -> Worker:
     """A worker of these settings."""
-    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds))
+    projects = Projects(given.project_folder)
+    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds), projects)
 
 
 def made_importer(given: Settings, engine: Engine) -> Importer:

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fhirgw.fhir.issue import Issue, Resource, outcome
+from fhirgw.fhir.pseudonym import rules
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
-from fhirgw.jobs.files import DATA
+from fhirgw.jobs.forms import SUFFIXES
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
-KEY = re.compile(r"([A-Za-z]+-\d{5}-\d+)(~[0-9a-f]+)?\.ndjson(\.gz)?")
-"""A part's file: its type, its number, the token it was claimed with; `~` if lines have been taken out of it."""
+KEY = re.compile(r"(\w+-\d{5}-\d+)(~[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?", re.ASCII)
+"""A part's file: its type or view, number, the token it was claimed with; `~` if lines have been taken out of it."""
 
 PAGE = 100
 """Files that one page of a manifest lists, for who takes it in pages."""
@@ -26,7 +28,7 @@ PAGE = 100
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 
 
-async def conclude(connection: Connection, id: str, folder: Path) -> None:
+async def conclude(connection: Connection, id: str, folder: Path, projects: Projects | None = None) -> None:
     """Ends a job that runs, if all its parts are done or one has failed. Any process may, and several at once.
 
     Raises Unwritable where lines are to be taken out and cannot be.
@@ -40,10 +42,35 @@ async def conclude(connection: Connection, id: str, folder: Path) -> None:
     elif lost := [each for each in parts if each["state"] == "failed"]:
         await export_job.end(connection, id, "failed", _reasons(lost))
     elif all(each["state"] == "done" for each in parts):
+        if few := _few(job, parts):
+            for each in few:
+                (folder / each["key"]).unlink(missing_ok=True)
+            reason = _too_few(few)
+            await ledger.refuse(connection, id, [each["number"] for each in few], reason)
+            await export_job.end(connection, id, "failed", failed("business-rule", reason))
+            return
         reach("before manifest")
-        if await withdraw(connection, job, _manifest(job, parts), folder):
+        if await withdraw(connection, job, _manifest(job, parts), folder, projects):
             await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
+
+
+def _few(job: Job, parts: list[Any]) -> list[Any]:
+    """Parts of a pseudonymised export that are of tables, or types, which tell of too few people.
+
+    No part of them is of enough: in several, of few each, may be the same people.
+    """
+    if job.asked.project is None:
+        return []
+    written = [each for each in parts if each["kind"] == "output" and each["rows"]]
+    enough = {(each["type"], each["view"]) for each in written if each["persons"] >= rules().smallest}
+    return [each for each in written if (each["type"], each["view"]) not in enough]
+
+
+def _too_few(parts: list[Any]) -> str:
+    names = ", ".join(dict.fromkeys(each["view"] or each["type"] for each in parts))
+    told = f"{names}: of fewer than {rules().smallest} people, who might be known by it"
+    return f"{told}: ask for more people, or for others of the types (_type) or views (_view)"
 
 
 def failed(code: str, diagnostics: str) -> Resource:
@@ -52,18 +79,26 @@ def failed(code: str, diagnostics: str) -> Resource:
 
 
 def _manifest(job: Job, parts: list[Any]) -> dict[str, Any]:
-    """The Bulk Data manifest, with names for addresses: `Patient.ndjson`, and from the second on `Patient-2.ndjson`."""
+    """The Bulk Data manifest, with names for addresses: `Patient.ndjson`, and from the second on `Patient-2.ndjson`.
+
+    The rows of a view are named after it: `people.csv`.
+    """
     assert job.time is not None  # it was planned
     counted: Counter[str] = Counter()
     files: dict[str, list[dict[str, Any]]] = {"output": [], "deleted": [], "error": []}
     for each in parts:
         if not each["rows"]:  # the plan, and what there was nothing of
             continue
-        counted[each["type"]] += 1
-        page = {"page": (len(files["output"]) // PAGE) + 1} if job.asked.paged and each["kind"] == "output" else {}
-        number = f"-{counted[each['type']]}" if counted[each["type"]] > 1 else ""
-        told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"], **page}
-        files[each["kind"]].append({"type": each["type"], "url": f"{each['type']}{number}{DATA}", **told})
+        name = each["view"] or each["type"]
+        counted[name] += 1
+        number = f"-{counted[name]}" if counted[name] > 1 else ""
+        told = {"count": each["rows"], "bytes": each["bytes"], "sha256": each["sha256"], "key": each["key"]}
+        if each["view"]:
+            told |= {"view": each["view"]}
+        if job.asked.paged and each["kind"] == "output":
+            told |= {"page": len(files["output"]) // PAGE + 1}
+        ending = SUFFIXES[job.asked.form if each["view"] else "ndjson"]
+        files[each["kind"]].append({"type": each["type"], "url": f"{name}{number}{ending}", **told})
     return {
         "transactionTime": instant(job.time),
         "request": job.request,
@@ -83,7 +118,7 @@ def _reasons(lost: list[Any]) -> Resource:
 def _tidied(folder: Path, keys: set[str]) -> None:
     """Removes what attempts left that died, or were given up for dead; nothing that is not a part's by its name."""
     named = {key.partition(".")[0] for key in keys}
-    for path in folder.glob(f"*{DATA}*"):
+    for path in folder.iterdir():
         found = KEY.fullmatch(path.name)
         if found and found[1] not in named:
             path.unlink(missing_ok=True)

@@ -124,8 +124,12 @@ class Filling:
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
+        await self.write(data)
+
+    async def write(self, data: bytes, count: int | None = None) -> None:
+        """Appends; so many resources or rows, if not one a line."""
         draft, lines = self.draft, self.draft.lines
-        draft.write(data)
+        draft.write(data, count)
         self._told(draft.lines - lines, len(data))
         if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
             await self.settled()

@@ -26,7 +26,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
-from fhirgw.jobs.files import PACKED, Unwritable
+from fhirgw.jobs.files import PACKED
+from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
 from fhirgw.store import cohort, export_job, withdrawal, write
@@ -46,6 +47,11 @@ ID = re.compile("[0-9a-f]{32}")
 
 LOOKED = 10.0
 """Seconds between two looks at what finished exports may no longer hold."""
+
+MEDIA = {".ndjson": "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
+    ".parquet": "application/vnd.apache.parquet"
+}
+"""What files are, by how their names end. https://www.rfc-editor.org/rfc/rfc4180#section-3"""
 
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
@@ -67,10 +73,11 @@ class ExportJobs:
         lease: timedelta = LEASE,
         part: int = PART,
         gzip: bool = False,
+        projects: Projects | None = None,
     ) -> None:
         self._engine, self._folder, self._working = engine, folder, working
         self._form: dict[str, Any] = {"part": part, "gzip": gzip}
-        self._worker = Worker(engine, folder, lease)
+        self._worker = Worker(engine, folder, lease, projects)
         self._queue = Queue(engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
 
@@ -95,6 +102,7 @@ class ExportJobs:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
         covered(permit, (*asked.types, *((PROVENANCE,) if asked.associated else ())), named=True)
+        self._worker.projects.begin(permit, asked)
         id = uuid4().hex
         async with direct(self._engine) as connection:
             await _check_people(connection, permit, asked)
@@ -131,7 +139,8 @@ class ExportJobs:
         told = listed[name]
         path = self._worker.place(job) / told["key"]
         types = job.effective if job.asked.organized else (told["type"],)
-        return File(path, told["type"], told["bytes"], told["sha256"], path.suffix == PACKED, types)
+        packed, media = path.suffix == PACKED, MEDIA[Path(name).suffix]
+        return File(path, told["type"], told["bytes"], told["sha256"], packed, media, types)
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the organisation that asked for it and while it may read what is in it."""
@@ -171,8 +180,8 @@ class ExportJobs:
                 if job is None or job.state != "done" or not (folder := self._worker.place(job)).is_dir():
                     continue
                 try:
-                    await withdraw(connection, job, job.result, folder)
-                except Unwritable as error:
+                    await withdraw(connection, job, job.result, folder, self._worker.projects)
+                except FhirError as error:
                     log.error("export not looked at", job=id, error=str(error))
 
     async def _tidy(self) -> None:
@@ -188,13 +197,16 @@ class ExportJobs:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A finished file: `bytes` and `sha256` of its NDJSON, which may be `packed` as gzip; `types` are all in it."""
+    """A finished file of a `media` type: `bytes` and `sha256` of what is in it, which may be `packed` as gzip; `types`
+    are all that it is of.
+    """
 
     path: Path
     type: str
     bytes: int
     sha256: str
     packed: bool
+    media: str
     types: tuple[str, ...] = ()
 
 

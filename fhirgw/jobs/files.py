@@ -79,11 +79,11 @@ class Draft:
     ) -> None:
         self._file.close()
 
-    def write(self, data: bytes) -> None:
-        """Appends. Raises Unwritable."""
+    def write(self, data: bytes, lines: int | None = None) -> None:
+        """Appends; so many `lines`, if they are not what a line break ends. Raises Unwritable."""
         self._put(data)
         self._hash.update(data)
-        self.lines += data.count(b"\n")
+        self.lines += data.count(b"\n") if lines is None else lines
         self.bytes += len(data)
 
     def _put(self, data: bytes) -> None:

@@ -20,7 +20,8 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.entitled import SAME
-from fhirgw.jobs.export_jobs import ID, KEPT, File
+from fhirgw.jobs.export_jobs import ID, KEPT, MEDIA, File
+from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, direct
@@ -110,7 +111,8 @@ class ImportJobs:
         if name not in listed:
             raise absent()
         told = listed[name]
-        return File(self._importer.folder / id / name, "OperationOutcome", told["bytes"], told["sha256"], False)
+        path = self._importer.folder / id / name
+        return File(path, "OperationOutcome", told["bytes"], told["sha256"], False, MEDIA[DATA])
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
         """The job, for the application that asked for it."""

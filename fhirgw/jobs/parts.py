@@ -16,10 +16,12 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
-from fhirgw.jobs.elements import Lines
+from fhirgw.fhir.pseudonym import Pseudonymiser, rules
+from fhirgw.fhir.views import views_of
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
-from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
+from fhirgw.jobs.files import Draft, Unwritable, draft, durable
+from fhirgw.jobs.forms import Form, Lines, form_of, suffix
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
@@ -41,8 +43,15 @@ class Lost(Exception):
     """The part is somebody else's by now, or nobody wants it any more."""
 
 
-async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: timedelta = LEASE) -> None:
-    """Does a part that was claimed, and says so in the ledger; `folder` is the job's.
+async def run_part(
+    engine: Engine,
+    folder: Path,
+    job: Job,
+    part: Part,
+    lease: timedelta = LEASE,
+    pseudonyms: Pseudonymiser | None = None,
+) -> None:
+    """Does a part that was claimed, and says so in the ledger; `folder` is the job's, `pseudonyms` its project's.
 
     Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, FhirError, an error of the
     database. Then the part is still claimed, and the file is gone.
@@ -51,10 +60,11 @@ async def run_part(engine: Engine, folder: Path, job: Job, part: Part, lease: ti
     if part.kind == "plan":
         await _plan(engine, job, part, lease)
         return
-    key = f"{part.type}-{part.number:05}-{part.token}{DATA}{PACKED if job.asked.gzip else ''}"
+    ending = suffix(job.asked.form if part.view else "ndjson", job.asked.gzip)
+    key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
     path = folder / key
     try:
-        made = await _written(engine, path, job, part, lease)
+        made = await _written(engine, path, job, part, lease, pseudonyms)
         reach("before finish")
         async with direct(engine) as connection:
             if not await ledger.finish(connection, part, made):
@@ -71,13 +81,17 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     asked, permit = job.asked, job.permit
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
+        if asked.project is not None:
+            types = [each for each in types if each in rules().types]
         members = await _members(taken.connection, permit, asked)
         people = len(members) if asked.group is not None else len(asked.patients or ()) or None
         of_all = types if asked.organized else ()
         parts = [
-            Planned("output", each.type, each.low, each.high, rows)
+            Planned("output", each.type, each.low, each.high, rows, table)
             for kind in (("Patient",) if asked.organized else types)
+            if (tables := _tables(asked, kind))
             for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people)
+            for table in tables
         ]
         if asked.since:
             parts.append(Planned("deleted", "Bundle"))
@@ -99,25 +113,36 @@ async def _members(connection: Connection, permit: Permit, asked: Selection) -> 
     return await cohort.people(connection, permit, group, asked.patients or None)
 
 
-async def _written(engine: Engine, path: Path, job: Job, part: Part, lease: timedelta) -> Made:
+def _tables(asked: Selection, kind: str) -> list[str]:
+    """What a type is written as: the views of it that are asked for; or one file without a name, as NDJSON."""
+    return [""] if asked.form == "ndjson" else [each.name for each in views_of(kind, asked.views)]
+
+
+async def _written(
+    engine: Engine, path: Path, job: Job, part: Part, lease: timedelta, pseudonyms: Pseudonymiser | None
+) -> Made:
     """The part's file, on the disk for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
-        filling = _Filling(drafted, job.asked if part.kind == "output" else Selection(), part.type)
+        output = part.kind == "output"
+        filling = _Filling(drafted, form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines())
         async with _renewed(engine, part, drafted, lease):
             try:
                 async with direct(engine) as connection:
-                    await _copied(connection, job, part, filling.sink)
+                    await filling.begin()
+                    await _copied(connection, job, part, filling.sink, pseudonyms)
+                    await filling.end()
             finally:
                 await filling.settled()
             reach("file written")
             written = await asyncio.to_thread(drafted.finish)
             await asyncio.to_thread(_kept, durable, path.parent)
-    return Made(path.name, written.lines, written.bytes, written.sha256)
+    told = len(pseudonyms.persons) if pseudonyms else 0
+    return Made(path.name, written.lines, written.bytes, written.sha256, told)
 
 
-async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> None:
+async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:
     """What is in the part, line by line."""
     assert job.snapshot is not None
     if part.kind == "output":
@@ -129,10 +154,12 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
             await sink(encode(outcome([told])) + b"\n")
     else:
         kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
+        if pseudonyms:
+            kinds = [kind for kind in kinds if kind in rules().types]
         unseen = await hidden(connection, job.permit, kinds, job.asked)
         for kind in kinds:
             gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
-            ids = sorted(gone)
+            ids = sorted(pseudonyms.id(kind, each) if pseudonyms else each for each in gone)
             for at in range(0, len(ids), ENTRIES):
                 await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
@@ -144,24 +171,44 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
 
 
 class _Filling(Filling):
-    """Tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end."""
+    """Tells what the disk or the form refuses when COPY has ended: asyncpg never comes back from a sink that raises at
+    its end.
+    """
 
-    def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
+    def __init__(self, draft: Draft, form: Form) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._refused: Unwritable | None = None
-        self._lines = Lines(asked, kind)
+        self._refused: Exception | None = None
+        self._form, self._begun = form, b""
+
+    async def begin(self) -> None:
+        """Writes what the file begins with."""
+        await self._put(self._form.begin(), 0)
+
+    async def end(self) -> None:
+        """Writes what the file ends with."""
+        if self._refused is None:
+            await self._put(self._form.end(), 0)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        data = self._lines.of(data)
-        if self._refused is None and data:
+        if self._refused is None:
             try:
-                await super().sink(data)
-            except Unwritable as error:
+                await self._put(*self._made(data))
+            except Exception as error:
                 self._refused = error
 
+    async def _put(self, data: bytes, count: int | None) -> None:
+        if data or count:
+            await self.write(data, count)
+
+    def _made(self, data: bytes) -> tuple[bytes, int | None]:
+        if self._form.plain:
+            return data, None
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        return self._form.add(lines)
+
     async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable."""
+        """Waits for the disk. Raises Unwritable, FhirError."""
         await super().settled()
         if self._refused is not None:
             raise self._refused

@@ -13,39 +13,35 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
-from fhirgw.jobs.elements import shape_of
-from fhirgw.jobs.files import draft, unpacked
+from fhirgw.fhir.pseudonym import Pseudonymiser
+from fhirgw.jobs.files import draft
+from fhirgw.jobs.forms import Form, Other, form_of
+from fhirgw.jobs.projects import Projects
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
-BATCH = 8 << 20
-"""Bytes of a file that are looked through at once."""
-
-HEADER = "Parameters"
-"""What begins the block of a Patient, in an export that is organised: it stays while something of the block does."""
-
-Other = dict[tuple[str, str], bytes | None]
-"""What is shown instead of resources, by type and id; None for nothing."""
+BLOCK = 1 << 20
+"""Bytes of a file that are written at once."""
 
 
-async def withdraw(connection: Connection, job: Job, result: dict[str, Any], folder: Path) -> bool:
+async def withdraw(
+    connection: Connection, job: Job, result: dict[str, Any], folder: Path, projects: Projects | None = None
+) -> bool:
     """Makes the manifest, and the files that it names, what the permit shows now; and so the job done, if it ran.
 
     The files it had stay as they are until it names others, so whoever dies here leaves it as it was. False: somebody
-    else did the same meanwhile. Raises Unwritable.
+    else did the same meanwhile. Raises Unwritable, FhirError.
     """
+    pseudonyms = projects.of(job) if projects else None
     persons, until = await withdrawal.narrowed(connection, job.id)
+    kinds = {kind for each in result["output"] for kind in _kinds(job, each)} if persons else set()
+    withheld = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in sorted(kinds)}
     left: list[dict[str, Any]] = []
     for each in result["output"]:
-        shown: Other = {}
-        for kind in (job.effective if job.asked.organized else (each["type"],)) if persons else ():
-            other = await withdrawal.withheld(connection, job.permit, kind, persons)
-            whole = shape_of(job.asked, kind).of
-            shown |= {(kind, id): body and whole(body.decode()).encode() for id, body in other.items()}
-        told = await asyncio.to_thread(_looked_through, folder, each, shown) if shown else each
+        other = {ref: body for kind in _kinds(job, each) for ref, body in withheld.get(kind, {}).items()}
+        form = form_of(job.asked, each["type"], each.get("view", ""), pseudonyms)
+        told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)
     changed = {**result, "output": left} if left != result["output"] else result
@@ -56,36 +52,34 @@ async def withdraw(connection: Connection, job: Job, result: dict[str, Any], fol
     return kept
 
 
-def _looked_through(folder: Path, told: dict[str, Any], other: Other) -> dict[str, Any]:
-    """What is told of a file, or of another with other lines, or none, for resources of those ids."""
+def _kinds(job: Job, told: dict[str, Any]) -> Sequence[str]:
+    """The types of which there may be something in a file."""
+    return job.effective if job.asked.organized else (told["type"],)
+
+
+async def _withheld(
+    connection: Connection, job: Job, kind: str, persons: Sequence[str], pseudonyms: Pseudonymiser | None
+) -> Other:
+    """What the permit shows now in place of the persons' resources of a type, by what they are called in the files."""
+    other = await withdrawal.withheld(connection, job.permit, kind, persons)
+    return {f"{kind}/{pseudonyms.id(kind, id) if pseudonyms else id}": body for id, body in other.items()}
+
+
+def _looked_through(folder: Path, told: dict[str, Any], form: Form, other: Other) -> dict[str, Any]:
+    """What is told of a file, or of another with other lines or rows, or none, for resources of those ids."""
     path = folder / told["key"]
-    stem, dot, suffix = path.name.partition(".")
-    without, changed = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}", False
-    begun = b""
-    with unpacked(path) as lines, draft(without) as drafted:
-        while batch := lines.readlines(BATCH):
-            kept, begun = _kept(batch, other, before := begun)
-            changed = changed or before + b"".join(batch) != kept + begun
-            drafted.write(kept)
-        changed = changed or bool(begun)
-        written = drafted.finish()
-    if not changed:
-        without.unlink()
+    if not form.holds(path, other):
         return told
+    stem, dot, suffix = path.name.partition(".")
+    without = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}"
+    with draft(without) as drafted:
+        waiting, count = bytearray(), 0
+        for data, lines in form.without(path, other):
+            waiting += data
+            count += lines
+            if len(waiting) >= BLOCK:
+                drafted.write(bytes(waiting), count)
+                waiting, count = bytearray(), 0
+        drafted.write(bytes(waiting), count)
+        written = drafted.finish()
     return told | {"key": without.name, "count": written.lines, "bytes": written.bytes, "sha256": written.sha256}
-
-
-def _kept(lines: Sequence[bytes], other: Other, begun: bytes) -> tuple[bytes, bytes]:
-    """What stays of lines, and the header of a block of which nothing has stayed yet, as `begun` was before them."""
-    kept = []
-    for line in lines:
-        read = orjson.loads(line)
-        if read["resourceType"] == HEADER:
-            begun = line
-            continue
-        key = (read["resourceType"], read["id"])
-        left = other[key] if key in other else line.rstrip(b"\n")
-        if left is not None:
-            kept += [begun, left, b"\n"]
-            begun = b""
-    return b"".join(kept), begun

@@ -20,6 +20,7 @@ from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.conclusion import conclude
 from fhirgw.jobs.files import Unwritable
 from fhirgw.jobs.parts import Lost, run_part
+from fhirgw.jobs.projects import Projects
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, away, direct
 from fhirgw.store.export_job import Job
@@ -35,10 +36,16 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class Worker:
-    """Works on exports whose files are below `folder`; `name` says where, for the ledger."""
+    """Works on exports whose files are below `folder`; `name` says where, for the ledger.
 
-    def __init__(self, engine: Engine, folder: Path, lease: timedelta = LEASE) -> None:
+    `projects`: the keys of those who get pseudonyms.
+    """
+
+    def __init__(
+        self, engine: Engine, folder: Path, lease: timedelta = LEASE, projects: Projects | None = None
+    ) -> None:
         self.engine, self.folder, self.lease = engine, folder, lease
+        self.projects = projects or Projects(folder / ".projects")
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def place(self, job: Job) -> Path:
@@ -73,8 +80,8 @@ class Worker:
             if job is None:
                 return
             try:
-                await conclude(connection, id, self.place(job))
-            except Unwritable as error:
+                await conclude(connection, id, self.place(job), self.projects)
+            except FhirError as error:
                 log.error("export not ended", job=id, error=str(error))
 
     async def running(self) -> list[str]:
@@ -93,7 +100,7 @@ class Worker:
     async def attempt(self, job: Job, part: Part) -> None:
         """Does a part, or says in the ledger why not."""
         try:
-            await run_part(self.engine, self.place(job), job, part, self.lease)
+            await run_part(self.engine, self.place(job), job, part, self.lease, self.projects.of(job))
         except Lost:
             log.warning("part given to another", job=job.id, part=part.number, attempt=part.attempts)
         except asyncio.CancelledError:

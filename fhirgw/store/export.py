@@ -107,7 +107,9 @@ class Selection:
     before when. `group`: of the people in a Group, as the plan of the job `job` has them. `filters`: searches
     (`Observation?code=…`), of which what is of their types meets at least one. `elements`: only these, as `_elements`
     has them. `organized`: in blocks, a Patient's each. `associated`: of Provenance, `latest` or `relevant` to the rest.
-    `paged`: the manifest comes in pages. `gzip`: how the files are kept. `part`: bytes of a table that are one part.
+    `paged`: the manifest comes in pages. `form`: ndjson, or the rows of `views` (none named: of all of the types) as
+    csv or parquet. `project`: whose pseudonyms everybody has, if they have any. `gzip`: how the files are kept. `part`:
+    bytes of a table that are one part.
     """
 
     types: tuple[str, ...] = ()
@@ -124,6 +126,9 @@ class Selection:
     ignored: tuple[str, ...] = ()
     gzip: bool = False
     part: int = PART
+    form: str = "ndjson"
+    views: tuple[str, ...] = ()
+    project: str | None = None
 
     @classmethod
     def stored(cls, asked: dict[str, Any]) -> Selection:

@@ -32,7 +32,7 @@ UPDATE fhirgw.export_part p
 SET state = 'running', attempts = p.attempts + 1, token = p.token + 1, lease = clock_timestamp() + $3::interval,
     worker = $2, rows = 0, bytes = 0
 FROM next WHERE p.job = next.job AND p.number = next.number
-RETURNING p.job, p.number, p.kind, p.type, p.low, p.high, p.attempts, p.token"""
+RETURNING p.job, p.number, p.kind, p.type, p.low, p.high, p.attempts, p.token, p.view"""
 
 HELD = "job = $1 AND number = $2 AND token = $3 AND state = 'running'"
 
@@ -42,7 +42,8 @@ WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state =
 
 FINISH = f"""
 UPDATE fhirgw.export_part
-SET state = 'done', lease = NULL, rows = $4, bytes = $5, sha256 = $6, key = $7, reason = NULL
+SET state = 'done', lease = NULL, rows = $4, bytes = $5, sha256 = $6, key = $7, persons = $8,
+    reason = NULL
 WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state = 'running')"""
 
 PLANNED = f"UPDATE fhirgw.export_part SET state = 'done', lease = NULL WHERE {HELD}"
@@ -52,6 +53,10 @@ UPDATE fhirgw.export_part
 SET state = CASE WHEN $5 AND attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL, reason = $4,
     rows = 0, bytes = 0
 WHERE {HELD}"""
+
+REFUSE = """
+UPDATE fhirgw.export_part SET state = 'failed', reason = $3, rows = 0, bytes = 0
+WHERE job = $1 AND number = ANY ($2::int[]) AND state = 'done'"""
 
 RELEASE = f"""
 UPDATE fhirgw.export_part SET state = 'waiting', lease = NULL, attempts = attempts - 1, rows = 0, bytes = 0
@@ -71,8 +76,8 @@ SELECT id, EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.sta
 FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
 
 PARTS = """
-SELECT number, kind, type, state, attempts, rows, bytes, sha256, key, reason FROM fhirgw.export_part
-WHERE job = $1 ORDER BY type, number"""
+SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
+WHERE job = $1 ORDER BY type, view, number"""
 
 MEMBERS = "INSERT INTO fhirgw.export_member (job, patient) SELECT $1, unnest($2::text[])"
 
@@ -82,7 +87,10 @@ UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHE
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as it was claimed: of a type (of none: the plan), ids from `low` to before `high`, None being no bound."""
+    """A part as it was claimed: of a type (of none: the plan), ids from `low` to before `high`, None being no bound.
+
+    `view` names the view it is written as, if it is one's rows.
+    """
 
     job: str
     number: int
@@ -92,6 +100,7 @@ class Part:
     high: str | None
     attempts: int
     token: int
+    view: str = ""
 
     @property
     def held(self) -> tuple[str, int, int]:
@@ -108,16 +117,21 @@ class Planned:
     low: str | None = None
     high: str | None = None
     expected: int = 0
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a part came to: `sha256` and `bytes` of the NDJSON itself, however it is kept."""
+    """What a part came to: `sha256` and `bytes` of what is in the file, however it is kept.
+
+    `persons`: how many people it is about, where that is counted; as many as are enough, or more, say only that.
+    """
 
     key: str
     rows: int
     bytes: int
     sha256: str
+    persons: int = 0
 
 
 async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Part | None:
@@ -133,13 +147,19 @@ async def renew(connection: Connection, part: Part, rows: int, size: int, lease:
 
 async def finish(connection: Connection, part: Part, made: Made) -> bool:
     """The part is done. False: it is somebody else's now, or not wanted, and what was made of it counts for nothing."""
-    status = await connection.execute(FINISH, *part.held, made.rows, made.bytes, made.sha256, made.key)
+    told = made.rows, made.bytes, made.sha256, made.key, made.persons
+    status = await connection.execute(FINISH, *part.held, *told)
     return bool(status == "UPDATE 1")
 
 
 async def fail(connection: Connection, part: Part, reason: str, again: bool) -> None:
     """The part could not be made: it waits for another attempt if there is one and `again`, or has failed."""
     await connection.execute(FAIL, *part.held, reason, again)
+
+
+async def refuse(connection: Connection, job: str, numbers: Sequence[int], reason: str) -> None:
+    """Parts that are done are not to be had."""
+    await connection.execute(REFUSE, job, list(numbers), reason)
 
 
 async def release(connection: Connection, part: Part) -> None:
@@ -170,8 +190,8 @@ async def plan(
         )
         rows = [(part.job, at, *_columns(each)) for at, each in enumerate(parts, 1)]
         await connection.executemany(
-            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected, view)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             rows,
         )
         await connection.execute(MEMBERS, part.job, list(members))
@@ -179,7 +199,7 @@ async def plan(
 
 
 def _columns(each: Planned) -> tuple[Any, ...]:
-    return each.kind, each.type, each.low, each.high, each.expected
+    return each.kind, each.type, each.low, each.high, each.expected, each.view
 
 
 async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:

@@ -302,6 +302,8 @@ export_part = Table(
     _text("worker", nullable=True),
     *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("expected", "rows", "bytes")),
     *(_text(name, nullable=True) for name in ("sha256", "key", "reason")),
+    _text("view", server_default=text("''")),
+    Column("persons", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("kind IN ('plan', 'output', 'deleted', 'error')", name="export_part_kind"),
     CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="export_part_state"),
     CheckConstraint("(state = 'running') = (lease IS NOT NULL)", name="export_part_leased"),

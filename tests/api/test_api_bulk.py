@@ -1,5 +1,6 @@
 """Bulk export over HTTP, as https://hl7.org/fhir/uv/bulkdata/export.html has it: journeys of a whole export."""
 
+import hashlib
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -60,6 +61,24 @@ def test_a_whole_export(gateway: Gateway) -> None:
     assert {each.headers["content-type"] for each in files.values()} == {"application/fhir+ndjson"}
     assert set(files["Patient"].content.splitlines()) == {encode(stamped(each)) for each in (PERSON, *OTHERS)}
     assert set(files["Observation"].content.splitlines()) == {encode(stamped(each)) for each in OBSERVATIONS}
+
+
+@pytest.mark.parametrize(
+    ("form", "media"),
+    [("text/csv", "text/csv; charset=utf-8; header=present"), ("parquet", "application/vnd.apache.parquet")],
+)
+def test_a_table(gateway: Gateway, form: str, media: str) -> None:
+    asked = kick_off(gateway, f"$export?_outputFormat={form}&_view=people")
+    manifest = polled(gateway, asked.headers["content-location"]).json()
+    (told,) = manifest["output"]
+    assert (told["type"], told["count"]) == ("Patient", 21)
+    assert told["extension"] == {"view": "https://fhirgw.uk/fhir/ViewDefinition/people"}
+    whole = gateway.http.get(told["url"], headers=PLAIN)
+    assert whole.headers["content-type"] == media
+    assert whole.headers["etag"] == f'"{hashlib.sha256(whole.content).hexdigest()}"'
+    piece = gateway.http.get(told["url"], headers={**PLAIN, "range": "bytes=2-9"})
+    assert (piece.status_code, piece.content) == (206, whole.content[2:10])
+    assert b",1950-03-01," in whole.content if form == "text/csv" else whole.content.endswith(b"PAR1")
 
 
 def test_a_file_is_fetched_in_pieces(gateway: Gateway) -> None:
@@ -150,7 +169,22 @@ REFUSED = {
     "$export?_type=Goal&_typeFilter=Observation?status=final": "invalid: _typeFilter: Observation is not among",
     "$export?_type=Patiant": "not-supported: _type: 'Patiant' is no type this gateway holds: did you mean Patient?",
     "$export?_type=": "not-supported: _type: '' is no type this gateway holds",
-    "$export?_outputFormat=text/csv": "not-supported: _outputFormat: only NDJSON is written",
+    "$export?_outputFormat=text/html": "not-supported: _outputFormat: there are application/fhir+ndjson, ",
+    "$export?_view=people": "invalid: _view: views are written as text/csv or application/vnd.apache.parquet",
+    "$export?_outputFormat=csv&_view=poeple": "not-supported: There is no view 'poeple': assessments, care_technology",
+    "$export?_outputFormat=csv&_view=people&_type=Task": "not-supported: No view of those asked for is of Task",
+    "$export?_outputFormat=csv&_type=Organization": "not-supported: No view is of Organization: ask for it as NDJSON",
+    "$export?_outputFormat=csv&_elements=id": "invalid: _elements: a view has the columns it has",
+    "Patient/$export?_outputFormat=csv&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no blocks",
+    "Patient/$export?_outputFormat=parquet&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no",
+    "Patient/$export?_pseudonymise=falls&organizeOutputBy=Patient": "invalid: organizeOutputBy: a pseudonymised export"
+    " comes by type",
+    "$export?_outputFormat=csv&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData: no"
+    " view is of Provenance",
+    "$export?_outputFormat=parquet&includeAssociatedData=RelevantProvenanceResources": "invalid: includeAssociatedData:"
+    " no view is of Provenance",
+    "$export?_pseudonymise=falls&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData:"
+    " there are no rules to pseudonymise Provenance by",
     "$export?_since=2026-01-01": "invalid: _since: an instant with a time zone is needed",
     "$export?_since=2026-02-30T00:00:00Z": "invalid: _since: there is no such moment",
     "$export?_since=2099-01-01T00:00:00Z": "invalid: _since: this moment is still to come",
@@ -162,6 +196,11 @@ REFUSED = {
 @pytest.mark.parametrize("path", REFUSED)
 def test_what_is_not_understood_is_refused(gateway: Gateway, path: str) -> None:
     assert issue(kick_off(gateway, path), 400).startswith(REFUSED[path])
+
+
+def test_pseudonyms_are_for_research_and_planning(gateway: Gateway) -> None:
+    refused = issue(kick_off(gateway, "$export?_pseudonymise=falls&_type=Patient"), 403)
+    assert refused == "forbidden: Pseudonymised exports are for planning and research alone"
 
 
 def test_the_headers_are_needed(gateway: Gateway) -> None:

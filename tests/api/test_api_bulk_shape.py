@@ -5,6 +5,8 @@ https://hl7.org/fhir/uv/bulkdata/export.html#query-parameters
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,22 @@ def test_a_manifest_in_pages(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) 
     assert len(lines(client, pages[-1]["output"])) == sum(each["count"] for each in pages[-1]["output"])
     for none in ("0", str(len(pages) + 1), "x", "01", "-1"):
         assert client.get(f"{started.headers['content-location']}?page={none}").status_code == 404
+
+
+def test_tables_in_pages(gateway: Gateway, council: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each table once, with its view, on a page of its own."""
+    whole = manifest(council, kick_off(council, "$export?_outputFormat=csv"))
+    assert len(whole["output"]) > 1 and "link" not in whole
+    monkeypatch.setattr(conclusion, "PAGE", 1)
+    page = manifest(council, kick_off(council, "$export?_outputFormat=csv&allowPartialManifests=true"))
+    found = []
+    while True:
+        (told,) = page["output"]
+        answer = council.get(told["url"])
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert len(list(csv.DictReader(io.StringIO(answer.text)))) == told["count"]
+        found.append({**told, "url": told["url"].rpartition("/")[2]})
+        if "link" not in page:
+            break
+        page = council.get(page["link"][0]["url"]).json()
+    assert found == [{**each, "url": each["url"].rpartition("/")[2]} for each in whole["output"]]

@@ -5,6 +5,8 @@ https://hl7.org/fhir/R4/group.html, https://hl7.org/fhir/uv/bulkdata/group.html
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -234,6 +236,26 @@ def test_an_export_of_a_groups_members(gateway: Gateway, council: httpx.Client, 
     whole = manifest(provider, kick_off(provider, "Group/frail/$export"))["output"]
     assert [each["type"] for each in whole] == ["EpisodeOfCare", "Patient"]
     assert manifest(council, kick_off(council, "Group/nobody/$export"))["output"] == []
+
+
+def table(client: httpx.Client, path: str) -> dict[str, set[str]]:
+    """The ids in each file of CSV, by its name."""
+    files = manifest(client, kick_off(client, path))["output"]
+    texts = {each["url"].rpartition("/")[2]: client.get(each["url"]).text for each in files}
+    return {name: {row["id"] for row in csv.DictReader(io.StringIO(text))} for name, text in texts.items()}
+
+
+def test_tables_of_a_groups_members(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
+    every, as_csv = {"cared-for", "dissenting", "stranger"}, "_outputFormat=text/csv&_view=people,observations"
+    weights = {f"weight-{each}" for each in every}
+    assert table(council, f"Group/frail/$export?{as_csv}") == {"people.csv": every, "observations.csv": weights}
+    shown = table(gateway.http, f"Group/frail/$export?{as_csv}")
+    assert shown == {
+        "people.csv": every - {"dissenting"},
+        "observations.csv": weights - {"weight-dissenting"},
+    }
+    assert table(provider, f"Group/frail/$export?{as_csv}") == {"people.csv": {"cared-for"}}
+    assert table(council, f"Group/weighed/$export?{as_csv}")["people.csv"] == {"cared-for", "stranger"}
 
 
 def test_an_export_of_who_meets_a_definition(council: httpx.Client, provider: httpx.Client) -> None:

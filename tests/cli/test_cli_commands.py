@@ -239,3 +239,37 @@ def test_an_export_as_a_job(command: Command, database: str, extract: Path, tmp_
     assert command("worker", "--until-idle", **given).code == 0
     (done,) = orjson.loads(command("export", "ls", "--json", **given).out)
     assert (done["id"], done["state"], done["rows"]) == (left["id"], "done", sum(e["count"] for e in one["output"]))
+
+
+def test_an_export_as_tables(command: Command, database: str, extract: Path, tmp_path: Path) -> None:
+    given = {"FHIRGW_DATABASE_URL": database, "FHIRGW_LEASE_SECONDS": "2"}
+    command("sync", "meadow", "--from", f"csv:{extract}", **given)
+    out = tmp_path / "tables"
+    arguments = ("export", "run", "--to", str(out), "--format", "csv", "--view", "people", "--view", "plans", "--json")
+    done = orjson.loads(command(*arguments, **given).out)
+    assert [each["view"] for each in done["result"]["output"]] == ["plans", "people"]
+    for each in done["result"]["output"]:
+        assert (out / each["key"]).read_bytes().count(b"\r\n") == each["count"] + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "xlsx"], "There is no format 'xlsx': ndjson, csv, parquet"),
+        (["--format", "csv", "--view", "poeple"], "There is no view 'poeple'"),
+        (["--view", "people"], "views are written as text/csv"),
+        (["--pseudonymise", "falls"], "Pseudonyms are for an application that plans or researches"),
+        (["--pseudonymise", "falls", "--app", "study", "--purpose", "research"], "national data opt-outs is missing"),
+        (["--pseudonymise", "falls", "--app", "study", "--purpose", "direct-care"], "for planning and research alone"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(
+    command: Command, database: str, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = {"FHIRGW_DATABASE_URL": database}
+    registered = ("app", "add", "study", "--scope", "system/*.rs", "--purpose", "research", "--purpose", "direct-care")
+    agreed = ("--agreement", "DARS-1", "--agreement-until", "2099-01-01", "--generate")
+    assert command(*registered, *agreed, **given).code == 0
+    ended = command("export", "run", *arguments, **given)
+    assert ended.code in (2, 3, 4, 6) and message in ended.err, ended
+    assert command("export", "ls", "--json", **given).out.strip() == "[]"

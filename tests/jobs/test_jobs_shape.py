@@ -14,8 +14,9 @@ import pytest
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.forms import form_of
 from fhirgw.store.database import Engine
-from fhirgw.store.export import Selection
+from fhirgw.store.export import PARTED, Selection
 from tests.jobs.world import done
 from tests.put import connected, put
 
@@ -141,3 +142,30 @@ async def test_a_list_in_a_finished_export_loses_a_member(jobs: ExportJobs, data
     await jobs.look()
     ((now,),) = await files(jobs, id)
     assert now == {**before, "member": [MEMBERS[0], MEMBERS[2]]}
+
+
+def test_blocks_without_some_resources_are_what_they_would_be_of_the_others(tmp_path: Path) -> None:
+    """A header goes with the last of its block, and what is in the place of a resource is in the shape asked for."""
+    asked = Selection(patients=(), organized=True, elements=("Patient.gender", "Goal.description"))
+
+    def line(whose: str, kind: str, id: str, **elements: Any) -> bytes:
+        body = json.dumps({"resourceType": kind, "id": id, **elements})
+        return PARTED.join((f"p{whose}", kind, body)).encode()
+
+    lines = [
+        line("1", "Patient", "p1", gender="female", birthDate="1950-01-01"),
+        line("1", "Goal", "g1", description={"text": "one"}),
+        line("2", "Patient", "p2", gender="male"),
+        line("2", "Goal", "g2", description={"text": "two"}),
+        line("3", "Goal", "p2", description={"text": "named as somebody is"}),
+    ]
+    changed = json.dumps({"resourceType": "Patient", "id": "p1", "gender": "other", "photo": []}).encode()
+    other = {"Patient/p1": changed, "Patient/p2": None, "Goal/g2": None}
+    (tmp_path / "file").write_bytes(form_of(asked, "Patient", "").add(lines)[0])
+    assert form_of(asked, "Patient", "").holds(tmp_path / "file", other)
+    assert not form_of(asked, "Patient", "").holds(tmp_path / "file", {"Patient/g1": None, "Goal/p1": None})
+    left = [line("1", "Patient", "p1", gender="other"), lines[1], lines[4]]
+    found = list(form_of(asked, "Patient", "").without(tmp_path / "file", other))
+    wanted = form_of(asked, "Patient", "").add(left)
+    assert (b"".join(data for data, _ in found), sum(count for _, count in found)) == wanted
+    assert wanted[1] == 5  # two headers

@@ -1,0 +1,89 @@
+"""The keys of the projects that have pseudonymised exports: a file each, this account's alone, below one folder.
+
+A project is its organisation's: two that give a project the same name have keys of their own, and so no pseudonym in
+common. A key is made when a project first asks, and kept for as long as its pseudonyms are to stay the same; workers
+read it where it was made, and make none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+from uuid import uuid4
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.pseudonym import Pseudonymiser, rules
+from fhirgw.jobs.files import Unwritable, durable
+from fhirgw.private import private_folder, private_text
+from fhirgw.store.export import Selection
+from fhirgw.store.export_job import Job
+
+PURPOSES = (Purpose.PLANNING, Purpose.RESEARCH)
+"""What pseudonymised exports are for: purposes that opt-outs hold for, and that rest on an agreement."""
+
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
+BYTES = 32
+
+
+class Projects:
+    """The keys below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, permit: Permit, asked: Selection) -> None:
+        """Makes the key of a project that has none yet. Raises FhirError: not for this purpose, not of these types."""
+        if asked.project is None:
+            return
+        if permit.purpose not in PURPOSES:
+            raise FhirError(Issue("forbidden", "Pseudonymised exports are for planning and research alone"))
+        for each in asked.types:
+            if each not in rules().types:
+                raise FhirError(Issue("not-supported", f"There are no rules to pseudonymise {each} by: leave it out"))
+        path = self._path(permit, asked.project)
+        try:
+            _make(path)
+        except OSError as error:
+            raise Unwritable(path.parent, error) from error
+
+    def of(self, job: Job) -> Pseudonymiser | None:
+        """What the job's resources go through, if they are not to be as they are. Raises FhirError."""
+        if job.asked.project is None:
+            return None
+        try:
+            key = bytes.fromhex(self._path(job.permit, job.asked.project).read_text())
+        except (OSError, ValueError):
+            key = b""
+        if len(key) != BYTES:
+            told = "This worker has not the key of the project: every worker must see the folder of FHIRGW_PROJECT_KEYS"
+            raise FhirError(Issue("exception", told))
+        return Pseudonymiser(key, rules())
+
+    def _path(self, permit: Permit, project: str) -> Path:
+        if not NAME.fullmatch(project) or not NAME.fullmatch(permit.organisation):
+            raise FhirError(Issue("invalid", "A project is named by letters, digits and hyphens, 63 at most"))
+        return self._folder / permit.organisation / f"{project}.key"
+
+
+def _make(path: Path) -> None:
+    """A new key, all there or not there; one that is there already stays, whoever made it meanwhile."""
+    if path.exists():
+        return
+    private_folder(path.parent)
+    made = path.with_name(f".{uuid4().hex}")
+    try:
+        with private_text(made) as file:
+            file.write(secrets.token_hex(BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            return
+        durable(path.parent)
+    finally:
+        made.unlink(missing_ok=True)
