@@ -136,7 +136,7 @@ def _manifest(job: Job, base: str) -> dict[str, Any]:
     def addressed(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
             {"type": each["type"], "url": f"{base}/$export-file/{job.id}/{each['url']}", "count": each["count"]}
-            | ({"extension": {"view": views()[each["view"]].url}} if each.get("view") else {})
+            | ({"extension": {"view": found.url}} if (found := views().get(each.get("view", ""))) else {})
             for each in files
         ]
 

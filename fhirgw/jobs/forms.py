@@ -47,6 +47,9 @@ class Form(Protocol):
     def end(self) -> bytes:
         """What the file ends with."""
 
+    def fits(self, path: Path) -> bool:
+        """Whether a file is of this form: not if it was made of a view as that was before."""
+
     def holds(self, path: Path, other: Other) -> bool:
         """Whether such a file has any of these resources."""
 
@@ -105,6 +108,9 @@ class Lines:
     def end(self) -> bytes:
         return b""
 
+    def fits(self, path: Path) -> bool:
+        return True
+
     def holds(self, path: Path, other: Other) -> bool:
         with unpacked(path) as lines:
             return any(_id(line) in other for line in lines)
@@ -141,6 +147,10 @@ class Csv:
 
     def end(self) -> bytes:
         return b""
+
+    def fits(self, path: Path) -> bool:
+        with unpacked(path) as lines:
+            return next(lines, b"") == self.begin()
 
     def holds(self, path: Path, other: Other) -> bool:
         with unpacked(path) as lines:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
 from fhirgw.jobs.projects import Projects
@@ -38,7 +39,9 @@ async def withdraw(
         other = await withdrawal.withheld(connection, job.permit, each["type"], persons) if persons else {}
         if pseudonyms:
             other = {pseudonyms.id(each["type"], id): body for id, body in other.items()}
-        form = form_of(job.asked, each["type"], each.get("view", ""), pseudonyms)
+        if (table := each.get("view", "")) and table not in views():
+            continue  # nobody knows any more where a person's rows are in it
+        form = form_of(job.asked, each["type"], table, pseudonyms)
         told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)
@@ -53,6 +56,8 @@ async def withdraw(
 def _looked_through(folder: Path, told: dict[str, Any], form: Form, other: Other) -> dict[str, Any]:
     """What is told of a file, or of another with other lines or rows, or none, for resources of those ids."""
     path = folder / told["key"]
+    if not form.fits(path):
+        return told | {"count": 0}  # of a view as it was before: nobody can take rows out of it
     if not form.holds(path, other):
         return told
     stem, dot, suffix = path.name.partition(".")
