@@ -161,7 +161,7 @@ def _manifest(job: Job, base: str, page: int) -> dict[str, Any]:
         place = f"{base}/$export-file/{job.id}"
         return [
             {**kind, "url": f"{place}/{each['url']}", "count": each["count"]}
-            | ({"extension": {"view": views()[each["view"]].url}} if each.get("view") else {})
+            | ({"extension": {"view": found.url}} if (found := views().get(each.get("view", ""))) else {})
             for kind, each in zip(typed, files, strict=True)
         ]
 

@@ -3,6 +3,8 @@
 The rules are data, `profiles/pseudonymise.yaml`, read whole or not at all. A pseudonym is the beginning of an
 HMAC-SHA256 (https://www.rfc-editor.org/rfc/rfc2104) with the project's key: whoever has not the key can neither make it
 nor undo it, and two projects cannot join what they hold. https://ico.org.uk/for-organisations/uk-gdpr-guidance-and-resources/data-sharing/anonymisation/pseudonymisation/
+
+Long, because reading the rules and refusing those that would leak belong together: each action is a few lines.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A form turns what PostgreSQL copies, a line each, into the bytes of a file; and reads such a file again without some of
 the resources, for withdrawal. The same lines make the same bytes, however they come in pieces: a part that is done
 again is the same file.
+
+Long, because what is alike in three forms and what is not is seen side by side; Parquet's library wants a module.
 """
 
 from __future__ import annotations
@@ -56,6 +58,9 @@ class Form(Protocol):
 
     def end(self) -> bytes:
         """What the file ends with."""
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file is of this form: not if it was made of a view as that was before."""
 
     def holds(self, path: Path, other: Other) -> bool:
         """Whether such a file has any of these resources."""
@@ -117,6 +122,9 @@ class Lines:
     def end(self) -> bytes:
         return b""
 
+    def fits(self, path: Path) -> bool:
+        return True
+
     def holds(self, path: Path, other: Other) -> bool:
         return _holds(path, other)
 
@@ -158,6 +166,9 @@ class Blocks:
 
     def end(self) -> bytes:
         return b""
+
+    def fits(self, path: Path) -> bool:
+        return True
 
     def holds(self, path: Path, other: Other) -> bool:
         return _holds(path, other)
@@ -223,6 +234,10 @@ class Csv:
 
     def end(self) -> bytes:
         return b""
+
+    def fits(self, path: Path) -> bool:
+        with unpacked(path) as lines:
+            return next(lines, b"") == self.begin()
 
     def holds(self, path: Path, other: Other) -> bool:
         with unpacked(path) as lines:

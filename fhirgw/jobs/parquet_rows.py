@@ -89,6 +89,9 @@ class Parquet:
         self._writer.close()
         return self._file.taken()
 
+    def fits(self, path: Path) -> bool:
+        return bool(pq.read_schema(path).equals(self._schema))
+
     def holds(self, path: Path, other: Other) -> bool:
         with pq.ParquetFile(path) as file:
             keys = file.iter_batches(columns=[self._view.columns[0].name])

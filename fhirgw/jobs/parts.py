@@ -2,6 +2,8 @@
 
 It may be done any number of times, by anybody, at any time: each attempt has a key of its own, and comes out the same.
 What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does not name is nobody's.
+
+Long, because a part is planned, read, written and kept under its lease in one go, and each step may be the last.
 """
 
 from __future__ import annotations

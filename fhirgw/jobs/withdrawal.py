@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from fhirgw.fhir.pseudonym import Pseudonymiser
+from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
 from fhirgw.jobs.projects import Projects
@@ -40,7 +41,8 @@ async def withdraw(
     left: list[dict[str, Any]] = []
     for each in result["output"]:
         other = {ref: body for kind in _kinds(job, each) for ref, body in withheld.get(kind, {}).items()}
-        form = form_of(job.asked, each["type"], each.get("view", ""), pseudonyms)
+        table = each.get("view", "")
+        form = form_of(job.asked, each["type"], table, pseudonyms) if not table or table in views() else None
         told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)
@@ -65,9 +67,11 @@ async def _withheld(
     return {f"{kind}/{pseudonyms.id(kind, id) if pseudonyms else id}": body for id, body in other.items()}
 
 
-def _looked_through(folder: Path, told: dict[str, Any], form: Form, other: Other) -> dict[str, Any]:
+def _looked_through(folder: Path, told: dict[str, Any], form: Form | None, other: Other) -> dict[str, Any]:
     """What is told of a file, or of another with other lines or rows, or none, for resources of those ids."""
     path = folder / told["key"]
+    if form is None or not form.fits(path):
+        return told | {"count": 0}  # of a view as it was before: nobody can take rows out of it
     if not form.holds(path, other):
         return told
     stem, dot, suffix = path.name.partition(".")

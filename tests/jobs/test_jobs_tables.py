@@ -20,6 +20,7 @@ from fhirgw.access.permit import Permit, operations
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.view import view
+from fhirgw.fhir.views import views
 from fhirgw.jobs import parquet_rows
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.forms import Csv
@@ -187,7 +188,7 @@ async def world(tmp_path: Path, database: str) -> AsyncIterator[World]:
 
 @pytest.mark.parametrize(("form", "read"), FORMS)
 async def test_a_dissent_takes_rows_out_and_a_restriction_changes_them(
-    world: World, tmp_path: Path, form: str, read: Read
+    world: World, tmp_path: Path, form: str, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.tables["dissent"] = [["dissent_id", "person_id"]]
     people = world.tables["person"]
@@ -218,6 +219,18 @@ async def test_a_dissent_takes_rows_out_and_a_restriction_changes_them(
         told = (await jobs.status(ALL, id)).result
         await jobs.look()  # nothing is left to be done
         assert (await jobs.status(ALL, id)).result == told != before.result
+
+        # A gateway with other views cannot take rows out of these: what somebody is to be taken out of goes.
+        known = dict(views())
+        flags = replace(known.pop("flags"), name="alerts")
+        people = replace(known["people"], columns=(*known["people"].columns[1:], known["people"].columns[0]))
+        monkeypatch.setattr("fhirgw.jobs.forms.views", lambda: {**known, "people": people, "alerts": flags})
+        monkeypatch.setattr("fhirgw.jobs.withdrawal.views", lambda: known)
+        world.tables["dissent"].append(["901", "3"])
+        await world.sync()
+        await jobs.look()
+        assert (await jobs.status(ALL, id)).result["output"] == []
+        assert not list((folder / id).iterdir())
 
 
 def test_a_form_without_some_resources_is_what_it_would_be_of_the_others(tmp_path: Path) -> None:

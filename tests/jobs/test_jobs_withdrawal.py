@@ -103,7 +103,7 @@ async def test_an_application_that_is_stopped_loses_its_exports(world: World, tm
     async with ExportJobs(world.engine, tmp_path / "exports") as jobs:
         id, theirs = await jobs.kick_off(ALL, Selection(), "r"), await jobs.kick_off(other, Selection(), "r")
         await done(jobs, id, ALL)
-        await asyncio.sleep(0.3)
+        await done(jobs, theirs, other)
         async with direct(world.engine) as connection:
             await registration.activate(connection, "ics", False)
         await jobs.look()
