@@ -13,7 +13,7 @@ Values travel as bind parameters named `permit_*`, so that permits of one shape 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -113,7 +113,7 @@ def values(permit: Permit) -> dict[str, Any]:
         "permit_patient": permit.patient,
         "permit_organisation": permit.organisation,
         "permit_parties": list(permit.parties),
-        "permit_lists": [plain_reference("managing-entity", each) for each in permit.parties if "|" not in each],
+        "permit_lists": _managed(permit.parties),
         "permit_delegate": permit.delegate,
         "permit_purpose": permit.purpose,
         "permit_practitioner": permit.practitioner,
@@ -121,6 +121,12 @@ def values(permit: Permit) -> dict[str, Any]:
         "permit_case": permit.case,
         "permit_moment": permit.moment,
     }
+
+
+@lru_cache(maxsize=1024)
+def _managed(parties: tuple[str, ...]) -> list[int]:
+    """The tokens of lists that one of the parties manages."""
+    return [plain_reference("managing-entity", each) for each in parties if "|" not in each]
 
 
 def _conditions(
