@@ -144,27 +144,15 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
 
 
 class _Filling(Filling):
-    """Tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end."""
+    """A part's: its lines are as the export is asked for."""
 
     def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._refused: Unwritable | None = None
         self._lines = Lines(asked, kind)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        data = self._lines.of(data)
-        if self._refused is None and data:
-            try:
-                await super().sink(data)
-            except Unwritable as error:
-                self._refused = error
-
-    async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable."""
-        await super().settled()
-        if self._refused is not None:
-            raise self._refused
+        await super().sink(self._lines.of(data))
 
 
 def _kept(work: Callable[[Path], object], folder: Path) -> None:
