@@ -23,7 +23,7 @@ from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
-from fhirgw.store.deleted import deleted
+from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
@@ -130,9 +130,10 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
     else:
         kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
         unseen = await hidden(connection, job.permit, kinds, job.asked)
+        of = await concerned(connection, job.asked)
         for kind in kinds:
-            gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
-            ids = sorted(gone)
+            gone = await deleted(connection, job.permit, kind, job.asked, job.snapshot) if kind in of else ()
+            ids = sorted({*unseen[kind], *gone})
             for at in range(0, len(ids), ENTRIES):
                 await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
