@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fhirgw.access.permit import Permit
-from fhirgw.jobs.files import Draft, Written, publication
+from fhirgw.jobs.files import Draft, Unwritable, Written, publication
 from fhirgw.store.database import Engine
 from fhirgw.store.export import Selection, Snapshot, snapshot
 
@@ -115,15 +115,26 @@ async def _copied(
 
 
 class Filling:
-    """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end."""
+    """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end.
+
+    It tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end.
+    """
 
     def __init__(self, draft: Draft, told: Callable[[int, int], None]) -> None:
         self.draft, self._told = draft, told
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
+        self._refused: Unwritable | None = None
 
     async def sink(self, data: bytes) -> None:
-        """What COPY writes to."""
+        """What COPY writes to; nothing more, once the disk has refused."""
+        if self._refused is None and data:
+            try:
+                await self._write(data)
+            except Unwritable as error:
+                self._refused = error
+
+    async def _write(self, data: bytes) -> None:
         draft, lines = self.draft, self.draft.lines
         draft.write(data)
         self._told(draft.lines - lines, len(data))
@@ -136,6 +147,8 @@ class Filling:
         """Waits for the disk. Raises Unwritable."""
         if self._saving is not None:
             await self._saving
+        if self._refused is not None:
+            raise self._refused
 
 
 class _Meter:

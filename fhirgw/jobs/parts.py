@@ -23,7 +23,7 @@ from fhirgw.jobs.files import DATA, PACKED, Draft, Unwritable, draft, durable
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
-from fhirgw.store.deleted import deleted
+from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
@@ -130,9 +130,10 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink) -> N
     else:
         kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
         unseen = await hidden(connection, job.permit, kinds, job.asked)
+        of = await concerned(connection, job.asked)
         for kind in kinds:
-            gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
-            ids = sorted(gone)
+            gone = await deleted(connection, job.permit, kind, job.asked, job.snapshot) if kind in of else ()
+            ids = sorted({*unseen[kind], *gone})
             for at in range(0, len(ids), ENTRIES):
                 await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
@@ -144,27 +145,15 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
 
 
 class _Filling(Filling):
-    """Tells what the disk refuses when COPY has ended: asyncpg never comes back from a sink that raises at its end."""
+    """A part's: its lines are as the export is asked for."""
 
     def __init__(self, draft: Draft, asked: Selection, kind: str) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._refused: Unwritable | None = None
         self._lines = Lines(asked, kind)
 
     async def sink(self, data: bytes) -> None:
         """What COPY writes to."""
-        data = self._lines.of(data)
-        if self._refused is None and data:
-            try:
-                await super().sink(data)
-            except Unwritable as error:
-                self._refused = error
-
-    async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable."""
-        await super().settled()
-        if self._refused is not None:
-            raise self._refused
+        await super().sink(self._lines.of(data))
 
 
 def _kept(work: Callable[[Path], object], folder: Path) -> None:
