@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs import import_end
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import judges
+from fhirgw.jobs.sync import undisturbed
 from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
 from fhirgw.store import identity, import_job, runs
@@ -104,7 +106,12 @@ async def _begun(connection: Connection, permit: Permit, origin: str, files: lis
 async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpers: int) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
     worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
-    with console.stage("load", "lines") as stage, judges(helpers) as judging:
+
+    def progress(lines: int) -> None:
+        stage.update(stage.done + lines)
+        gc.collect()  # which is not to happen while batches are judged: they hold no cycles
+
+    with console.stage("load", "lines") as stage, judges(helpers) as judging, undisturbed():
         while True:
             async with direct(engine) as connection:
                 held = await import_job.claim(connection, job.id, worker)
@@ -112,11 +119,7 @@ async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpe
                 return
             path = Path(held.source)
             stage.detail = path.name
-            await take(
-                *(engine, job, held, path, judging, longest),
-                progress=lambda lines: stage.update(stage.done + lines),
-                said=said,
-            )
+            await take(engine, job, held, path, judging, longest, progress=progress, said=said)
 
 
 async def _ended(connection: Connection, job: Job, told_in: Path) -> list[Came]:

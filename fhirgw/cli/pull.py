@@ -71,7 +71,7 @@ def pull(
     if base is None or name is None:
         raise CommandError("Say which server, and what it knows us by: fhirgw pull --from URL --as NAME.", 2)
     console, given = Console(json), settings()
-    reach = Reach(base.rstrip("/"), allow_http)
+    reach = Reach(base.rstrip("/"), allow_http, token_url)
     asked = Asked(
         source=_source(source, reach),
         reach=reach,

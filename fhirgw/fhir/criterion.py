@@ -12,7 +12,6 @@ them); a request's criteria must all hold. What is not supported is refused by n
 | Missing | the parameter has no value (`missing`), or has one |
 | Texts | what stands for a code starts with one of `values` |
 | Codes | a code of it is of a value set, or above or below one: the store asks which those are |
-| Below | a uri of the parameter is one of `values`, or is below one |
 | Ids | its id is one of `values` |
 | Every, Some | all of `criteria` hold; or any |
 | Chain | the parameter's reference names a `target` resource that matches `criterion` |
@@ -116,12 +115,6 @@ class Codes:
 
 
 @dataclass(frozen=True, slots=True)
-class Below:
-    parameter: Parameter
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Ids:
     parameter: Parameter
     values: tuple[str, ...]
@@ -157,9 +150,7 @@ class Has:
     criterion: Criterion
 
 
-Criterion: TypeAlias = (
-    "Tokens | Strings | Dates | Numbers | Missing | Texts | Codes | Below | Ids | Every | Some | Chain | Has"
-)
+Criterion: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Codes | Ids | Every | Some | Chain | Has"
 
 
 def criterion(resource_type: str, name: str, value: str, base: str = "", deep: int = 0) -> Criterion:
@@ -225,8 +216,6 @@ def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str)
             return Numbers(parameter, parameter.places, tuple(values.number(parameter, each) for each in asked))
         case "string" if modifier != "exact":
             return _strings(parameter, modifier, asked)
-        case "uri" if modifier == "below":
-            return Below(parameter, tuple(values.address(parameter, each) for each in asked))
         case "composite":
             return _any(parameter, (_composite(parameter, each, base) for each in asked))
     if modifier in ("", "not") and any(_all_of_it(parameter, each) for each in asked):

@@ -33,7 +33,7 @@ from fhirgw.fhir.parameters import (
     supported,
 )
 
-VERSION = 2
+VERSION = 3
 """Of the layout: what stands in which bit, slot, place and token. A change needs every row indexed again, and does so
 (fhirgw.store.reindex)."""
 

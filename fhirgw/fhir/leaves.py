@@ -48,8 +48,10 @@ def codes(names: Names) -> Table:
 
 @cache
 def uris(names: Names) -> Table:
-    """A uri, compared exactly -> tokens."""
-    return Table(lambda value: tuple(tokens.uri(name, value) for name in names))
+    """A uri -> tokens: compared exactly, and by what it is below."""
+    return Table(
+        lambda value: tuple(each for name in names for each in (tokens.uri(name, value), *tokens.within(name, value)))
+    )
 
 
 @cache

@@ -10,7 +10,7 @@ A token is the first 8 bytes of the SHA-256 of a short text, as a signed big-end
 | code, boolean, contact | `p\\|\\|c` |
 | reference | `p\\|Type/id`, or the absolute url or canonical: `p\\|url` |
 | reference by identifier | `p:identifier\\|s\\|v` |
-| uri | `p\\|uri` |
+| uri | `p\\|uri`; of a url also itself and each url above it, `p:below\\|url` |
 | string, as it is spelt (for `:exact`) | `p:exact\\|text` |
 
 The same in SQL, of a text t:
@@ -19,12 +19,18 @@ The same in SQL, of a text t:
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
+from itertools import islice
 from struct import Struct
 
 from fhirgw.fhir.hashes import sha256
 
 _first_eight_bytes = Struct(">q").unpack_from
+
+DEEPEST = 16
+"""Steps of a url's path that it is found below. Whoever sends a longer one need not be kept ever more tokens for."""
+SLASH = re.compile("/")
 
 NO_SYSTEM = " "
 """Stands where the system would, for a value that has none: no uri is a space."""
@@ -104,6 +110,24 @@ def referring(names: tuple[str, ...], target: str | None, system: str | None, va
 def uri(parameter: str, value: str) -> int:
     """The token of a uri, compared exactly."""
     return token(f"{parameter}|{value}")
+
+
+def within(parameter: str, url: str) -> tuple[int, ...]:
+    """The tokens under which a url is found as below another, or as that: the first DEEPEST urls on its path.
+
+    A urn has none: it has no path.
+    """
+    start = url.find("://") + 3
+    if start < 3:
+        return ()
+    ends = [at.start() for at in islice(SLASH.finditer(url, start), DEEPEST)]
+    tops = dict.fromkeys((*(url[:end] for end in ends), *(() if len(ends) == DEEPEST else (url,))))
+    return tuple(below(parameter, each) for each in tops)
+
+
+def below(parameter: str, url: str) -> int:
+    """The token of what is a url, or below it; without a slash at its end."""
+    return token(f"{parameter}:below|{url}")
 
 
 def exact(parameter: str, text: str) -> int:

@@ -92,6 +92,8 @@ def tokens_of(parameter: Parameter, modifier: str, value: str, base: str) -> tup
     match parameter.kind:
         case "reference" if modifier == "identifier":
             return (_logical(parameter, value),)
+        case "uri" if modifier == "below":
+            return (_under(parameter, address(parameter, value)),)
         case "uri" if modifier == "above":
             return tuple(tokens.uri(name, each) for each in _steps(address(parameter, value)))
         case "uri":
@@ -149,6 +151,13 @@ def _logical(parameter: Parameter, value: str) -> int:
     if not system or not code:
         raise malformed(f"{parameter.name}:identifier", "needs both: system|value")
     return tokens.logical(parameter.name, system, code)
+
+
+def _under(parameter: Parameter, url: str) -> int:
+    top = url.rstrip("/")
+    if top.count("/", top.find("://") + 3) >= tokens.DEEPEST:
+        raise malformed(f"{parameter.name}:below", f"has more than {tokens.DEEPEST} steps: ask for one further up")
+    return tokens.below(parameter.name, top)
 
 
 def _steps(url: str) -> list[str]:

@@ -115,19 +115,33 @@ async def _copied(
 
 
 class Filling:
-    """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end."""
+    """A draft while COPY writes to it: it is saved to disk as it grows, so that little is left for the end.
+
+    It tells what was refused, by the disk or otherwise, when COPY has ended: asyncpg never comes back from a sink that
+    raises at its end.
+    """
 
     def __init__(self, draft: Draft, told: Callable[[int, int], None]) -> None:
         self.draft, self._told = draft, told
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
+        self._refused: Exception | None = None
 
     async def sink(self, data: bytes) -> None:
-        """What COPY writes to."""
-        await self.write(data)
+        """What COPY writes to; nothing more, once any of it was refused."""
+        if self._refused is None:
+            try:
+                await self._write(*self._made(data))
+            except Exception as error:
+                self._refused = error
 
-    async def write(self, data: bytes, count: int | None = None) -> None:
-        """Appends; so many resources or rows, if not one a line."""
+    def _made(self, data: bytes) -> tuple[bytes, int | None]:
+        """What is written for a chunk, and how many resources or rows that is, if not one a line."""
+        return data, None
+
+    async def _write(self, data: bytes, count: int | None = None) -> None:
+        if not data and not count:
+            return
         draft, lines = self.draft, self.draft.lines
         draft.write(data, count)
         self._told(draft.lines - lines, len(data))
@@ -137,9 +151,11 @@ class Filling:
             self._saving = asyncio.create_task(asyncio.to_thread(draft.save))
 
     async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable."""
+        """Waits for the disk. Raises Unwritable, or what else was refused."""
         if self._saving is not None:
             await self._saving
+        if self._refused is not None:
+            raise self._refused
 
 
 class _Meter:

@@ -2,8 +2,6 @@
 
 It may be done any number of times, by anybody, at any time: each attempt has a key of its own, and comes out the same.
 What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does not name is nobody's.
-
-Long, because a part is planned, read, written and kept under its lease in one go, and each step may be the last.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from fhirgw.jobs.forms import Form, Lines, form_of, suffix
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
-from fhirgw.store.deleted import deleted
+from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
@@ -159,9 +157,11 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseu
         if pseudonyms:
             kinds = [kind for kind in kinds if kind in rules().types]
         unseen = await hidden(connection, job.permit, kinds, job.asked)
+        of = await concerned(connection, job.asked)
         for kind in kinds:
-            gone = {*unseen[kind], *await deleted(connection, job.permit, kind, job.asked, job.snapshot)}
-            ids = sorted(pseudonyms.id(kind, each) if pseudonyms else each for each in gone)
+            gone = await deleted(connection, job.permit, kind, job.asked, job.snapshot) if kind in of else ()
+            every = {*unseen[kind], *gone}
+            ids = sorted(pseudonyms.id(kind, each) if pseudonyms else each for each in every)
             for at in range(0, len(ids), ENTRIES):
                 await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
 
@@ -173,47 +173,26 @@ def _deleting(kind: str, ids: Sequence[str]) -> Resource:
 
 
 class _Filling(Filling):
-    """Tells what the disk or the form refuses when COPY has ended: asyncpg never comes back from a sink that raises at
-    its end.
-    """
+    """A part's: its lines come in a form, which may refuse some."""
 
     def __init__(self, draft: Draft, form: Form) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._refused: Exception | None = None
         self._form, self._begun = form, b""
 
     async def begin(self) -> None:
         """Writes what the file begins with."""
-        await self._put(self._form.begin(), 0)
+        await self._write(self._form.begin(), 0)
 
     async def end(self) -> None:
         """Writes what the file ends with."""
         if self._refused is None:
-            await self._put(self._form.end(), 0)
-
-    async def sink(self, data: bytes) -> None:
-        """What COPY writes to."""
-        if self._refused is None:
-            try:
-                await self._put(*self._made(data))
-            except Exception as error:
-                self._refused = error
-
-    async def _put(self, data: bytes, count: int | None) -> None:
-        if data or count:
-            await self.write(data, count)
+            await self._write(self._form.end(), 0)
 
     def _made(self, data: bytes) -> tuple[bytes, int | None]:
         if self._form.plain:
             return data, None
         *lines, self._begun = (self._begun + data).split(b"\n")
         return self._form.add(lines)
-
-    async def settled(self) -> None:
-        """Waits for the disk. Raises Unwritable, FhirError."""
-        await super().settled()
-        if self._refused is not None:
-            raise self._refused
 
 
 def _kept(work: Callable[[Path], object], folder: Path) -> None:

@@ -100,7 +100,7 @@ async def sync(
         await preflight.preflight(definition, system, await lineage.watermarks(reader, definition.name), force)
         run = await runs.start(reader, definition.name)
         summary = SyncSummary(definition.name, run)
-        stack.enter_context(_undisturbed())
+        stack.enter_context(undisturbed())
         try:
             writing = stack.enter_context(private_text(errors)) if errors else None
             walk = await _walk(engine, reader, definition, system, summary, writing, progress)
@@ -368,7 +368,7 @@ class _Walk:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """The interpreter as a bulk load wants it.
 
     The collector is spared the batches: their objects hold no cycles, and looking for some takes half the time. And

@@ -34,13 +34,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
-from fhirgw.fhir.criterion import Below, Dates, Every, Ids, Missing, Numbers, Some, Strings, Texts, Tokens
+from fhirgw.fhir.criterion import Dates, Every, Ids, Missing, Numbers, Some, Strings, Texts, Tokens
 from fhirgw.fhir.parameters import Parameter
 from fhirgw.fhir.values import TEXTS, Asked
 from fhirgw.store.comparing import COMPARE, INSTANT, NUMBERS, Point, Range, about, nearly
 from fhirgw.store.side import any_number, any_span, any_string
 
-Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Below | Ids | Every | Some"
+Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Ids | Every | Some"
 Condition: TypeAlias = "ColumnElement[bool]"
 Binds: TypeAlias = "Sequence[BindParameter[Any]]"
 Build: TypeAlias = "Callable[[FromClause, Binds], Condition]"
@@ -88,8 +88,6 @@ def term(resource_type: str, criterion: Any) -> Term:
             return _missing(criterion)
         case Texts():
             return _texts(criterion)
-        case Below():
-            return _below(criterion)
         case Every() | Some():
             return _joined(resource_type, criterion)
         case Ids():
@@ -236,20 +234,6 @@ def _texts(criterion: Texts) -> Term:
         return _said(table, paths, lambda text: or_(*(starts(text, bind) for bind in binds)))
 
     return Term(("texts", paths, len(criterion.values)), tuple((each, Text()) for each in criterion.values), build)
-
-
-def _below(criterion: Below) -> Term:
-    """Read in the body, as texts are."""
-    paths = tuple(tuple(element.name for element in source.path) for source in criterion.parameter.sources)
-
-    def below(text: ColumnElement[str], bind: BindParameter[Any]) -> Condition:
-        top = func.rtrim(bind, "/", type_=Text)
-        return or_(text == bind, text == top, func.starts_with(text, top.concat("/")))
-
-    def build(table: FromClause, binds: Binds) -> Condition:
-        return _said(table, paths, lambda text: or_(*(below(text, bind) for bind in binds)))
-
-    return Term(("below", paths, len(criterion.values)), tuple((each, Text()) for each in criterion.values), build)
 
 
 def _said(table: FromClause, paths: Sequence[tuple[str, ...]], holds: Callable[[Any], Condition]) -> Condition:

@@ -12,6 +12,14 @@ from fhirgw.store.matching import ended
 from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
 
+TYPES = "SELECT DISTINCT type FROM fhirgw.history WHERE deleted AND updated > $1"
+"""Which types to look into: a statement for each of the others would cost more than all else."""
+
+
+async def concerned(connection: Connection, selection: Selection) -> set[str]:
+    """The types of which something has been deleted since, whoever may know of it."""
+    return {row["type"] for row in await connection.fetch(TYPES, selection.since)}
+
 
 async def deleted(
     connection: Connection, permit: Permit, resource_type: str, selection: Selection, snapshot: str

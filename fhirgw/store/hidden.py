@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy import Select, Text, any_, bindparam, exists, literal, not_, or_, select, union
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from fhirgw.access.label import TELLING
 from fhirgw.access.permit import Permit
 from fhirgw.access.relationship import RULES
 from fhirgw.fhir.index import Index
@@ -44,6 +45,12 @@ SELECT r.type, r.id, b.body, b.patient FROM (
     WHERE h.type = r.type AND h.id = r.id AND h.updated <= $2 ORDER BY version DESC LIMIT 1
 ) b ON NOT b.deleted"""
 """What has changed since, and what it was before, if it was there."""
+
+CONCERNED = """
+SELECT type FROM fhirgw.resource WHERE patient = ANY ($1)
+UNION SELECT type FROM fhirgw.resource WHERE updated > $2 AND version > 1
+UNION SELECT type FROM fhirgw.history WHERE deleted AND updated > $2"""
+"""The types of which something may have become hidden: those persons', and those of what has changed itself."""
 
 UNDONE = """
 DELETE FROM fhirgw.{table} t USING unnest($1::text[], $2::text[]) AS g (type, id)
@@ -72,16 +79,19 @@ async def hidden(
     before: dict[str, list[str]] = {}
     then = replace(permit, moment=since)
     async with _as_they_were(connection, since) as persons:
-        for kind in kinds:
+        concerned = {row["type"] for row in await connection.fetch(CONCERNED, persons, since)} | {*TELLING}
+        for kind in concerned.intersection(kinds):
             made = statement(_shown(then, kind, selection))
             asked = visibility.values(then) | {"persons": persons}
             before[kind] = [row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))]
-    found = {}
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
     async with declared(connection, permit):
         for kind, ids in before.items():
+            if not ids:
+                continue
             made = statement(_still(permit, kind))
             asked = visibility.values(permit) | {"ids": ids}
-            still = {row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))} if ids else set()
+            still = {row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))}
             found[kind] = [id for id in ids if id not in still]
     return found
 

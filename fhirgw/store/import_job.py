@@ -3,6 +3,8 @@
 An input is claimed before it is worked on: the attempt is counted, its token goes up, a lease begins. Its place moves
 in the transaction that takes its lines in, and only with the token it was claimed with: so each line is taken in once,
 whoever dies, and whoever comes back that was given up for dead takes in nothing. See fhirgw.store.ledger, of exports.
+
+Long, because a third of it is SQL.
 """
 
 from __future__ import annotations

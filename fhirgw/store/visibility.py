@@ -132,7 +132,7 @@ def _values(permit: Permit) -> dict[str, Any]:
         "permit_patient": permit.patient,
         "permit_organisation": permit.organisation,
         "permit_parties": list(permit.parties),
-        "permit_lists": [plain_reference("managing-entity", each) for each in permit.parties if "|" not in each],
+        "permit_lists": _managed(permit.parties),
         "permit_delegate": permit.delegate,
         "permit_purpose": permit.purpose,
         "permit_practitioner": permit.practitioner,
@@ -140,6 +140,12 @@ def _values(permit: Permit) -> dict[str, Any]:
         "permit_case": permit.case,
         "permit_moment": permit.moment,
     }
+
+
+@lru_cache(maxsize=1024)
+def _managed(parties: tuple[str, ...]) -> list[int]:
+    """The tokens of lists that one of the parties manages."""
+    return [plain_reference("managing-entity", each) for each in parties if "|" not in each]
 
 
 def _conditions(

@@ -241,11 +241,11 @@ def test_matches(pair: Pair) -> None:
     assert found  # somebody is found by it, so that being alike says something
 
 
-@pytest.mark.parametrize("place", ["/_history", *(f"/{kind}/_history" for kind in ("Patient", "Observation", "Task"))])
+@pytest.mark.parametrize("place", ["/_history", "/Patient/_history", "/Observation/_history"])
 def test_histories_of_all(pair: Pair, place: str) -> None:
     """Page by page, since some time, as of a time, and their number: of what is shown, and no more."""
     seen: set[tuple[str, str]] = set()
-    for asked in ("_count=9", "_since=2026-01-02T05:00:00Z&_count=50", "_at=2026-01-03&_count=50", "_summary=count"):
+    for asked in ("_count=30", "_since=2026-01-02T05:00:00Z&_count=50", "_at=2026-01-03&_count=50", "_summary=count"):
         for status, _, body in pair.walk(f"/fhir{place}?{asked}"):
             assert status == 200
             found = (each["resource"] for each in json.loads(body).get("entry", []) if "resource" in each)

@@ -45,6 +45,8 @@ PLACES = {
     "store/basis.py:_agreed": "part of the predicate: whether a person has an NHS number",
     "store/visibility.py:_past": "part of the predicate: what is withheld of later versions",
     "store/cohort.py:_raw": "whom an export may be of: every part of it has the predicate; no answer has them",
+    "store/deleted.py:TYPES": "the names of types alone, to ask the predicate about no others: in no answer",
+    "store/hidden.py:CONCERNED": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
     "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",

@@ -9,6 +9,7 @@ import csv
 import io
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,66 @@ def test_some_of_a_groups_members(gateway: Gateway, council: httpx.Client, provi
     }
     by_get = kick_off(council, "Group/frail/$export?patient=Patient/stranger")
     assert "POST" in diagnostics(by_get, 400)
+
+
+def deletions(client: httpx.Client, path: str) -> set[str]:
+    told = manifest(client, kick_off(client, path))
+    gone = lines(client, told["deleted"])
+    assert {(each["resourceType"], each["type"]) for each in gone} <= {("Bundle", "transaction")}
+    entries = [each["request"] for bundle in gone for each in bundle["entry"]]
+    assert {each["method"] for each in entries} <= {"DELETE"}
+    found = {each["url"] for each in entries}
+    shown = {f"{each['resourceType']}/{each['id']}" for each in lines(client, told["output"])}
+    assert not found & shown
+    return found
+
+
+def test_who_has_become_hidden_is_among_the_deletions(
+    gateway: Gateway, council: httpx.Client, provider: httpx.Client
+) -> None:
+    since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    asked = f"$export?_type=Patient,Observation&_since={since}"
+    paths = [asked, f"Group/frail/{asked}", f"Group/either/{asked}"]
+    assert deletions(gateway.http, asked) == set()
+    stranger = {"reference": "Patient/stranger"}
+    by_person = {**dissent(), "patient": stranger, "performer": [stranger]}
+    made = council.post("/fhir/Consent", json=by_person)
+    assert made.status_code == 201, made.text
+    theirs = {"Patient/stranger", "Observation/weight-stranger"}
+    assert [deletions(gateway.http, each) for each in paths] == [theirs] * 3
+    assert deletions(gateway.http, f"Group/frail/$export?_since={since}&_type=Patient") == {"Patient/stranger"}
+    assert deletions(council, paths[0]) == set()  # the council sees them still
+    assert deletions(provider, paths[0]) == set()  # a provider never saw them
+    later = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert deletions(gateway.http, asked.replace(since, later)) == set()
+    assert council.delete(f"/fhir/Consent/{made.json()['id']}").status_code in (200, 204)
+
+
+def test_a_list_without_its_hidden_members_is_as_if_there_were_none(
+    council: httpx.Client, provider: httpx.Client
+) -> None:
+    """Digit for digit and in the same order: what is left out leaves no trace."""
+    elements: dict[str, Any] = {"name": "Twins", **MANAGED}
+    value = {"code": {"text": "Weight"}, "valueQuantity": {"value": 1.0}, "exclude": False}
+    bodies = [
+        {**group("x", *listed), **elements, "characteristic": [value]}
+        for listed in ([member("stranger"), member("cared-for"), member("dissenting")], [member("cared-for")])
+    ]
+    texts = [orjson.dumps(each).replace(b'"value":1.0', b'"value":1.10') for each in bodies]
+    sent = {"content-type": "application/fhir+json"}
+    made = [council.post("/fhir/Group", content=each, headers=sent) for each in texts]
+    assert [each.status_code for each in made] == [201, 201], made[0].text
+    ids = [each.json()["id"] for each in made]
+    served = [provider.get(f"/fhir/Group/{id}").text for id in ids]
+    assert all('"value":1.10' in each for each in served)
+    bare = []
+    for text, answer in zip(served, made, strict=True):
+        stamps = (answer.json()["id"], answer.json()["meta"]["lastUpdated"])
+        for stamp in stamps:
+            text = text.replace(stamp, "…")
+        bare.append(text)
+    assert bare[0] == bare[1]
+    changed = provider.put(f"/fhir/Group/{ids[0]}", content=served[0], headers={**sent, "if-match": "*"})
+    assert changed.status_code == 403
+    for id in ids:
+        assert council.delete(f"/fhir/Group/{id}").status_code in (200, 204)

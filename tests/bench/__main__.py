@@ -8,12 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import access, demo, export, mapping, rest, sync, validation
+from tests.bench import access, demo, export, load, mapping, rest, sync, validation
 from tests.bench.figures import Figure, machine
 
 BENCHES: dict[str, Callable[[], list[Figure]]] = {
     "mapping": mapping.run,
     "sync": sync.run,
+    "load": load.run,
     "export": export.run,
     "access": access.run,
     "rest": rest.run,

@@ -162,36 +162,38 @@ def test_the_first_line_about_a_resource_counts_and_again_nothing_is_written(
     assert counts(alone) == [(0, 1, 0, 0, 0)]  # in an import of its own it is the first
 
 
-@pytest.mark.parametrize(
-    ("text", "code", "told"),
-    [
-        (b'{"resourceType":"Patient","id":"x","gender":"male\\u0000"}', "invalid", "control character (NUL, say)"),
-        (b'{"resourceType":"Patient","id":"x","id":"y"}', "structure", "A property stands twice"),
-        (b'{"resourceType":"Patient"', "structure", "its brackets do not match"),
-        (b'{"resourceType":"Patient",}', "structure", "The body is not JSON"),
-        (b'{"resourceType":"Patient","id":"\xff"}', "structure", "invalid UTF-8"),
-        (b'{"resourceType":"Patient"}', "required", "Each resource has an id"),
-        (b'{"resourceType":"Patient","id":"x","gender":"odd"}', "code-invalid", ""),
-        (b'{"resourceType":"Patient","id":"x","birthDate":"2001-02-30"}', "value", ""),
-        (b'{"resourceType":"Patient","id":"x","meta":[]}', "structure", "An element has the wrong shape"),
-        (b'{"resourceType":"Basic","id":"x"}', "not-supported", "No type that is taken here"),
-        (b'{"resourceType":"AuditEvent","id":"x"}', "not-supported", "No type that is taken here"),
-        (b'{"resourceType":["Patient"],"id":"x"}', "not-supported", "No type that is taken here"),
-        (b"17", "structure", "not a JSON object"),
-        (b'{"resourceType":"Patient","id":"x","multipleBirthInteger":1e99}', "value", "exponent"),
-    ],
-)
-def test_a_line_that_is_wrong_is_told_and_the_others_are_taken(
-    command: Command, database: str, tmp_path: Path, text: bytes, code: str, told: str
+WRONG = [
+    (b'{"resourceType":"Patient","id":"x","gender":"male\\u0000"}', "invalid", "control character (NUL, say)"),
+    (b'{"resourceType":"Patient","id":"x","id":"y"}', "structure", "A property stands twice"),
+    (b'{"resourceType":"Patient"', "structure", "its brackets do not match"),
+    (b'{"resourceType":"Patient",}', "structure", "The body is not JSON"),
+    (b'{"resourceType":"Patient","id":"\xff"}', "structure", "invalid UTF-8"),
+    (b'{"resourceType":"Patient"}', "required", "Each resource has an id"),
+    (b'{"resourceType":"Patient","id":"x","gender":"odd"}', "code-invalid", ""),
+    (b'{"resourceType":"Patient","id":"x","birthDate":"2001-02-30"}', "value", ""),
+    (b'{"resourceType":"Patient","id":"x","meta":[]}', "structure", "An element has the wrong shape"),
+    (b'{"resourceType":"Basic","id":"x"}', "not-supported", "No type that is taken here"),
+    (b'{"resourceType":"AuditEvent","id":"x"}', "not-supported", "No type that is taken here"),
+    (b'{"resourceType":["Patient"],"id":"x"}', "not-supported", "No type that is taken here"),
+    (b"17", "structure", "not a JSON object"),
+    (b'{"resourceType":"Patient","id":"x","multipleBirthInteger":1e99}', "value", "exponent"),
+]
+"""Lines that are refused, each with the code of its issue and what is said."""
+
+
+def test_lines_that_are_wrong_are_told_and_the_others_are_taken(
+    command: Command, database: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "mixed.ndjson"
-    file.write_bytes(line(ANN) + text + b"\n" + line(flag("f1")))
+    file.write_bytes(line(ANN) + b"".join(text + b"\n" + line(flag(f"f{n}")) for n, (text, *_) in enumerate(WRONG)))
     ended = command("load", str(file), "--json", FHIRGW_DATABASE_URL=database)
-    assert (ended.code, counts(ended)) == (0, [(2, 0, 0, 1, 0)])
-    ((severity, found, words), *_) = errors(tmp_path)
-    assert (severity, found) == ("error", code)
-    assert words.startswith("mixed.ndjson, line 2: ")
-    assert told in words
+    assert (ended.code, counts(ended)) == (0, [(1 + len(WRONG), 0, 0, len(WRONG), 0)])
+    first = {words.partition(": ")[0]: (severity, code, words) for severity, code, words in reversed(errors(tmp_path))}
+    assert [first[f"mixed.ndjson, line {2 + 2 * n}"][:2] for n in range(len(WRONG))] == [
+        ("error", code) for _, code, _ in WRONG
+    ]
+    for n, (_, _, told) in enumerate(WRONG):
+        assert told in first[f"mixed.ndjson, line {2 + 2 * n}"][2]
 
 
 def test_a_file_that_breaks_off_loses_nothing_and_is_told(command: Command, database: str, tmp_path: Path) -> None:

@@ -93,8 +93,10 @@ def token_texts(name: str, kind: str, value: Any) -> set[str]:
         if "system" in logical and "value" in logical:
             texts.add(f"{name}:identifier|{logical['system']}|{logical['value']}")
         return texts
-    if kind in ("reference", "uri"):
-        return {f"{name}|{value}"} | ({f"{name}|{value.split('|')[0]}"} if kind == "reference" else set())
+    if kind == "reference":
+        return {f"{name}|{value}", f"{name}|{value.split('|')[0]}"}
+    if kind == "uri":
+        return {f"{name}|{value}", *(f"{name}:below|{top}" for top in above(value))}
     if kind == "string":
         return {f"{name}:exact|{part}" for part in string_parts(value)}
     if isinstance(value, bool):
@@ -112,6 +114,17 @@ def token_texts(name: str, kind: str, value: Any) -> set[str]:
     for each in value["type"].get("coding", []) if isinstance(value.get("type"), dict) else []:
         texts.add(f"{name}:of-type|{each.get('system', ' ')}|{each['code']}|{value['value']}")
     return texts
+
+
+def above(url: str) -> set[str]:
+    """A url and what it is below; of what has no path, nothing."""
+    scheme, mark, rest = url.partition("://")
+    tops, top = set(), scheme + mark
+    for step in rest.split("/") if mark else []:
+        top += step
+        tops.add(top)
+        top += "/"
+    return tops
 
 
 def measured(value: Any) -> list[tuple[Any, ...]]:

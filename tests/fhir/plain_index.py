@@ -85,10 +85,14 @@ def string(name: str, element: Element) -> Handler:
 
 
 def uri(name: str, element: Element) -> Handler:
-    """A uri, compared exactly."""
+    """A uri, compared exactly; a url also by every url its path leads through, itself the last."""
 
     def handle(value: Any, found: Index) -> None:
         found.tokens.append(tokens.uri(name, value))
+        scheme, mark, rest = value.partition("://")
+        steps = rest.split("/") if mark else []
+        tops = {scheme + mark + "/".join(steps[: most + 1]) for most in range(min(len(steps), tokens.DEEPEST))}
+        found.tokens.extend(tokens.token(f"{name}:below|{top}") for top in tops)
 
     return handle
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from fhirgw.fhir import tokens
 from fhirgw.fhir.criterion import (
-    Below,
     Chain,
     Criterion,
     Dates,
@@ -188,7 +187,8 @@ def test_a_composite_is_its_parts_in_one_element() -> None:
 
 def test_above_and_below_an_address() -> None:
     url = parameters("Questionnaire")["url"]
-    assert asked("Questionnaire", "url:below", "https://x.uk/Q") == Below(url, ("https://x.uk/Q",))
+    for top in ("https://x.uk/Q", "https://x.uk/Q/"):
+        assert asked("Questionnaire", "url:below", top) == Tokens(url, of("url:below|https://x.uk/Q"))
     above = ("url|https://x.uk/Q/1", "url|https://x.uk/Q/1/", "url|https://x.uk/Q", "url|https://x.uk/Q/")
     assert asked("Questionnaire", "url:above", "https://x.uk/Q/1") == Tokens(
         url, of(*above, "url|https://x.uk", "url|https://x.uk/")
@@ -298,6 +298,7 @@ REFUSED = [
     ("Task", "code:of-type", "s|c|v", "not-supported", "The modifier :of-type of code"),
     ("Patient", "identifier:of-type", "s|c", "invalid", "identifier:of-type is written system|code|value"),
     ("Task", "_profile:below", "urn:oid:1.2", "invalid", "_profile is no url"),
+    ("Task", "_profile:below", f"https://x{'/a' * 16}", "invalid", "_profile:below has more than 16 steps"),
     ("Task", "_id:not", "a", "not-supported", "The modifier :not of _id"),
     ("Task", "_id", "Smith Jones", "invalid", "_id is not an id"),
     ("Task", "period", "2025-02-30", "invalid", "period is not a date that exists"),

@@ -58,6 +58,23 @@ def test_which_texts_stand_for_a_value() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "above"),
+    [
+        ("https://x.uk/a/b", ["https://x.uk", "https://x.uk/a", "https://x.uk/a/b"]),
+        ("https://x.uk/a/", ["https://x.uk", "https://x.uk/a", "https://x.uk/a/"]),
+        ("https://x.uk", ["https://x.uk"]),
+        ("https://x.uk//", ["https://x.uk", "https://x.uk/", "https://x.uk//"]),
+        ("urn:oid:1.2.3", []),
+        ("a/b", []),
+        (f"https://x{'/a' * 15}", [f"https://x{'/a' * most}" for most in range(16)]),
+        (f"https://x{'/a' * 400}", [f"https://x{'/a' * most}" for most in range(16)]),
+    ],
+)
+def test_what_a_url_is_below(url: str, above: list[str]) -> None:
+    assert tokens.within("url", url) == tuple(tokens.token(f"url:below|{each}") for each in above)
+
+
+@pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         ("07700 900-123", "(07700) 900.123", True),

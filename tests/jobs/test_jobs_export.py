@@ -15,6 +15,7 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export import Exported, export
+from fhirgw.jobs.files import Draft, Unwritable
 from fhirgw.store import runs
 from fhirgw.store.database import Engine, away
 from fhirgw.store.export import Selection, snapshot
@@ -218,3 +219,22 @@ async def test_progress_says_how_far_it_is(engine: Engine, held: None, tmp_path:
     told: list[tuple[int, int, int]] = []
     await export(engine, ALL, Selection(("Task",)), tmp_path, request="", progress=lambda *so_far: told.append(so_far))
     assert told[-1][:2] == (2, (tmp_path / "Task.ndjson").stat().st_size)
+
+
+async def test_a_disk_that_is_full_at_the_last_line_is_told(
+    engine: Engine, held: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL has sent all it has by then, and nothing that is awaited may hang."""
+    full = Unwritable(tmp_path, OSError(28, "No space left on device"))
+
+    def refused(draft: Draft, data: bytes, lines: int | None) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Draft, "write", refused)
+        async with asyncio.timeout(30):
+            with pytest.raises(Unwritable, match="No space left on device"):
+                await export(engine, ALL, Selection(("Patient",)), tmp_path / "to", request="r")
+    assert [each.name for each in (tmp_path / "to").iterdir()] == [".lock"]
+    done = await export(engine, ALL, Selection(("Patient",)), tmp_path / "to", request="r")
+    assert lines(tmp_path / "to", done) == {"Patient": bodies(ADA, BOB)}

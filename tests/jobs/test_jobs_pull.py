@@ -161,6 +161,7 @@ async def test_all_of_it_comes_as_it_was_put_there(pulling: Pulls, gzipped: bool
     assert lines(done) == EXPECTED
     assert {each.packed for each in done.files} == {gzipped}
     assert (done.pull.state, pulling.audited, left(pulling.folder)) == ("done", 1, set())
+    assert [each.number for each in done.files] == list(range(1, len(done.files) + 1))
     kick_off, *_ = [each for each in pulling.road.seen if each.path.startswith("/fhir/$export?")]
     assert kick_off.headers["prefer"] == "respond-async"
     assert [each.method for each in pulling.road.seen if "export-status" in each.path][-1] == "DELETE"
@@ -391,6 +392,8 @@ async def test_no_token_goes_where_none_is_asked_for_or_to_another_origin(pullin
         ("https://169.254.169.254/latest/meta-data", "not public"),
         ("https://[::ffff:10.0.0.1]/f", "not public"),
         ("https:///f", "malformed"),
+        ("https://[::1", "malformed"),
+        ("https://example.com:99999/f", "malformed"),
         ("https://example.com/f\u00e9", "malformed"),
     ],
 )
@@ -412,6 +415,11 @@ async def test_http_is_for_this_machine_alone_and_only_if_it_is_allowed() -> Non
     with pytest.raises(Ended, match="allow-http"):
         Reach("http://example.com/fhir", loopback=True).checked("Patient", "file")
     assert Reach("http://localhost/fhir", loopback=True).checked("$x", "file") == "http://localhost/fhir/$x"
+    inside = "https://10.0.0.1/token"
+    with pytest.raises(Ended, match="not public"):
+        await Reach("https://example.com/fhir").target(inside, "token endpoint")
+    vouched = await Reach("https://example.com/fhir", also=inside).target(inside, "token endpoint")
+    assert str(vouched.url) == inside
     reach = Reach("https://example.com/fhir")
     assert reach.own("https://EXAMPLE.com:443/other")
     for foreign in ("https://example.com.evil.org/fhir", "https://example.com:8443/fhir", "https://example.org"):

@@ -141,6 +141,7 @@ SHAPES = [
     ("Patient", [("_sort", "family")], "search_string_by_value", 20000),
     ("Patient", [("_sort", "-family")], "search_string_by_value", 20000),
     ("Patient", [("identifier", "s|77"), ("_sort", "family")], "resource_patient_tokens_idx", 1),
+    ("Observation", [("_source:below", "https://x.uk/one")], TOKENS, 0),
     ("Observation", [("value-quantity", "77")], "search_number_by_value", 1),
     ("Observation", [("value-quantity", "gt19990")], "search_number_by_high", 10),
     ("Observation", [("value-quantity", "lt10")], "search_number_by_value", 9),

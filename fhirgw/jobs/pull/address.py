@@ -35,10 +35,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a pull may ask: the server at `base`, and what that names. `loopback`: http on this machine too."""
+    """What a pull may ask: the server at `base`, and what that names. `loopback`: http on this machine too.
+
+    `also`: a token endpoint that the operator has named, and so vouches for wherever it is.
+    """
 
     base: str
     loopback: bool = False
+    also: str | None = None
 
     def own(self, url: str) -> bool:
         """Whether an address is of the base's own origin: scheme, host and port, never a prefix."""
@@ -46,15 +50,21 @@ class Reach:
 
     def checked(self, url: str, what: str) -> str:
         """The address of `what`, absolute. Raises Ended for one that is not asked at all."""
-        absolute = urljoin(f"{self.base}/", url)
+        try:
+            absolute = urljoin(f"{self.base}/", url)
+        except ValueError:
+            raise Ended("structure", f"The address of the {what} is malformed") from None
         self._origin(absolute, what)
         return absolute
 
     async def target(self, url: str, what: str) -> Target:
         """Where to connect to for an address. Raises Ended, Interrupted."""
         scheme, host, port = self._origin(url, what)
-        made = httpx.URL(url)
-        if self.own(url) or (scheme == "http" and self.loopback):
+        try:
+            made = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise Ended("structure", f"The address of the {what} is malformed") from None
+        if self.own(url) or url == self.also or (scheme == "http" and self.loopback):
             return Target(made, {}, {})
         address = await _public(host, port, what)
         return Target(made.copy_with(host=address), {"host": made.netloc.decode()}, {"sni_hostname": host})

@@ -43,7 +43,8 @@ def read(document: Any, reach: Reach, first: int = 1) -> Manifest:
     for kind in KINDS:
         listed = document.get(kind) or []
         _check(isinstance(listed, list) and len(files) + len(listed) <= MOST, f"its {kind} is no list of files")
-        files += (_file(kind, each, first + len(files) + at, token, reach) for at, each in enumerate(listed))
+        numbered = enumerate(listed, first + len(files))
+        files += [_file(kind, each, number, token, reach) for number, each in numbered]
     return Manifest(time, token, files, _next(document.get("link") or [], reach))
 
 

@@ -8,27 +8,24 @@ since, if it asks for the same. https://hl7.org/fhir/uv/bulkdata/export.html#bul
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-import orjson
-
 from fhirgw.fhir.issue import FhirError
-from fhirgw.jobs.files import MANIFEST, Draft, Unwritable, durable, unpacked
 from fhirgw.jobs.pull import manifest
 from fhirgw.jobs.pull.address import Reach
-from fhirgw.jobs.pull.file import Fetch, Judged, Room, part
+from fhirgw.jobs.pull.file import Fetch, Room
+from fhirgw.jobs.pull.folder import clear, issues, publish
+from fhirgw.jobs.pull.judge import Judged
 from fhirgw.jobs.pull.patience import wait
 from fhirgw.jobs.pull.server import Credentials, Document, Server, reached
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
-from fhirgw.private import private_folder
 from fhirgw.store import pulls, runs
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.pulls import Pull, PulledFile
@@ -37,7 +34,6 @@ NDJSON = "application/fhir+ndjson"
 LINKS = 1000
 """Manifests that one may be told in."""
 
-WORD = re.compile(r"[a-z-]{1,40}", re.ASCII)
 KICK_OFF = {"accept": "application/fhir+json", "prefer": "respond-async"}
 
 
@@ -132,16 +128,7 @@ async def _given_up(connection: Connection, found: Pull, why: str) -> None:
     """It has failed: what had come of it is nobody's any more, and is not left lying about."""
     folder, files = Path(found.place), await pulls.files(connection, found.id)
     await pulls.end(connection, found.id, "failed", why)
-    await asyncio.to_thread(_clear, folder, files)
-
-
-def _clear(folder: Path, files: list[PulledFile]) -> None:
-    for each in files:
-        for name in filter(None, (part(each.number), each.name)):
-            (folder / name).unlink(missing_ok=True)
-    for emptied in (*(folder / kind for kind in manifest.KINDS), folder):
-        with suppress(OSError):  # there is something else in it, or it is not there
-            emptied.rmdir()
+    await asyncio.to_thread(clear, folder, files)
 
 
 class _Run:
@@ -159,12 +146,12 @@ class _Run:
         await self._fetch()
         async with direct(self._engine) as connection:
             files = await pulls.files(connection, self._pull.id)
-        await asyncio.to_thread(_publish, self._folder, self._pull, files)
+        await asyncio.to_thread(publish, self._folder, self._pull, files)
         async with direct(self._engine) as connection, connection.transaction():
             await pulls.end(connection, self._pull.id, "done")
             await audit(connection)
         await self._tidy()
-        return Pulled(await self._now(), files, await asyncio.to_thread(_issues, self._folder, files))
+        return Pulled(await self._now(), files, await asyncio.to_thread(issues, self._folder, files))
 
     async def _kick_off(self) -> None:
         since = f"&_since={quote(self._pull.since, safe='')}" if self._pull.since else ""
@@ -260,41 +247,3 @@ class _Run:
     async def _now(self) -> Pull:
         async with direct(self._engine) as connection:
             return await pulls.find(connection, self._pull.id)
-
-
-def _publish(folder: Path, pull: Pull, files: list[PulledFile]) -> None:
-    """Writes the manifest, last: a folder with one is whole. In the shape of our own exports' manifests."""
-    listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in manifest.KINDS}
-    for each in files:
-        told = {"type": each.type, "url": each.name, "count": each.lines, "bytes": each.bytes, "sha256": each.sha256}
-        listed[each.kind].append(told)
-    request = f"{pull.base}/{pull.asked}" + (f"&_since={quote(pull.since, safe='')}" if pull.since else "")
-    document = {"transactionTime": pull.time, "request": request, "requiresAccessToken": False, **listed}
-    made = folder / f".{MANIFEST}"
-    try:
-        private_folder(folder)
-        with Draft(made) as draft:
-            draft.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            draft.finish()
-        made.replace(folder / MANIFEST)
-        durable(folder)
-    except OSError as error:
-        raise Unwritable(folder, error) from error
-
-
-def _issues(folder: Path, files: list[PulledFile]) -> Counter[tuple[str, str]]:
-    """What the server says went wrong, counted: what it says of whom stays in its files."""
-    return Counter(
-        (severity, code)
-        for each in files
-        if each.kind == "error"
-        for issue in _said(folder / str(each.name))
-        if WORD.fullmatch(severity := str(issue.get("severity"))) and WORD.fullmatch(code := str(issue.get("code")))
-    )
-
-
-def _said(path: Path) -> Iterator[dict[str, Any]]:
-    with unpacked(path) as lines:
-        for line in lines:
-            with suppress(ValueError, AttributeError):
-                yield from (each for each in orjson.loads(line).get("issue", []) if isinstance(each, dict))
