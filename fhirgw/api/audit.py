@@ -37,6 +37,8 @@ MODIFIERS = ("exact", "contains", "missing", "not", "text", "identifier", "in", 
 OTHERS = (
     *("_since", "_outputFormat", "_has", "_pretty", "iterate", "app", "organisation", "own", "practitioner"),
     *("purpose", "sector", "type"),
+    *("_pseudonymise", "_typeFilter", "_until", "_view", "allowPartialManifests", "includeAssociatedData"),
+    *("organizeOutputBy", "patient"),
 )
 NOT_NAMED = "?"
 """Stands for a parameter that R4 does not know: anything may be written where its name belongs."""

@@ -109,7 +109,11 @@ def test_every_printed_address_opens(serving: Serving) -> None:
     root = serving.addresses["start here"].rstrip("/")
     assert {serving.http.get(root + html.unescape(each)).status_code for each in links} == {200}
     without = {each: httpx.get(root + html.unescape(each)).status_code for each in links}
-    assert {each for each, status in without.items() if status == 200} == {"/fhir/metadata", "/health/ready"}
+    assert {each for each, status in without.items() if status == 200} == {
+        "/fhir/metadata",
+        "/fhir/.well-known/smart-configuration",
+        "/health/ready",
+    }
     assert set(without.values()) == {200, 401}
 
 
