@@ -28,8 +28,6 @@ from fhirgw.store.database import Connection, readers
 APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
 LONGEST = 1000
 """Accesses that wait to be written; who comes then waits to wait."""
-LINGER = 0.002
-"""Seconds a commit waits for company when the last one had some: a row alone costs PostgreSQL three times as much."""
 MOST = 500
 """Rows of one commit."""
 MOST_BYTES = 4_000_000
@@ -78,7 +76,7 @@ class Auditor:
         self._pool = readers(url, size=1, seconds=SECONDS)
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(longest)
         self._task: asyncio.Task[None] | None = None
-        self._closed = self._crowded = False
+        self._closed = False
         self._strangers = Strangers(self._recorded)
 
     async def __aenter__(self) -> Auditor:
@@ -130,13 +128,10 @@ class Auditor:
         batch: list[_Waiting] = []
         size = 0
         each = await self._queue.get()
-        if self._crowded and each is not None:
-            await asyncio.sleep(LINGER)
         while each is not None:
             batch.append(each)
             size += len(each.row.body)
             if self._queue.empty() or len(batch) == MOST or size > MOST_BYTES:
-                self._crowded = len(batch) > 1
                 return batch
             each = self._queue.get_nowait()
         if batch:
