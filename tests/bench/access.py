@@ -78,7 +78,9 @@ async def _run() -> list[Figure]:
 
 
 async def _provider(connection: Connection, code: str) -> Permit:
-    party = await connection.fetchval(PARTY)
+    async with declared(connection, ALL):
+        party = await connection.fetchval(PARTY)
+    assert party, "no care provider has a package line"
     return Permit(code, "direct-care", SCOPES, parties=(party, SECTOR.format("care-provider")), controls=False)
 
 
