@@ -2,6 +2,8 @@
 
 The hot paths take the plain Request and give a plain Response of bytes: FastAPI's parameter machinery costs as much as
 the query. https://hl7.org/fhir/R4/http.html
+
+Long, because the one way an answer may leave is all here: gate, formats, errors, audit.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 https://hl7.org/fhir/uv/bulkdata/export.html#query-parameters. With `Prefer: handling=lenient` what cannot be honoured
 is left out, and the export's `error` file says so.
+
+Long, because each parameter has a reader of its own, with its refusals.
 """
 
 from __future__ import annotations

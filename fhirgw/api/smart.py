@@ -2,6 +2,8 @@
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html, https://www.rfc-editor.org/rfc/rfc7662 (introspection),
 https://www.rfc-editor.org/rfc/rfc7009 (revocation)
+
+Long by a line or two: four endpoints, and how each refuses.
 """
 
 from __future__ import annotations

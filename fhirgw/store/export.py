@@ -2,6 +2,8 @@
 
 A body is text without control characters, so CSV with a quote and a delimiter that are control characters never quotes
 anything: the bytes of a COPY are the bodies, a line each. https://www.postgresql.org/docs/18/sql-copy.html
+
+Long, because a part is chosen in as many ways as an export may be asked for: by people, time, search, block.
 """
 
 from __future__ import annotations
