@@ -118,14 +118,17 @@ class Matching:
         """Where what matches is: the rows of now, and those of before as of an earlier snapshot."""
         return (resource,) if self.snapshot is None else (resource, history)
 
-    def select(self, *columns: Any, table: FromClause = resource, source: FromClause | None = None) -> Select[Any]:
+    def select(
+        self, *columns: Any, table: FromClause = resource, source: FromClause | None = None, every: bool = False
+    ) -> Select[Any]:
         """The columns of what matches in a table (`source`: it and what is joined to it).
 
-        The type is in the SQL itself, because it chooses the partition to plan for.
+        The type is in the SQL itself, because it chooses the partition to plan for. `every`: all that matches will be
+        read, not a page of it.
         """
         typed = table.c.type == literal(self.type, Text, literal_execute=True)
         found = select(*columns).select_from(table if source is None else source)
-        found = found.where(typed, visible(self.permit, "s", self.type, table))
+        found = found.where(typed, visible(self.permit, "s", self.type, table, bulk=every and self.permit.broad))
         if self.whole:
             found = found.where(visibility.whole(self.permit, table))
         if self.snapshot is not None:

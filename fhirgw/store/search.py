@@ -200,7 +200,9 @@ async def _count(connection: Connection, matching: Sequence[Matching], most: int
 
 
 def _counted(matching: Sequence[Matching], bounded: bool) -> Select[Any]:
-    every = [each.select(literal(1).label("one"), table=table) for each in matching for table in each.tables]
+    every = [
+        each.select(literal(1).label("one"), table=table, every=True) for each in matching for table in each.tables
+    ]
     if len(every) == 1 and not bounded:
         return every[0].with_only_columns(func.count(), maintain_column_froms=True)
     union = every[0] if len(every) == 1 else union_all(*every)
