@@ -523,6 +523,15 @@ async def test_the_person_reads_their_own_part_of_what_is_about_them(world: Worl
         assert HIDDEN not in one.text
 
 
+async def test_a_person_is_not_told_with_whom_they_were_seen(world: World) -> None:
+    """By themselves they find all that is theirs; by somebody who is in one of them too, nothing."""
+    await several(world)
+    before = "AuditEvent?date=lt2026-03-04"
+    assert len(people(await world.get("anne", f"{before}&patient={ANNE}"))) == 4
+    assert people(await world.get("anne", f"{before}&patient={BERT}")) == []
+    assert len(people(await world.get("anne", f"{before}&patient={BERT},{ANNE}"))) == 4
+
+
 async def test_what_was_told_answers_at_its_address(world: World) -> None:
     await several(world)
     for who in ("anne", "auditor"):

@@ -242,7 +242,7 @@ def expectation(published: Published, resource: Resource) -> Index:
 
 
 @pytest.mark.parametrize("kind", HELD)
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_the_straight_line_function_is_the_plain_one(kind: str, data: st.DataObject) -> None:
     resource = data.draw(resources(kind))
