@@ -77,6 +77,11 @@ class Importer:
         async with direct(self.engine) as connection:
             return [id for id, *_ in await import_job.sweep(connection)]
 
+    async def waiting(self, id: str, most: int) -> list[tuple[int, int]]:
+        """Inputs of a job that wait, as their number and token, the next ones first."""
+        async with direct(self.engine) as connection:
+            return await import_job.waiting(connection, id, most)
+
     async def sweep(self) -> list[str]:
         """Takes inputs from workers that have gone, and ends jobs that are done; the jobs of which inputs wait."""
         async with direct(self.engine) as connection:

@@ -89,6 +89,11 @@ class Worker:
         async with direct(self.engine) as connection:
             return await export_job.in_state(connection, "running")
 
+    async def waiting(self, id: str, most: int) -> list[tuple[int, int]]:
+        """Parts of a job that wait, as their number and token, the next ones first."""
+        async with direct(self.engine) as connection:
+            return await ledger.waiting(connection, id, most)
+
     async def sweep(self) -> list[str]:
         """Takes parts from workers that have gone, and ends jobs that are done; the jobs of which parts wait."""
         async with direct(self.engine) as connection:

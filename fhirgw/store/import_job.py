@@ -290,6 +290,15 @@ async def expired(connection: Connection, age: timedelta) -> list[str]:
     return [row["id"] for row in await connection.fetch(query, age)]
 
 
+async def waiting(connection: Connection, job: str, most: int) -> list[tuple[int, int]]:
+    """What waits of a job, the next first, as its number and token: of each attempt, another."""
+    query = (
+        "SELECT number, token FROM fhirgw.import_input WHERE job = $1 AND state = 'waiting'"
+        " ORDER BY attempts, number LIMIT $2"
+    )
+    return [tuple(row) for row in await connection.fetch(query, job, most)]
+
+
 async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:
     """Takes inputs from workers that have gone; then the jobs that run, whether inputs wait, whether all have ended.
 

@@ -202,6 +202,15 @@ def _columns(each: Planned) -> tuple[Any, ...]:
     return each.kind, each.type, each.low, each.high, each.expected, each.view
 
 
+async def waiting(connection: Connection, job: str, most: int) -> list[tuple[int, int]]:
+    """What waits of a job, the next first, as its number and token: of each attempt, another."""
+    query = (
+        "SELECT number, token FROM fhirgw.export_part WHERE job = $1 AND state = 'waiting'"
+        " ORDER BY attempts, number LIMIT $2"
+    )
+    return [tuple(row) for row in await connection.fetch(query, job, most)]
+
+
 async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:
     """Takes parts from workers that have gone; then the jobs that run, whether parts of each wait, whether it ended."""
     await connection.execute(SWEEP)
