@@ -34,7 +34,7 @@ from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
 from fhirgw.store.export import PART, PROVENANCE, Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 
 AT_ONCE = 2
 """Exports of one application that run: it waits for one of them before it has another."""
