@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ORIGIN = re.compile(r"\*|https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 """`*`, or a scheme, a host and a port: no path, no slash. https://www.rfc-editor.org/rfc/rfc6454#section-6"""
+
+DASK = re.compile(r"dask(?:\+tls)?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}/?")
+"""The scheduler of a Dask cluster."""
 
 
 class Settings(BaseSettings):
@@ -61,8 +65,10 @@ class Settings(BaseSettings):
     worker_in_serve: bool = Field(
         True, description="Whether a serving process works on exports too; else `fhirgw worker` does all of that"
     )
-    executor: Literal["procrastinate"] = Field(
-        "procrastinate", description="Who moves the work of exports: Procrastinate, in the gateway's own PostgreSQL"
+    executor: str = Field(
+        "procrastinate",
+        description="Who moves the work: procrastinate, in the gateway's own PostgreSQL; or a Dask cluster, by its "
+        "scheduler's address: dask://host:port, dask+tls://host:port",
     )
     lease_seconds: float = Field(
         30, ge=1, le=3600, description="Seconds after which a worker that says nothing loses the part it works on"
@@ -101,6 +107,15 @@ class Settings(BaseSettings):
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("it names no PostgreSQL: write postgresql://account@host/name, or leave it unset")
         return url or None
+
+    @field_validator("executor")
+    @classmethod
+    def _known(cls, told: str) -> str:
+        if told != "procrastinate" and not DASK.fullmatch(told):
+            raise ValueError("it is procrastinate, or a Dask scheduler: dask://host:8786, dask+tls://host:8786")
+        if told != "procrastinate" and find_spec("distributed") is None:
+            raise ValueError("Dask is not installed here: pip install 'fhirgw[dask]', or leave it unset")
+        return told
 
     @field_validator("terminology_url")
     @classmethod

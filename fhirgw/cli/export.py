@@ -24,12 +24,13 @@ from fhirgw.cli.console import Console, Stage
 from fhirgw.cli.data import Json
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
-from fhirgw.cli.worker import made_worker
-from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.cluster import reachable
+from fhirgw.jobs.engine import executor
 from fhirgw.jobs.export import Exported, instant
 from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.workers import made_worker
 from fhirgw.private import private_folder, private_text
 from fhirgw.settings import Settings
 from fhirgw.store import export_job, ledger
@@ -221,7 +222,8 @@ async def _found(connection: Any, id: str) -> Job:
 async def _followed(console: Console, given: Settings, url: str, engine: Engine, id: str, detach: bool) -> Job:
     """The job when it has ended; this process works on it too, as one of those who are asked."""
     worker = made_worker(given, engine)
-    async with Queue(url, worker).opened() as queue, AsyncExitStack() as working:
+    await reachable(given.executor)
+    async with executor(given.executor, url, worker).opened() as queue, AsyncExitStack() as working:
         await queue.ask(id)
         if not detach:
             await working.enter_async_context(queue.working())

@@ -23,7 +23,7 @@ import structlog
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.engine import PROCRASTINATE, executor
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED
@@ -34,7 +34,7 @@ from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
 from fhirgw.store.export import PART, PROVENANCE, Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 
 AT_ONCE = 2
 """Exports of one application that run: it waits for one of them before it has another."""
@@ -60,7 +60,9 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class ExportJobs:
-    """The exports below `folder`, a folder each; `working`: this process does its share of the work."""
+    """The exports below `folder`, a folder each; `working`: this process does its share of the work, if
+    Procrastinate moves it; `moved`: who does, as FHIRGW_EXECUTOR says.
+    """
 
     kept = KEPT
 
@@ -74,11 +76,12 @@ class ExportJobs:
         part: int = PART,
         gzip: bool = False,
         projects: Projects | None = None,
+        moved: str = PROCRASTINATE,
     ) -> None:
         self._engine, self._folder, self._working = engine, folder, working
         self._form: dict[str, Any] = {"part": part, "gzip": gzip}
         self._worker = Worker(engine, folder, lease, projects)
-        self._queue = Queue(engine.url.render_as_string(hide_password=False), self._worker)
+        self._queue = executor(moved, engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -7,8 +7,8 @@ What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, Unwritable, draft, durable
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
+from fhirgw.jobs.lease import Lost, renewed
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
@@ -29,18 +30,11 @@ from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
-from fhirgw.store.ledger import LEASE, Made, Part, Planned
-
-PULSE = 1.0
-"""Seconds between two renewals; a cancellation is noticed as soon."""
-
+from fhirgw.store.lease import LEASE
+from fhirgw.store.ledger import Made, Part, Planned
 
 ENTRIES = 1000
 """Deletions that one Bundle tells of."""
-
-
-class Lost(Exception):
-    """The part is somebody else's by now, or nobody wants it any more."""
 
 
 async def run_part(
@@ -125,9 +119,14 @@ async def _written(
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     with draft(path) as drafted:
+
+        async def keep() -> bool:
+            async with direct(engine) as connection:
+                return await ledger.renew(connection, part, drafted.lines, drafted.bytes, lease=lease)
+
         output = part.kind == "output"
         filling = _Filling(drafted, form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines())
-        async with _renewed(engine, part, drafted, lease):
+        async with renewed(keep, lease):
             try:
                 async with direct(engine) as connection:
                     await filling.begin()
@@ -200,38 +199,3 @@ def _kept(work: Callable[[Path], object], folder: Path) -> None:
         work(folder)
     except OSError as error:
         raise Unwritable(folder, error) from error
-
-
-@asynccontextmanager
-async def _renewed(engine: Engine, part: Part, draft: Draft, lease: timedelta) -> AsyncIterator[None]:
-    """Renews the lease while the block runs, and ends the block with Lost when it cannot be renewed.
-
-    A worker that cannot reach the ledger works on: if its lease runs out meanwhile, its finish is refused.
-    """
-    working = asyncio.current_task()
-    lost = False
-
-    async def renewing() -> None:
-        nonlocal lost
-        while True:
-            await asyncio.sleep(min(PULSE, lease.total_seconds() / 3))
-            try:
-                async with direct(engine) as connection:
-                    held = await ledger.renew(connection, part, draft.lines, draft.bytes, lease)
-            except Exception:
-                held = True  # nobody has said otherwise
-            if not held and working is not None:
-                lost = True
-                working.cancel()
-                return
-
-    renewal = asyncio.create_task(renewing(), name=f"lease of {part.job}/{part.number}")
-    try:
-        yield
-    except asyncio.CancelledError:
-        if lost and working is not None and working.uncancel() == 0:
-            raise Lost from None
-        raise
-    finally:
-        renewal.cancel()
-        await asyncio.gather(renewal, return_exceptions=True)

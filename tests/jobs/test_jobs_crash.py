@@ -32,7 +32,8 @@ from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import ATTEMPTS, Made
+from fhirgw.store.lease import ATTEMPTS
+from fhirgw.store.ledger import Made
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
 from tests.conftest import NewDatabase, temporary
@@ -369,6 +370,32 @@ async def test_the_part_of_a_worker_that_is_asked_to_stop_goes_back(store: Store
     assert (given["state"], given["attempts"]) == ("waiting", 0)
     await store.done(tmp_path, id)
     await store.whole(tmp_path, id)
+
+
+async def test_who_is_asked_to_stop_while_claiming_keeps_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has given the part out, and the worker does not know of it yet."""
+    id, claimed, told = await store.planned(tmp_path), asyncio.Event(), asyncio.Event()
+    claim = ledger.claim
+
+    async def slowly(*asked: Any) -> Any:
+        part = await claim(*asked)
+        claimed.set()
+        await told.wait()
+        return part
+
+    monkeypatch.setattr(ledger, "claim", slowly)
+    working = asyncio.create_task(Worker(store.engine, tmp_path, 30 * LEASE).help(id, nobody))
+    await claimed.wait()
+    assert [each["state"] for each in await store.ledger(id)].count("running") == 1
+    working.cancel()
+    await asyncio.sleep(0)
+    told.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert {(each["state"], each["attempts"]) for each in await store.ledger(id)} == {("done", 1), ("waiting", 0)}
+    assert [each["state"] for each in await store.ledger(id)].count("done") == 1  # the plan
 
 
 async def test_postgresql_is_killed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from fhirgw.jobs.sources import Sources
 from fhirgw.store import import_job
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.import_job import Job
-from fhirgw.store.ledger import ATTEMPTS
+from fhirgw.store.lease import ATTEMPTS
 from tests.jobs.working import FORKED, LEASE, nobody, stopped, until
 from tests.put import connected
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from subprocess import Popen
 
 from fhirgw.jobs import failpoint
 from fhirgw.jobs.engine import Queue
@@ -49,7 +50,7 @@ def until(happened: Callable[[], object], patience: float = 30) -> None:
         time.sleep(0.01)
 
 
-def stopped(made: BaseProcess) -> bool:
+def stopped(made: BaseProcess | Popen[bytes]) -> bool:
     """Whether SIGSTOP has reached it."""
     return Path(f"/proc/{made.pid}/stat").read_text().rpartition(") ")[2][0] == "T"
 
