@@ -19,7 +19,7 @@ from fhirgw.store import resources, search
 from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Connection, Readers, declared
 from fhirgw.store.include import Found, beside, fetch
-from fhirgw.store.matching import alone
+from fhirgw.store.matching import alone, few, single
 from fhirgw.store.resources import Stored
 from fhirgw.store.search import Page
 
@@ -123,6 +123,16 @@ class Context:
     def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """The same, to search."""
         return _reading(self.searchers, permit)
+
+    def look(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        """The same as `glance`, to search."""
+        return _borrowed(self.searchers)
+
+    def searching(self, permit: Permit, query: Query) -> AbstractAsyncContextManager[Connection]:
+        """What a search needs: a transaction, unless one statement answers it."""
+        if few(query):
+            return self.reader(permit)
+        return self.look(permit) if single(query) else self.searcher(permit)
 
 
 WITHIN = "fhirgw.context"

@@ -29,7 +29,6 @@ from fhirgw.fhir.query import Query
 from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
 from fhirgw.store.include import Found
-from fhirgw.store.matching import few
 from fhirgw.store.resources import Stored
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -180,7 +179,7 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
     permit = permitted(request)
     page = await here.page(permit, query)
     if page is None:
-        async with (here.reader if few(query) else here.searcher)(permit) as connection:
+        async with here.searching(permit, query) as connection:
             if query.explain:
                 return answer(encode(await plan.explained(connection, permit, query)))
             page = await search.search(connection, permit, query)

@@ -22,7 +22,6 @@ from fhirgw.store.database import Connection, once
 from fhirgw.store.include import Found
 from fhirgw.store.matching import Matching, alone
 from fhirgw.store.paging import Stretch
-from fhirgw.store.schema import resource
 from fhirgw.store.search import branch, direct
 
 
@@ -92,7 +91,8 @@ def _element(value: str | int) -> str:
 def _statement(like: Alike) -> Select[Any]:
     """One row for each search, and by its side what that finds."""
     asked = _asked(len(like.values))
-    page = branch(like.matching, resource, like.stretch, asked=_place(asked)).lateral("found")
+    (now,) = like.matching.tables
+    page = branch(like.matching, now, like.stretch, asked=_place(asked)).lateral("found")
     keys = [page.c[f"k{at}"] for at in range(len(like.stretch.order))]
     every = select(asked.c.number, *list(page.c)[:4]).select_from(asked.join(page, true()))
     return every.order_by(asked.c.number, *like.stretch.ways(keys))

@@ -208,8 +208,25 @@ def alone(query: Query) -> bool:
     """Whether one statement answers a search of few, if they are no more than a page; and another what comes along."""
     iterated = any(each.iterate for each in query.include)
     plain = not (iterated or query.revinclude or query.cursor or query.explain or query.anything)
-    direct = not any(isinstance(each, Chain | Has | Codes | Every | Some) for each in query.criteria)
-    return plain and direct and query.count > 0 and few(query)
+    return plain and query.count > 0 and _direct(query) and few(query)
+
+
+def single(query: Query) -> bool:
+    """Whether one statement answers a search whatever it finds: nothing comes along, and no total is to be counted."""
+    plain = not (query.include or query.revinclude or query.explain)
+    counted = query.cursor is None and query.total != "none"
+    return plain and not counted and query.count > 0 and _direct(query) and _unsorted(query)
+
+
+def _direct(query: Query) -> bool:
+    """Whether nothing is to be looked up before."""
+    every = [each for _, criteria in query.parts for each in criteria]
+    return not any(isinstance(each, Chain | Has | Codes | Every | Some) for each in every)
+
+
+def _unsorted(query: Query) -> bool:
+    """Whether every match has a value of what it is sorted by: others come last, by a statement of their own."""
+    return not query.sort or query.sort[0].parameter.name in ("_id", "_lastUpdated")
 
 
 def _names(resource_type: str, criterion: Criterion) -> bool:
