@@ -20,6 +20,7 @@ from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Connection, Readers, declared
 from fhirgw.store.include import Found, beside, fetch
 from fhirgw.store.matching import alone, few, single
+from fhirgw.store.rarity import Rarity
 from fhirgw.store.resources import Stored
 from fhirgw.store.search import Page
 
@@ -51,6 +52,7 @@ class Context:
     version: str
     started: str
     statements: dict[str, bytes] = field(default_factory=dict)
+    _rarity: Rarity = field(init=False, default_factory=Rarity)
     _reads: Shared[tuple[Permit, str], str, Stored | None] = field(init=False)
     _searches: Shared[Hashable, Alike, list[Found]] = field(init=False)
     _fetches: Shared[tuple[Permit, Types], Names, list[Found]] = field(init=False)
@@ -128,11 +130,25 @@ class Context:
         """The same as `glance`, to search."""
         return _borrowed(self.searchers)
 
-    def searching(self, permit: Permit, query: Query) -> AbstractAsyncContextManager[Connection]:
-        """What a search needs: a transaction, unless one statement answers it."""
+    @asynccontextmanager
+    async def searching(self, permit: Permit, query: Query) -> AsyncIterator[Connection]:
+        """What a search needs: a transaction, unless one statement answers it; planned anew, unless it finds few."""
         if few(query):
-            return self.reader(permit)
-        return self.look(permit) if single(query) else self.searcher(permit)
+            way = self.reader
+        elif not single(query):
+            way = self.searcher
+        else:
+            way = self.glance if await self._finds_few(permit, query) else self.look
+        async with way(permit) as connection:
+            yield connection
+
+    async def _finds_few(self, permit: Permit, query: Query) -> bool:
+        known = self._rarity.known(query)
+        if known is None:
+            async with self.glance(permit) as connection:
+                await self._rarity.ask(connection, query)
+            known = self._rarity.known(query)
+        return bool(known)
 
 
 WITHIN = "fhirgw.context"
