@@ -1,4 +1,4 @@
-"""What finds few is told by the statistics, once a code and for a while; what they do not say is never taken for few."""
+"""What finds few the statistics tell, once a code and for a while; what they do not say is never taken for few."""
 
 from collections.abc import AsyncIterator
 
