@@ -118,7 +118,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         size=settings.connections,
                         seconds=settings.statement_seconds,
                         replan=replan,
-                        standing=not replan,
+                        standing=True,
                     )
                 )
                 for replan in (False, True)

@@ -55,6 +55,9 @@ class _Within(Context):
     def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self.connection)
 
+    def look(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self.connection)
+
 
 def answered(kind: str, entries: Sequence[Told]) -> str:
     """The Bundle of answers."""

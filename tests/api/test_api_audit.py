@@ -108,7 +108,7 @@ async def world(database: str) -> AsyncIterator[World]:
     app = Starlette(routes=[*who_looked.routes(), *fhir.routes(), *audit_events.routes()])
     async with AsyncExitStack() as owned:
         pool = await owned.enter_async_context(readers(database, standing=True))
-        searchers = await owned.enter_async_context(readers(database, replan=True))
+        searchers = await owned.enter_async_context(readers(database, replan=True, standing=True))
         app.state.auditor = await owned.enter_async_context(Auditor(database))
         app.state.controller, app.state.directory = "Z99", DIRECTORY
         app.state.context = Context(pool, searchers, gate, "https://gateway.example/fhir", "0", "2026-01-01T00:00:00Z")
