@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from fhirgw.access.label import labels, opened
+from fhirgw.access.label import RESTRICTED, labels, opened, restricted
 from fhirgw.access.writing import covered
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
@@ -331,6 +331,8 @@ class _Taking:
         mine = {} if self.job.operator or not kept else await write.held(writer, self.job.permit, "u", kind, list(kept))
         gone = [id for id in fresh if id not in kept]
         last = await load.last_versions(writer, kind, gone) if gone else {}
+        ours = [id for id in last if id in traced]
+        buried = await load.last_bodies(writer, kind, ours) if ours else {}
         versions, retraced = [], []
         for id, each in fresh.items():
             try:
@@ -339,7 +341,7 @@ class _Taking:
                 if id in kept:
                     found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
-                    found = self._new(each, texts[each.number], last.get(id, 0), id in traced)
+                    found = self._new(each, texts[each.number], last.get(id, 0), buried.get(id))
                 if isinstance(found, Incoming):
                     versions.append((each, self._allowed(found)))
                 else:
@@ -350,14 +352,19 @@ class _Taking:
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 
-    def _new(self, judged: Judged, text: bytes, last: int, mine: bool) -> Incoming:
-        """What is not there; `last` is its last version, if it once was, and `mine`: this origin brought it then."""
+    def _new(self, judged: Judged, text: bytes, last: int, before: str | None) -> Incoming:
+        """What is not there; `last` is its last version, if it once was, and `before` what that said, if this origin
+        brought it.
+        """
         assert judged.version is not None
         if not last:
             return judged.version
-        if not mine:
+        if before is None:
             raise FhirError(TAKEN)
-        made = version_of(resource_of(text, self.terms), "create", last + 1, self._now(), self.terms)
+        after = resource_of(text, self.terms)
+        if _classes(decode(before)) & ~_classes(after):
+            raise FhirError(LIFTED)
+        made = version_of(after, "create", last + 1, self._now(), self.terms)
         return made._replace(key=made.id, digest=judged.digest)
 
     async def _onto(
@@ -376,7 +383,7 @@ class _Taking:
             raise FhirError(TWICE)
         if after["resourceType"] == "Patient" and await identity.met(writer, after["id"]):
             raise FhirError(MET)
-        if labels(before) & ~labels(after):
+        if _classes(before) & ~_classes(after):
             raise FhirError(LIFTED)
         moment = max(self._now(), _updated(before) + MILLISECOND)
         made = version_of(after, "update", kept.version + 1, moment, self.terms)
@@ -390,7 +397,8 @@ class _Taking:
         if not self.job.operator:
             if not covered(permit, verb, made.type, made.tokens, made.patient):
                 raise FhirError(UNCOVERED)
-            if made.labels & ~opened(permit, made.type):
+            hides = made.labels | (0 if made.redacted is None else RESTRICTED)
+            if hides & ~opened(permit, made.type):
                 raise FhirError(HIDING)
         return made
 
@@ -431,6 +439,11 @@ class _Taking:
         if len(self.here) > MOST:
             self.here.clear()
         return missing
+
+
+def _classes(resource: Resource) -> int:
+    """What its labels keep from others; of a Patient also where they live, which is no class of the row."""
+    return labels(resource) | (RESTRICTED if restricted(resource) else 0)
 
 
 def _updated(resource: Resource) -> datetime:

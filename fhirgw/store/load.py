@@ -391,6 +391,15 @@ async def last_versions(connection: Connection, resource_type: str, ids: Sequenc
     return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
 
 
+async def last_bodies(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, str]:
+    """What resources said last that were deleted, by id."""
+    query = """
+        SELECT DISTINCT ON (id) id, body FROM fhirgw.history WHERE type = $1 AND id = ANY ($2) AND NOT deleted
+        ORDER BY id, version DESC
+    """
+    return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
+
+
 SETTLED = ", ".join(
     f"fhirgw.{table}"
     for table in (

@@ -209,18 +209,36 @@ def test_a_scope_without_the_type_imports_none_of_it(gateway: Gateway, folder: P
     assert FINAL.scopes.startswith("system/Observation.cruds?status=final")
 
 
-def test_nothing_is_sealed_from_who_imports_it_nor_unsealed(
-    gateway: Gateway, council: httpx.Client, folder: Path
+RESTRICTED = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}
+HOME = {"address": [{"postalCode": "ZZ99 3WZ"}]}
+
+
+@pytest.mark.parametrize(("id", "label"), [("sealed", SEALED), ("restricted-too", RESTRICTED)])
+def test_nothing_is_hidden_from_who_imports_it_nor_opened(
+    gateway: Gateway, council: httpx.Client, folder: Path, id: str, label: Resource
 ) -> None:
-    url = f"file://{folder}/sealed.ndjson"
-    (folder / "sealed.ndjson").write_bytes(lines({**ANN, "id": "sealed", "meta": SEALED}))
+    url, patient = f"file://{folder}/{id}.ndjson", {**ANN, **HOME, "id": id}
+    (folder / f"{id}.ndjson").write_bytes(lines({**patient, "meta": label}))
     manifest = ended(council, kick_off(council, ("Patient", url)))
     assert (counts(manifest), "would hide it" in told(council, manifest)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+
+    def shown() -> bool:
+        return "ZZ99" in gateway.http.get(f"/fhir/Patient/{id}").text
+
     with gateway.client(CLEARED) as cleared:
         assert counts(ended(cleared, kick_off(cleared, ("Patient", url)))) == [("Patient", 1, 0, 0, 0)]
-        (folder / "sealed.ndjson").write_bytes(lines({**ANN, "id": "sealed"}))
-        again = ended(cleared, kick_off(cleared, ("Patient", url)))
-        assert (counts(again), "security label" in told(cleared, again)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+        assert "ZZ99" in cleared.get(f"/fhir/Patient/{id}").text
+        assert not shown()
+        (folder / f"{id}.ndjson").write_bytes(lines(patient))
+        for there in (True, False):
+            again = ended(cleared, kick_off(cleared, ("Patient", url)))
+            assert (counts(again), "security label" in told(cleared, again)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+            assert not shown()
+            if there:  # nor by deleting it first
+                assert cleared.delete(f"/fhir/Patient/{id}").status_code in (200, 204)
+        (folder / f"{id}.ndjson").write_bytes(lines({**patient, "meta": label, "active": True}))
+        assert counts(ended(cleared, kick_off(cleared, ("Patient", url)))) == [("Patient", 1, 0, 0, 0)]
+        assert "ZZ99" in cleared.get(f"/fhir/Patient/{id}").text
 
 
 def test_an_id_that_others_have_is_taken_whether_they_can_be_seen_or_not(

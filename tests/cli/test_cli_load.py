@@ -254,10 +254,12 @@ def test_what_others_brought_is_not_changed_by_a_load(command: Command, database
     assert counts(theirs) == [(0, 0, 1, 0, 0)]  # it says the same
 
 
-def test_a_load_takes_no_label_away(command: Command, database: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["V", "R"])
+def test_a_load_takes_no_label_away(command: Command, database: str, tmp_path: Path, code: str) -> None:
+    """Sealed; and restricted, which of a Patient keeps their whereabouts alone."""
     file, sealed = (
         tmp_path / "a.ndjson",
-        {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"},
+        {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code},
     )
     file.write_bytes(line({**ANN, "meta": {"security": [sealed]}}))
     command("load", str(file), FHIRGW_DATABASE_URL=database)
