@@ -194,6 +194,42 @@ def test_a_list_is_found_by_the_members_that_are_shown(
     assert found(provider, search) == by_provider
 
 
+SORTED = {"tag": [{"system": "https://fhirgw.uk/tests", "code": "sorted"}]}
+
+
+def in_order(client: httpx.Client, search: str) -> list[str]:
+    """The ids of all matches, page by page."""
+    ids, address = [], f"/fhir/{search}&_count=1"
+    while address:
+        answer = client.get(address)
+        assert answer.status_code == 200, answer.text
+        entries = answer.json().get("entry", [])
+        ids += [each["resource"]["id"] for each in entries if each["search"]["mode"] == "match"]
+        address = next((each["url"] for each in answer.json()["link"] if each["relation"] == "next"), "")
+    return ids
+
+
+def test_a_list_is_sorted_by_the_members_that_are_shown(council: httpx.Client, provider: httpx.Client) -> None:
+    """One that shows nobody stands where an empty one would: by its id, among those at the end."""
+    listed = {"a": ["stranger"], "b": [], "c": ["cared-for"], "d": ["cared-for", "stranger"], "e": ["dissenting"]}
+    made = {
+        name: council.post("/fhir/Group", json=group("x", *map(member, ids), meta=SORTED, **MANAGED)).json()["id"]
+        for name, ids in listed.items()
+    }
+    names = {id: name for name, id in made.items()}
+
+    def order(client: httpx.Client, sort: str) -> list[str]:
+        return [names[id] for id in in_order(client, f"Group?_tag=sorted&_sort={sort}")]
+
+    by_id = sorted(made, key=lambda name: made[name])
+    first, last, nobody = ([each for each in by_id if each in some] for some in ("cd", "ad", "abe"))
+    assert order(council, "member") == [*first, "e", "a", "b"]
+    assert order(council, "-member") == [*last, "e", "c", "b"]
+    assert order(provider, "member") == order(provider, "-member") == [*first, *nobody]
+    for id in made.values():
+        assert council.delete(f"/fhir/Group/{id}").status_code in (200, 204)
+
+
 def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
     made = council.post("/fhir/Group", json=group("", member("stranger"), name="Made") | {"id": "x"})
     assert made.status_code == 201, made.text
