@@ -24,16 +24,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from fhirgw.access.label import RESTRICTED, labels, opened, restricted
+from fhirgw.access.label import RESTRICTED, SAFEGUARDING, labels, opened, restricted
 from fhirgw.access.writing import covered
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
+from fhirgw.fhir.references import LOCAL
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of, version_of
 from fhirgw.jobs.lines import Batch, Unreadable, batches
 from fhirgw.jobs.parts import Lost
-from fhirgw.store import identity, import_job, lineage, load, runs, write
+from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.ledger import LEASE
@@ -63,6 +64,16 @@ LIFTED = Issue("forbidden", "What is held has a security label that this lacks, 
 MOVED = Issue("invariant", "A resource stays in one person's record: give it another id")
 UNCOVERED = Issue("forbidden", "No scope of the import's token covers this resource: it is constrained to others")
 HIDING = Issue("forbidden", "Its label (meta.security) would hide it from the application that imports it")
+OPENING = Issue(
+    "forbidden",
+    "It decides who may see a record of somebody whom others brought, or nobody yet: load the person first, and of"
+    " others' people the council's own systems alone say so (by $import or a write)",
+)
+JOINING = Issue(
+    "forbidden",
+    "It makes somebody a member of staff of an organisation that others brought: the council's own systems say who is",
+    "PractitionerRole.organization",
+)
 REFUSED = Issue("too-long", "A text, a number or a date in it is more than can be stored: shorten it")
 Progress = Callable[[int], None]
 """Called with how many lines more are done."""
@@ -349,6 +360,10 @@ class _Taking:
                     retraced += [(id, found.digest)] if found.digest else []
             except FhirError as error:
                 done.refuse(each.number, error.issues)
+        if self.job.operator:
+            versions = await self._vouched(writer, kind, versions, done)
+        elif kind == "Organization":
+            versions = await self._known(writer, versions, kept, done)
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 
@@ -402,6 +417,47 @@ class _Taking:
                 raise FhirError(HIDING)
         return made
 
+    async def _vouched(
+        self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum
+    ) -> list[tuple[Judged, Incoming]]:
+        """Without what would open, or close, a record that others brought: files are anybody's, as of a care provider's
+        own server, and nobody empowers themselves.
+        """
+        if kind == "PractitionerRole":
+            about, of, wrong = "Organization", [_employer(each) for _, each in versions], JOINING
+        else:
+            about, of, wrong = "Patient", [each.patient if _decides(each) else None for _, each in versions], OPENING
+        named = {each for each in of if each is not None}
+        if kind == about or not named:
+            return versions
+        brought = await load.brought(writer, about, list(named))
+        nobody = self.job.origin if wrong is JOINING else ""
+        left = []
+        for (judged, made), whose in zip(versions, of, strict=True):
+            if whose is None or brought.get(whose, nobody) == self.job.origin:
+                left.append((judged, made))
+            else:
+                done.refuse(judged.number, [wrong])
+        return left
+
+    async def _known(
+        self, writer: Connection, versions: list[tuple[Judged, Incoming]], kept: dict[str, Kept], done: _Sum
+    ) -> list[tuple[Judged, Incoming]]:
+        """Without Organizations that claim an ODS code which is another's: callers are known by it."""
+        had = {made.id: ods.codes(decode(kept[made.id].body)) if made.id in kept else set() for _, made in versions}
+        codes = {made.id: ods.codes(decode(made.body)) for _, made in versions}
+        claimed = {code for id in codes for code in codes[id] - had[id]}
+        taken = await ods.taken(writer, claimed, list(codes)) | {code for id in codes for code in codes[id] & had[id]}
+        left = []
+        for judged, made in versions:
+            new = codes[made.id] - had[made.id]
+            if new & taken:
+                done.refuse(judged.number, ods.refusal().issues)
+            else:
+                left.append((judged, made))
+                taken |= new
+        return left
+
     async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum) -> None:
         """Writes the versions; where the store takes one of them not, all but that one."""
         if not versions:
@@ -444,6 +500,19 @@ class _Taking:
 def _classes(resource: Resource) -> int:
     """What its labels keep from others; of a Patient also where they live, which is no class of the row."""
     return labels(resource) | (RESTRICTED if restricted(resource) else 0)
+
+
+def _decides(made: Incoming) -> bool:
+    """Whether a version decides who sees the record it is in: by a tie, a consent, a delegation, or as a case."""
+    case = made.type == "Flag" and made.labels & SAFEGUARDING
+    return bool(made.ties or made.directives or made.delegations or case)
+
+
+def _employer(made: Incoming) -> str | None:
+    """The id of the Organization that a PractitionerRole is at."""
+    organisation = decode(made.body).get("organization", {})
+    found = LOCAL.fullmatch(str(organisation.get("reference", "")))
+    return found[2] if found and found[1] == "Organization" else None
 
 
 def _updated(resource: Resource) -> datetime:

@@ -27,12 +27,13 @@ CLAIM = f"""
 WITH next AS (
     SELECT i.job, i.number FROM fhirgw.import_input i JOIN fhirgw.import_job j ON j.id = i.job
     WHERE i.state = 'waiting' AND i.job = $1 AND j.state = 'running' AND NOT {REVOKED}
-    ORDER BY i.attempts, i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
+    ORDER BY i.attempts, i.source !~ '(^|/)Patient[.][^/]*$', i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
 UPDATE fhirgw.import_input i
 SET state = 'running', attempts = i.attempts + 1, token = i.token + 1, lease = clock_timestamp() + $3::interval,
     worker = $2
 FROM next WHERE i.job = next.job AND i.number = next.number
 RETURNING i.job, i.number, i.source, i.type, i.stamp, i.token, i.place, i.line"""
+"""Files of Patients first, by their names: what decides who sees somebody's record waits for them."""
 
 HELD = f"""
 job = $1 AND number = $2 AND token = $3 AND state = 'running'

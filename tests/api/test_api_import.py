@@ -255,6 +255,26 @@ def test_an_id_that_others_have_is_taken_whether_they_can_be_seen_or_not(
     assert "The id is taken" in one
 
 
+def test_an_ods_code_is_one_organisation_s(gateway: Gateway, council: httpx.Client, folder: Path) -> None:
+    """Callers are known by it: who had another's would be taken for them. As of a write, so of an import."""
+
+    def organisation(id: str, *codes: str) -> Resource:
+        listed = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": each} for each in codes]
+        return {"resourceType": "Organization", "id": id, "name": id, "identifier": listed}
+
+    def taken(*given: Resource) -> list[int]:
+        (folder / "organisations.ndjson").write_bytes(lines(*given))
+        manifest = ended(council, kick_off(council, ("Organization", f"file://{folder}/organisations.ndjson")))
+        words = told(council, manifest)
+        assert all("Another Organization has this ODS code" in each for each in words)
+        return [int(each.partition("line ")[2].partition(":")[0]) for each in words]
+
+    first = [organisation("its", "X01"), organisation("again", "X01"), organisation("provider-too", "P01")]
+    assert taken(*first, organisation("other", "X02"), organisation("yet-another", "X09")) == [2, 3]
+    assert taken(organisation("its", "X01", "X03"), organisation("other", "X02", "X01")) == [2]
+    assert taken(organisation("again", "X04")) == []
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
