@@ -61,7 +61,7 @@ class Projects:
         if len(key) != BYTES:
             told = "This worker has not the key of the project: every worker must see the folder of FHIRGW_PROJECT_KEYS"
             raise FhirError(Issue("exception", told))
-        return Pseudonymiser(key, rules())
+        return Pseudonymiser(key, rules(), job.created.date())
 
     def _path(self, permit: Permit, project: str) -> Path:
         if not NAME.fullmatch(project) or not NAME.fullmatch(permit.organisation):
