@@ -107,6 +107,20 @@ def found(client: httpx.Client, search: str) -> list[str]:
     return sorted(ids)
 
 
+def audited(auditor: httpx.Client) -> tuple[set[str], bool]:
+    """Whose records the newest AuditEvent of another's says were in an answer, with which lists; or everybody's."""
+    answer = auditor.get("/fhir/AuditEvent?_count=20")
+    assert answer.status_code == 200, answer.text
+    for entry in answer.json()["entry"]:
+        event = entry["resource"]
+        if event["agent"][0]["who"]["identifier"]["value"] != "auditor":
+            break
+    named = [each for each in event["entity"] if each.get("what", {}).get("reference", "").startswith("Patient/")]
+    assert all({"type": "Group", "valueString": "frail"} in each["detail"] for each in named)
+    everybody = [each for each in event["entity"] if each.get("description") == "everybody"]
+    return {each["what"]["reference"].removeprefix("Patient/") for each in named}, bool(everybody)
+
+
 def kick_off(client: httpx.Client, path: str, *given: tuple[str, Any]) -> httpx.Response:
     if not given:
         return client.get(f"/fhir/{path}", headers=ASYNC)
@@ -166,6 +180,24 @@ def test_a_list_is_seen_by_its_controller_and_who_manages_it(gateway: Gateway, p
     with gateway.client(PERSON) as person, gateway.client(NO_LISTS) as without:
         assert person.get("/fhir/Group/frail").status_code == 404
         assert without.get("/fhir/Group/frail").status_code == 403
+
+
+def test_who_is_on_a_list_that_is_read_was_looked_at(
+    gateway: Gateway, provider: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whom the reader was told of, and nobody else; of very many nobody counts whom."""
+    registered = Registration("auditor", "Z99", "system/AuditEvent.rs", rate=1_000_000)
+    shown = {"cared-for", "stranger", "gone-away"}
+    with gateway.client(registered) as auditor:
+        for path in ("Group/frail", "Group/frail/_history/1", "Group/frail/_history", "Group?_id=frail"):
+            for client, names in ((gateway.http, shown), (provider, {"cared-for"})):
+                assert client.get(f"/fhir/{path}").status_code == 200
+                assert audited(auditor) == (names, False)
+        assert provider.get("/fhir/Group/strangers").status_code == 404
+        assert audited(auditor) == (set(), False)
+        monkeypatch.setattr("fhirgw.api.audit.MOST_NAMED", 2)
+        assert gateway.http.get("/fhir/Group/frail").status_code == 200
+        assert audited(auditor) == (set(), True)
 
 
 def test_whose_scopes_show_nobody_sees_no_members(gateway: Gateway) -> None:
