@@ -14,6 +14,7 @@ Longer than other modules, because it is one walk whose steps share what they kn
 from __future__ import annotations
 
 import asyncio
+import stat
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -192,6 +193,8 @@ def _stamp(path: Path) -> tuple[str, int]:
         found = path.stat()
     except OSError as error:
         raise Unreadable(f"It cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, for ever
+        raise Unreadable("It is no file: offer what is in it as one")
     return f"{found.st_size} {found.st_mtime_ns}", found.st_size
 
 

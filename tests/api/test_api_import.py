@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,12 +37,17 @@ class Elsewhere(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.path)
         path = self.path.partition("?")[0]
-        self.send_response(302 if path == "/moved" else 200 if path in self.files else 404)
+        self.send_response(302 if path == "/moved" else 200 if path in self.files or path == "/drip" else 404)
         if path == "/moved":
             self.send_header("location", "/there.ndjson")
         self.end_headers()
         if path in self.files:
             self.wfile.write(self.files[path])
+        if path == "/drip":
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""
@@ -323,6 +330,20 @@ def test_what_cannot_be_fetched_or_read_is_told_and_the_rest_is_taken(
         " what was taken is not taken twice",
         "A line has at most 50,000 bytes (FHIRGW_LONGEST_BODY): write a smaller resource",
         "It cannot be read (No such file or directory)",
+    ]
+
+
+def test_nobody_is_waited_for_for_ever(
+    council: httpx.Client, folder: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that sends a byte now and then, and a pipe that nobody writes to."""
+    monkeypatch.setattr("fhirgw.jobs.sources.LASTS", 0.3)
+    os.mkfifo(folder / "pipe.ndjson")
+    inputs = [("Patient", f"{elsewhere}/drip"), ("Patient", f"file://{folder}/pipe.ndjson")]
+    manifest = ended(council, kick_off(council, *inputs))
+    assert [each.partition(": ")[2] for each in told(council, manifest)] == [
+        "Its address cannot be reached (TimeoutError): offer it again",
+        "It is no file: offer what is in it as one",
     ]
 
 

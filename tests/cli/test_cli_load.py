@@ -239,6 +239,15 @@ def test_references_to_nowhere_are_kept_and_told_at_the_end(command: Command, da
     assert len(column(database, "SELECT id FROM fhirgw.resource WHERE type = 'Flag'")) == 3
 
 
+def test_an_nhs_number_in_place_of_an_id_is_not_told(command: Command, database: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_bytes(line(flag("f1", "9000000009")) + line(flag("f2", "9000000008")))
+    command("load", str(file), FHIRGW_DATABASE_URL=database)
+    one, other = (words.partition("Patient that is not here ")[2] for _, _, words in errors(tmp_path))
+    assert one.startswith("(its id is an NHS number): it was taken")
+    assert other.startswith("(id 9000000008): it was taken")  # which is none
+
+
 def _nowhere(id: str) -> str:
     return f"Patient that is not here (id {id}): it was taken as it is; send that too, or correct the reference"
 
