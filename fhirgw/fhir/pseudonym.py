@@ -138,11 +138,11 @@ def rules() -> Rules:
 def read(text: str) -> Rules:
     """The rules as they are written. Raises RuleError that names the place."""
     given = yaml.safe_load(text)
-    told = [given.get(name, default) for name, default in (("smallest", None), ("shift", None), ("oldest", OLDEST))]
-    if any(not isinstance(each, int) or each < 1 for each in told):
+    smallest, shift, oldest = given.get("smallest"), given.get("shift"), given.get("oldest", OLDEST)
+    if any(not isinstance(each, int) or each < 1 for each in (smallest, shift, oldest)):
         raise RuleError("smallest and shift, and oldest where it is said: whole numbers above 0")
     reading = _Reading(given.get("datatypes", {}), given.get("extensions", {}))
-    return Rules(*told, {kind: reading.rule(kind, dict(of)) for kind, of in given["types"].items()})
+    return Rules(smallest, shift, oldest, {kind: reading.rule(kind, dict(of)) for kind, of in given["types"].items()})
 
 
 def _digest(key: bytes, text: str) -> bytes:

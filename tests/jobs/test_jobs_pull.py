@@ -419,7 +419,7 @@ async def test_no_token_is_asked_for_where_the_server_alone_says_so(pulling: Pul
             answer.body = json.dumps({"token_endpoint": "https://victim.example/token"}).encode()
 
     pulling.road.spoil = spoil
-    with pytest.raises(Interrupted, match="another origin than the base.*--token-url"):
+    with pytest.raises(Interrupted, match=r"another origin than the base.*--token-url"):
         await pulling(source="mixed-up")
     assert [each for each in asked if "smart-configuration" not in each] == []
     pulling.road.spoil = lambda seen, answer: None

@@ -189,8 +189,8 @@ class _Token:
         raise Interrupted("timeout", f"The server does not answer, {TRIES} times in a row: is --from right?")
 
     def _vouched(self, named: str) -> str:
-        """The token endpoint that the server names. At another origin nobody but the operator knows whether it is the
-        server's: it may be somebody else's, who knows us by the same name and key, and whose token the server would get.
+        """The token endpoint that the server names. At another origin nobody but the operator knows whose it is: that
+        of somebody else, maybe, who knows us by the same name and key, and whose token the server would be sent.
         https://www.rfc-editor.org/rfc/rfc9700#section-4.4
         """
         address = self._reach.checked(named, "token endpoint")
