@@ -150,7 +150,9 @@ class Importer:
         return {**listed, "bytes": written.bytes, "sha256": written.sha256}
 
     async def _unreadable(self, held: Input, error: FhirError) -> None:
-        """There is nothing to be had of an input, and it is told why."""
+        """There is nothing to be had of an input, and it is told why; what was fetched of it nobody needs any more."""
+        with suppress(OSError):
+            (self.folder / held.job / f"{held.number}.input").unlink()
         async with direct(self.engine) as connection:
             await import_job.end(connection, held, str(error))
 

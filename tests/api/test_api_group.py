@@ -9,6 +9,7 @@ import csv
 import io
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,38 @@ def test_who_has_become_hidden_is_among_the_deletions(
     later = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert deletions(gateway.http, asked.replace(since, later)) == set()
     assert council.delete(f"/fhir/Consent/{made.json()['id']}").status_code in (200, 204)
+
+
+def test_who_became_hidden_before_anybody_could_have_a_copy_is_not_told(
+    gateway: Gateway, council: httpx.Client
+) -> None:
+    """Two providers look after somebody who then dissents; one of them has no application here until later."""
+    made = []
+
+    def create(kind: str, **elements: Any) -> str:
+        answer = council.post(f"/fhir/{kind}", json={"resourceType": kind, **elements})
+        assert answer.status_code == 201, answer.text
+        made.append(f"{kind}/{answer.json()['id']}")
+        return made[-1]
+
+    stranger, codes = {"reference": "Patient/stranger"}, ("N01", "N02")
+    for code in codes:
+        system = "https://fhir.nhs.uk/Id/ods-organization-code"
+        organisation = create("Organization", name=code, identifier=[{"system": system, "value": code}])
+        care = {"managingOrganization": {"reference": organisation}}
+        create("EpisodeOfCare", status="active", patient=stranger, period={"start": "2026-01-01"}, **care)
+    old, new = (Registration(f"care-{each}", each, "system/*.rs", rate=1_000_000) for each in codes)
+    with gateway.client(old) as before:
+        assert before.get("/fhir/Patient/stranger").status_code == 200
+        since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        create("Consent", **{**dissent(), "patient": stranger, "performer": [stranger]})
+        assert before.get("/fhir/Patient/stranger").status_code == 404
+        with gateway.client(new) as later, gateway.client(replace(old, id="care-again")) as again:
+            told = [deletions(each, f"$export?_type=Patient&_since={since}") for each in (before, later, again)]
+    # Another application of the same organisation may have taken the copy over.
+    assert told == [{"Patient/stranger"}, set(), {"Patient/stranger"}]
+    for each in reversed(made):
+        assert council.delete(f"/fhir/{each}").status_code in (200, 204)
 
 
 def test_a_list_without_its_hidden_members_is_as_if_there_were_none(
