@@ -15,11 +15,13 @@ from functools import cache, lru_cache
 from typing import cast
 from urllib.parse import parse_qsl
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fhirgw.access.audit_event import Access, Seen
 from fhirgw.access.permit import Permit
+from fhirgw.fhir import cohort
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, parameters
 from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, UNSUPPORTED
 from fhirgw.store.audit import Auditor
@@ -40,6 +42,8 @@ OTHERS = (
     *("_pseudonymise", "_typeFilter", "_until", "_view", "allowPartialManifests", "includeAssociatedData"),
     *("organizeOutputBy", "patient"),
 )
+MOST_NAMED = 1000
+"""Members of lists that one answer is audited with by name."""
 NOT_NAMED = "?"
 """Stands for a parameter that R4 does not know: anything may be written where its name belongs."""
 
@@ -73,6 +77,18 @@ class Entry:
     def saw_all(self, rows: Iterable[tuple[str, str, str | None]]) -> None:
         """Many, as (type, id, person)."""
         self.seen += [Seen(*row) for row in rows]
+
+    def saw_lists(self, rows: Iterable[tuple[str, str, str | None]]) -> None:
+        """Of what is in the answer, as (type, id, body), the lists: whoever is named in one was looked at with it.
+
+        Where that is many people, nobody counts them, as in a bulk copy.
+        """
+        lists = [(id, cohort.people(orjson.loads(body))) for kind, id, body in rows if kind == "Group" and body]
+        named = dict.fromkeys((id, person) for id, persons in lists for person in persons)
+        if len(named) > MOST_NAMED:
+            self.everybody(("Group",))
+        else:
+            self.saw_all(("Group", id, person) for id, person in named)
 
     def everybody(self, types: Iterable[str] = ()) -> None:
         """The answer is a bulk copy, of these types (none: all): whose records are in it, nobody lists."""

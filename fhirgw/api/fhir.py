@@ -28,6 +28,7 @@ from fhirgw.fhir.issue import FhirError, Issue, outcome
 from fhirgw.fhir.query import Query
 from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
+from fhirgw.store.basis import LISTS
 from fhirgw.store.include import Found
 from fhirgw.store.resources import Stored
 
@@ -71,6 +72,8 @@ async def read(request: Request) -> Response:
     part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
     found = await context(request).read(permitted(request), resource_type, id)
     entry(request).saw(resource_type, id, found.person)
+    if resource_type in LISTS:
+        entry(request).saw_lists([(resource_type, id, found.body)])
     return _shown(request, found, part)
 
 
@@ -86,6 +89,8 @@ async def vread(request: Request) -> Response:
     async with here.glance(permit) as connection:
         found = await resources.vread(connection, permit, resource_type, id, int(version))
     entry(request).saw(resource_type, id, found.person)
+    if resource_type in LISTS:
+        entry(request).saw_lists([(resource_type, id, found.body)])
     return _shown(request, found, part)
 
 
@@ -185,6 +190,7 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
             page = await search.search(connection, permit, query)
     found = [*page.matches, *page.included]
     entry(request).saw_all((each.type, each.id, each.person) for each in found)
+    entry(request).saw_lists((each.type, each.id, each.body) for each in found)
     honoured = [pair for pair in query.applied if pair[0] != "_cursor"]
     place = f"{address}/{resource_type}" if resource_type else address
     links = asked.links(place, honoured, query.cursor, page.next)

@@ -56,6 +56,7 @@ async def _told(request: Request, of: history.Asked, path: str) -> Response:
         if not page.versions and of.id:
             await _known(history.Asked(of.type, of.id, count=1), connection, permit)
     entry(request).saw_all((each.type, each.id, each.person) for each in page.versions)
+    entry(request).saw_lists((each.type, each.id, each.body) for each in page.versions)
     links = asked.links(address, honoured, of.cursor, page.next)
     shown = page.versions if shape.whole else [each._replace(body=shape.of(each.body)) for each in page.versions]
     return answer(bundle.history(base(request), shown, page.total, links))

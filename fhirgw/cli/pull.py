@@ -54,7 +54,9 @@ def pull(
     full: Annotated[bool, typer.Option("--full", help="All of it, not what changed since the last pull.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Give up a pull that is open, and begin anew.")] = False,
     scope: Annotated[str, typer.Option(help="What to ask the token for.")] = "system/*.rs",
-    token_url: Annotated[str | None, typer.Option(help="The token endpoint, if the server does not say.")] = None,
+    token_url: Annotated[
+        str | None, typer.Option(help="The token endpoint, if the server does not say, or it has another host.")
+    ] = None,
     at_once: Annotated[int, typer.Option(min=1, max=32, help="Files to fetch at once.")] = 4,
     most: Annotated[float, typer.Option("--most-gigabytes", min=0.000001, help="Give up when there is more.")] = 200,
     hours: Annotated[float, typer.Option(min=0.0001, help="Stop when it takes longer; the next run goes on.")] = 24,

@@ -34,6 +34,12 @@ def filters(group: Resource) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(searches) for kind, searches in found.items()}
 
 
+def people(group: Resource) -> list[str]:
+    """The ids of the Patients whom a Group names as its members."""
+    named = (LOCAL.fullmatch(str(entity.get("reference", ""))) for entity in _entities(group))
+    return list(dict.fromkeys(each[2] for each in named if each and each[1] == "Patient"))
+
+
 def check(group: Resource) -> None:
     """Raises FhirError (422) for a Group whose members nobody could find, or keep from those who may not see them."""
     filters(group)

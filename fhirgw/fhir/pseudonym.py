@@ -13,25 +13,30 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
 import yaml
 
 from fhirgw import shipped
+from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.elements import children, is_primitive, is_resource
 from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.references import LOCAL
 
 FILE = "pseudonymise.yaml"
-ACTIONS = ("keep", "key", "shift", "truncate", "drop")
+ACTIONS = ("keep", "key", "shift", "truncate", "age", "drop")
 DATES = ("date", "dateTime", "instant")
 TELLING = ("string", "markdown", "uri", "url", "id", "xhtml", "base64Binary")
 """Types of what anybody may have written anything in. The systems of codes are none of that."""
 
 POSTCODE = re.compile(r"\s*([A-Z]{1,2}\d[A-Z\d]?)\s*\d[A-Z]{2}\s*", re.IGNORECASE | re.ASCII)
 DAY = re.compile(r"(\d{4}-\d\d-\d\d)(T.*)?")
+OLDEST = 89
+"""Years; who is older has the year of birth of those a year older than that: few are, and their year would tell who.
+https://www.hhs.gov/hipaa/for-professionals/special-topics/de-identification/index.html#safeharborguidance
+"""
 DIGITS = 32
 """Hexadecimal digits of a pseudonym: 128 bits."""
 
@@ -52,10 +57,14 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How one person's resources are changed: with a project's key, and dates by so many days (None: no dates)."""
+    """How one person's resources are changed: with a project's key, and dates by so many days (None: no dates).
+
+    `born`: the earliest year that anybody is said to be born in.
+    """
 
     key: bytes
     days: int | None
+    born: int = 0
 
     def pseudonym(self, kind: str, id: str) -> str:
         """What an id becomes."""
@@ -72,19 +81,26 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`smallest`: people, fewer of whom no file is made of; `shift`: days that dates are moved by at most."""
+    """`smallest`: people, fewer of whom no file is made of; `shift`: days that dates are moved by at most; `oldest`: an
+    age in years, beyond which nobody's is told.
+    """
 
     smallest: int
     shift: int
+    oldest: int
     types: Mapping[str, Rule]
 
 
 @dataclass(slots=True)
 class Pseudonymiser:
-    """Changes resources for one project, by its key; `persons`: whom `count` was told of, `smallest` at most."""
+    """Changes resources for one project, by its key; `persons`: whom `count` was told of, `smallest` at most.
+
+    `today`: the day that ages are of; the same for all that is to be the same.
+    """
 
     key: bytes
     rules: Rules
+    today: date
     persons: set[str] = field(default_factory=set)
 
     def id(self, kind: str, id: str) -> str:
@@ -101,7 +117,8 @@ class Pseudonymiser:
         """The resource as the project may have it. Its type is one of the rules'."""
         kind = resource["resourceType"]
         rule = self.rules.types[kind]
-        moved = Moved(self.key, self._days(_person(resource, rule.person)))
+        born = self.today.year - self.rules.oldest - 1
+        moved = Moved(self.key, self._days(_person(resource, rule.person)), born)
         return {"resourceType": kind, "meta": {"security": [PSEUDED]}, **rule.change(resource, moved)}
 
     def _days(self, person: str | None) -> int | None:
@@ -121,11 +138,11 @@ def rules() -> Rules:
 def read(text: str) -> Rules:
     """The rules as they are written. Raises RuleError that names the place."""
     given = yaml.safe_load(text)
-    smallest, shift = given.get("smallest"), given.get("shift")
-    if not isinstance(smallest, int) or smallest < 1 or not isinstance(shift, int) or shift < 1:
-        raise RuleError("smallest and shift: whole numbers above 0")
+    smallest, shift, oldest = given.get("smallest"), given.get("shift"), given.get("oldest", OLDEST)
+    if any(not isinstance(each, int) or each < 1 for each in (smallest, shift, oldest)):
+        raise RuleError("smallest and shift, and oldest where it is said: whole numbers above 0")
     reading = _Reading(given.get("datatypes", {}), given.get("extensions", {}))
-    return Rules(smallest, shift, {kind: reading.rule(kind, dict(of)) for kind, of in given["types"].items()})
+    return Rules(smallest, shift, oldest, {kind: reading.rule(kind, dict(of)) for kind, of in given["types"].items()})
 
 
 def _digest(key: bytes, text: str) -> bytes:
@@ -192,6 +209,8 @@ class _Reading:
             return lambda value, moved: moved.pseudonym(context, value)
         if given == "shift" and kind in DATES:
             return _shift
+        if given == "age" and kind == "date":
+            return _birth
         if given == "truncate" and (kind in DATES or place.endswith(".postalCode")):
             return _year if kind in DATES else _district
         raise RuleError(f"{place}: a {kind} cannot be {given}")
@@ -243,16 +262,28 @@ def _refer(value: str, moved: Moved) -> str | None:
 
 
 def _shift(value: str, moved: Moved) -> str | None:
-    """Moved, if it is a day or a moment; a month or a year would be another one, and is the year it is."""
+    """Moved, if it is a day or a moment; a month or a year would be another one, and is the year it is.
+
+    A moment is as the clock showed it here, and its offset tells nothing: by those of summer and winter anybody could
+    see between which two records the clocks were changed, and so by how many days all of them were moved.
+    """
     if moved.days is None:
         return None
     found = DAY.fullmatch(value)
     if found is None:
         return _year(value, moved)
     try:
-        return (date.fromisoformat(found[1]) + timedelta(days=moved.days)).isoformat() + (found[2] or "")
+        if found[2] is None:
+            return (date.fromisoformat(found[1]) + timedelta(days=moved.days)).isoformat()
+        here = datetime.fromisoformat(value).astimezone(LONDON).replace(tzinfo=None) + timedelta(days=moved.days)
+        return f"{here.isoformat()}+00:00"
     except (ValueError, OverflowError):
         return None
+
+
+def _birth(value: str, moved: Moved) -> str:
+    """The year of birth, of nobody older than the rules say."""
+    return f"{max(int(value[:4]), moved.born):04}"
 
 
 def _year(value: str, moved: Moved) -> str:

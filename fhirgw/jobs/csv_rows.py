@@ -47,5 +47,8 @@ def records(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def key(record: bytes) -> str:
-    """The first cell of a record, which holds the id of a resource: nothing that would be quoted."""
-    return record.partition(b",")[0].strip(b"\r\n").decode()
+    """The first cell of a record, which holds the id of a resource: nothing that would be quoted.
+
+    An id may begin with a hyphen, as a formula does, and has an apostrophe before it then.
+    """
+    return record.partition(b",")[0].strip(b"\r\n").decode().removeprefix("'")

@@ -169,10 +169,12 @@ class ExportJobs:
                 log.error("exports not looked at", error=type(error).__name__, away=away(error))
 
     async def look(self) -> None:
-        """Takes out of finished exports what their permits no longer show, and away those of stopped applications.
+        """Takes out of finished exports what their permits no longer show, and away those of stopped applications, and
+        those that have expired.
 
         What has been cancelled is removed again: a worker notices within a second.
         """
+        await self._tidy()
         async with direct(self._engine) as connection:
             await export_job.revoke(connection)
             for id in await export_job.in_state(connection, "cancelled"):

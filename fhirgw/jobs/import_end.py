@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from fhirgw.fhir.issue import Issue
+from fhirgw.fhir.nhs import is_nhs_number
 from fhirgw.jobs.taking import named, told
 from fhirgw.store import import_job, load, write
 from fhirgw.store.database import Connection
@@ -21,7 +22,7 @@ MANY = 2000
 """Resources after which the planner's statistics are taken anew."""
 AT_ONCE = 1000
 """Lines, or ids, that are fetched at a time."""
-NOWHERE = "It refers to a {} that is not here (id {}): it was taken as it is; send that too, or correct the reference"
+NOWHERE = "It refers to a {} that is not here ({}): it was taken as it is; send that too, or correct the reference"
 
 
 class Came(NamedTuple):
@@ -95,7 +96,8 @@ async def errors(connection: Connection, job: Job, of: Came) -> AsyncIterator[st
     if of.failure:
         yield told(of.name, of.line, [Issue("processing", of.failure)])
     for kind, id, line in of.nowhere:
-        yield told(of.name, line, [Issue("not-found", NOWHERE.format(kind, id), severity="warning")])
+        which = "its id is an NHS number" if is_nhs_number(id) else f"id {id}"
+        yield told(of.name, line, [Issue("not-found", NOWHERE.format(kind, which), severity="warning")])
 
 
 async def settled(connection: Connection, came: Sequence[Came]) -> None:

@@ -15,21 +15,24 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
+import structlog
+
 from fhirgw.access import writing
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import IMPORTS, PROCRASTINATE, executor
 from fhirgw.jobs.entitled import SAME
-from fhirgw.jobs.export_jobs import ID, KEPT, MEDIA, File
+from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED, MEDIA, File
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
 from fhirgw.store import import_job
-from fhirgw.store.database import Connection, direct
+from fhirgw.store.database import Connection, away, direct
 from fhirgw.store.import_job import COUNTS, Job
 
 AT_ONCE = 2
 """Imports of one application that run: it waits for one of them before it has another."""
 
+log = structlog.get_logger("fhirgw.jobs")
 
 Source = tuple[str, str]
 """What is to be imported: resources of one type, and the address they are at."""
@@ -64,11 +67,14 @@ class ImportJobs:
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
+        self._keeper = asyncio.create_task(self._keep(), name="imports kept")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
         await self._owned.aclose()
 
     async def kick_off(self, permit: Permit, sources: Sequence[Source], bases: Sequence[str], request: str) -> str:
@@ -123,6 +129,15 @@ class ImportJobs:
         if any(getattr(job.permit, each) != getattr(permit, each) for each in SAME):
             raise absent()
         return job
+
+    async def _keep(self) -> None:
+        """Forgets old imports, again and again: what they fetched is about people."""
+        while True:
+            await asyncio.sleep(LOOKED)
+            try:
+                await self._tidy()
+            except Exception as error:
+                log.error("imports not looked at", error=type(error).__name__, away=away(error))
 
     async def _tidy(self) -> None:
         """Forgets old imports."""

@@ -6,7 +6,8 @@ Any number of workers do the same for one import, each at an input of its own. S
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,10 @@ class Importer(Work[Job, Input]):
             async with direct(self.engine) as connection:
                 return await import_job.renew(connection, part, lease=self.lease)
 
-        async with renewed(keep, self.lease):
+        async with _gone(kept), renewed(keep, self.lease):
             path = await self.sources.text(part.source, kept)
             with judges(0) as judging:
                 await take(self.engine, job, part, path, judging, self.longest, self.lease)
-        with suppress(OSError):
-            kept.unlink()
 
     def blame(self, error: Exception) -> Blame:
         """What is to be told of what kept an input from being taken in."""
@@ -114,3 +113,19 @@ class Importer(Work[Job, Input]):
             raise Unwritable(folder, error) from error
         listed = {"input": of.source, "url": name, "count": written.lines}
         return {**listed, "bytes": written.bytes, "sha256": written.sha256}
+
+
+@asynccontextmanager
+async def _gone(kept: Path) -> AsyncIterator[None]:
+    """Removes what was fetched of an input, once it is taken in, or there is nothing to be had of it."""
+    try:
+        yield
+    except FhirError:
+        _remove(kept)
+        raise
+    _remove(kept)
+
+
+def _remove(kept: Path) -> None:
+    with suppress(OSError):
+        kept.unlink()

@@ -19,6 +19,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 BLOCK = 1 << 20
 LINES, BYTES = 500, 1 << 22
 """What one batch holds at most; one line may be longer."""
+ENDLESS = 1 << 30
+"""Bytes of a line that are passed over: a few kilobytes, packed, may be as many as anybody likes of one letter."""
 PACKED, GZIP = ".gz", b"\x1f\x8b"
 OTHERS = {
     b"PAR1": "Parquet: write its resources as NDJSON, one a line",
@@ -74,6 +76,10 @@ def batches(path: Path, longest: int, place: int = 0, line: int = 1) -> Iterator
             yield held
         told = f"After line {held.line - 1:,} it is not what gzip packs, or ends before that does"
         raise Unreadable(f"{told}: send it whole, what was taken is not taken twice") from None
+    except Unreadable:
+        if len(held):
+            yield held
+        raise
     except OSError as error:
         raise Unreadable(f"It cannot be read ({error.strerror or type(error).__name__})") from None
     yield held
@@ -150,6 +156,8 @@ def _lines(blocks: Iterator[bytes], longest: int) -> Iterator[bytes | _Passed]:
             begun, passed = b"", 0
         if passed:
             passed += len(rest)
+            if passed > ENDLESS:
+                raise Unreadable(f"It has a line of over {ENDLESS:,} bytes, and so no lines: write one resource a line")
         else:
             begun += rest
             if len(begun) > longest:

@@ -13,6 +13,8 @@ import secrets
 from pathlib import Path
 from uuid import uuid4
 
+import structlog
+
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue
@@ -27,6 +29,7 @@ PURPOSES = (Purpose.PLANNING, Purpose.RESEARCH)
 
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
 BYTES = 32
+log = structlog.get_logger("fhirgw.jobs")
 
 
 class Projects:
@@ -36,7 +39,9 @@ class Projects:
         self._folder = folder
 
     def begin(self, permit: Permit, asked: Selection) -> None:
-        """Makes the key of a project that has none yet. Raises FhirError: not for this purpose, not of these types."""
+        """Makes the key of a project that has none yet. Raises FhirError: not for this purpose, not of these types; 507
+        where it cannot be kept, which names no folder of ours.
+        """
         if asked.project is None:
             return
         if permit.purpose not in PURPOSES:
@@ -48,7 +53,9 @@ class Projects:
         try:
             _make(path)
         except OSError as error:
-            raise Unwritable(path.parent, error) from error
+            log.error("key of a project not made", error=str(Unwritable(path.parent, error)))
+            told = "The gateway cannot keep the key of the project: its operators have to make room"
+            raise FhirError(Issue("exception", told), status=507) from None
 
     def of(self, job: Job) -> Pseudonymiser | None:
         """What the job's resources go through, if they are not to be as they are. Raises FhirError."""
@@ -61,7 +68,7 @@ class Projects:
         if len(key) != BYTES:
             told = "This worker has not the key of the project: every worker must see the folder of FHIRGW_PROJECT_KEYS"
             raise FhirError(Issue("exception", told))
-        return Pseudonymiser(key, rules())
+        return Pseudonymiser(key, rules(), job.created.date())
 
     def _path(self, permit: Permit, project: str) -> Path:
         if not NAME.fullmatch(project) or not NAME.fullmatch(permit.organisation):

@@ -30,6 +30,8 @@ from fhirgw.private import private_folder
 PORTS = {"https": 443, "http": 80}
 SECONDS = 30.0
 """How long an address may say nothing."""
+LASTS = 6 * 3600.0
+"""How long an input may take to come, however steadily it trickles: others wait for it."""
 FILE = "file"
 LONGEST = 4000
 
@@ -84,7 +86,8 @@ class Sources:
         try:
             await asyncio.to_thread(private_folder, kept.parent)
             with Draft(part) as draft:
-                await self._body(url, split, draft)
+                async with asyncio.timeout(LASTS):
+                    await self._body(url, split, draft)
                 await asyncio.to_thread(draft.finish)
             part.replace(kept)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

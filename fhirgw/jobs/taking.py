@@ -14,6 +14,7 @@ Longer than other modules, because it is one walk whose steps share what they kn
 from __future__ import annotations
 
 import asyncio
+import stat
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -24,16 +25,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from fhirgw.access.label import labels, opened
+from fhirgw.access.label import RESTRICTED, SAFEGUARDING, labels, opened, restricted
 from fhirgw.access.writing import covered
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
+from fhirgw.fhir.references import LOCAL
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.lease import Lost
 from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of, version_of
 from fhirgw.jobs.lines import Batch, Unreadable, batches
-from fhirgw.store import identity, import_job, lineage, load, runs, write
+from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.lease import LEASE
@@ -63,6 +65,16 @@ LIFTED = Issue("forbidden", "What is held has a security label that this lacks, 
 MOVED = Issue("invariant", "A resource stays in one person's record: give it another id")
 UNCOVERED = Issue("forbidden", "No scope of the import's token covers this resource: it is constrained to others")
 HIDING = Issue("forbidden", "Its label (meta.security) would hide it from the application that imports it")
+OPENING = Issue(
+    "forbidden",
+    "It decides who may see a record of somebody whom others brought, or nobody yet: load the person first, and of"
+    " others' people the council's own systems alone say so (by $import or a write)",
+)
+JOINING = Issue(
+    "forbidden",
+    "It makes somebody a member of staff of an organisation that others brought: the council's own systems say who is",
+    "PractitionerRole.organization",
+)
 REFUSED = Issue("too-long", "A text, a number or a date in it is more than can be stored: shorten it")
 Progress = Callable[[int], None]
 """Called with how many lines more are done."""
@@ -181,6 +193,8 @@ def _stamp(path: Path) -> tuple[str, int]:
         found = path.stat()
     except OSError as error:
         raise Unreadable(f"It cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, for ever
+        raise Unreadable("It is no file: offer what is in it as one")
     return f"{found.st_size} {found.st_mtime_ns}", found.st_size
 
 
@@ -331,6 +345,8 @@ class _Taking:
         mine = {} if self.job.operator or not kept else await write.held(writer, self.job.permit, "u", kind, list(kept))
         gone = [id for id in fresh if id not in kept]
         last = await load.last_versions(writer, kind, gone) if gone else {}
+        ours = [id for id in last if id in traced]
+        buried = await load.last_bodies(writer, kind, ours) if ours else {}
         versions, retraced = [], []
         for id, each in fresh.items():
             try:
@@ -339,7 +355,7 @@ class _Taking:
                 if id in kept:
                     found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
-                    found = self._new(each, texts[each.number], last.get(id, 0), id in traced)
+                    found = self._new(each, texts[each.number], last.get(id, 0), buried.get(id))
                 if isinstance(found, Incoming):
                     versions.append((each, self._allowed(found)))
                 else:
@@ -347,17 +363,26 @@ class _Taking:
                     retraced += [(id, found.digest)] if found.digest else []
             except FhirError as error:
                 done.refuse(each.number, error.issues)
+        if self.job.operator:
+            versions = await self._vouched(writer, kind, versions, done)
+        elif kind == "Organization":
+            versions = await self._known(writer, versions, kept, done)
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 
-    def _new(self, judged: Judged, text: bytes, last: int, mine: bool) -> Incoming:
-        """What is not there; `last` is its last version, if it once was, and `mine`: this origin brought it then."""
+    def _new(self, judged: Judged, text: bytes, last: int, before: str | None) -> Incoming:
+        """What is not there; `last` is its last version, if it once was, and `before` what that said, if this origin
+        brought it.
+        """
         assert judged.version is not None
         if not last:
             return judged.version
-        if not mine:
+        if before is None:
             raise FhirError(TAKEN)
-        made = version_of(resource_of(text, self.terms), "create", last + 1, self._now(), self.terms)
+        after = resource_of(text, self.terms)
+        if _classes(decode(before)) & ~_classes(after):
+            raise FhirError(LIFTED)
+        made = version_of(after, "create", last + 1, self._now(), self.terms)
         return made._replace(key=made.id, digest=judged.digest)
 
     async def _onto(
@@ -376,7 +401,7 @@ class _Taking:
             raise FhirError(TWICE)
         if after["resourceType"] == "Patient" and await identity.met(writer, after["id"]):
             raise FhirError(MET)
-        if labels(before) & ~labels(after):
+        if _classes(before) & ~_classes(after):
             raise FhirError(LIFTED)
         moment = max(self._now(), _updated(before) + MILLISECOND)
         made = version_of(after, "update", kept.version + 1, moment, self.terms)
@@ -390,9 +415,51 @@ class _Taking:
         if not self.job.operator:
             if not covered(permit, verb, made.type, made.tokens, made.patient):
                 raise FhirError(UNCOVERED)
-            if made.labels & ~opened(permit, made.type):
+            hides = made.labels | (0 if made.redacted is None else RESTRICTED)
+            if hides & ~opened(permit, made.type):
                 raise FhirError(HIDING)
         return made
+
+    async def _vouched(
+        self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum
+    ) -> list[tuple[Judged, Incoming]]:
+        """Without what would open, or close, a record that others brought: files are anybody's, as of a care provider's
+        own server, and nobody empowers themselves.
+        """
+        if kind == "PractitionerRole":
+            about, of, wrong = "Organization", [_employer(each) for _, each in versions], JOINING
+        else:
+            about, of, wrong = "Patient", [each.patient if _decides(each) else None for _, each in versions], OPENING
+        named = {each for each in of if each is not None}
+        if kind == about or not named:
+            return versions
+        brought = await load.brought(writer, about, list(named))
+        nobody = self.job.origin if wrong is JOINING else ""
+        left = []
+        for (judged, made), whose in zip(versions, of, strict=True):
+            if whose is None or brought.get(whose, nobody) == self.job.origin:
+                left.append((judged, made))
+            else:
+                done.refuse(judged.number, [wrong])
+        return left
+
+    async def _known(
+        self, writer: Connection, versions: list[tuple[Judged, Incoming]], kept: dict[str, Kept], done: _Sum
+    ) -> list[tuple[Judged, Incoming]]:
+        """Without Organizations that claim an ODS code which is another's: callers are known by it."""
+        had = {made.id: ods.codes(decode(kept[made.id].body)) if made.id in kept else set() for _, made in versions}
+        codes = {made.id: ods.codes(decode(made.body)) for _, made in versions}
+        claimed = {code for id in codes for code in codes[id] - had[id]}
+        taken = await ods.taken(writer, claimed, list(codes)) | {code for id in codes for code in codes[id] & had[id]}
+        left = []
+        for judged, made in versions:
+            new = codes[made.id] - had[made.id]
+            if new & taken:
+                done.refuse(judged.number, ods.refusal().issues)
+            else:
+                left.append((judged, made))
+                taken |= new
+        return left
 
     async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum) -> None:
         """Writes the versions; where the store takes one of them not, all but that one."""
@@ -431,6 +498,24 @@ class _Taking:
         if len(self.here) > MOST:
             self.here.clear()
         return missing
+
+
+def _classes(resource: Resource) -> int:
+    """What its labels keep from others; of a Patient also where they live, which is no class of the row."""
+    return labels(resource) | (RESTRICTED if restricted(resource) else 0)
+
+
+def _decides(made: Incoming) -> bool:
+    """Whether a version decides who sees the record it is in: by a tie, a consent, a delegation, or as a case."""
+    case = made.type == "Flag" and made.labels & SAFEGUARDING
+    return bool(made.ties or made.directives or made.delegations or case)
+
+
+def _employer(made: Incoming) -> str | None:
+    """The id of the Organization that a PractitionerRole is at."""
+    organisation = decode(made.body).get("organization", {})
+    found = LOCAL.fullmatch(str(organisation.get("reference", "")))
+    return found[2] if found and found[1] == "Organization" else None
 
 
 def _updated(resource: Resource) -> datetime:

@@ -36,6 +36,11 @@ RULING = ("Patient", "Consent", *RULES)
 BATCH = 1000
 """Resources whose rules are made again at once."""
 
+KNOWN = "SELECT greatest($2::timestamptz, min(created)) FROM fhirgw.registration WHERE organisation = $1"
+"""Since when an organisation may have a copy of anything: not before it had its first application here. To whoever asks
+since an earlier moment nobody is hidden who was so by then.
+"""
+
 CHANGED = """
 SELECT r.type, r.id, b.body, b.patient FROM (
     SELECT type, id FROM fhirgw.resource WHERE type = $1 AND updated > $2
@@ -70,8 +75,9 @@ async def hidden(
 
     Who does not meet a Group's searches any more, because they are hidden, is looked for among everybody.
     """
-    since = selection.since
-    assert since is not None
+    assert selection.since is not None
+    since = await connection.fetchval(KNOWN, permit.organisation, selection.since)
+    selection = replace(selection, since=since)
     if selection.group is not None:
         async with declared(connection, permit):
             group = await cohort.find(connection, permit, selection.group, ())

@@ -25,8 +25,10 @@ COUNTS = ("created", "updated", "unchanged", "refused")
 
 STOPPED = """
 'It was begun ' || attempts || ' times at line ' || line || ', and each time its worker stopped without a word'"""
+PATIENTS = "i.source !~ '(^|/)Patient[.][^/]*$'"
+"""Files of Patients first, by their names: what decides who sees somebody's record waits for them."""
 
-LEASES = Leases("fhirgw.import_job", "fhirgw.import_input", STOPPED, ours="NOT j.local")
+LEASES = Leases("fhirgw.import_job", "fhirgw.import_input", STOPPED, first=PATIENTS, ours="NOT j.local")
 renew, fail, release, waiting = LEASES.renew, LEASES.fail, LEASES.release, LEASES.waiting
 
 BEGIN = f"UPDATE fhirgw.import_input SET stamp = $4, size = $5 WHERE {LEASES.wanted}"

@@ -37,9 +37,10 @@ class Holding(Protocol):
 class Leases:
     """Those on the rows of `parts`, of jobs in the table `jobs`.
 
-    `progress`: columns that tell how far an attempt is, 0 at its beginning. `unless`: the job a part of which (i) is
-    claimed is not to go on; `over`: it (j) has ended, though parts wait; `ours`: only jobs (j) of which others know.
-    `stopped` says why a part failed whose workers stopped without a word. All four are SQL.
+    `progress`: columns that tell how far an attempt is, 0 at its beginning. `first`: by what parts (i) are ordered that
+    were begun as often. `unless`: the job a part of which (i) is claimed is not to go on; `over`: it (j) has ended,
+    though parts wait; `ours`: only jobs (j) of which others know. `stopped` says why a part failed whose workers
+    stopped without a word. All are SQL.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Leases:
         stopped: str,
         *,
         progress: Sequence[str] = (),
+        first: str = "true",
         unless: str = "false",
         over: str = "false",
         ours: str = "true",
@@ -65,7 +67,7 @@ class Leases:
             WITH next AS (
                 SELECT i.job, i.number FROM {parts} i JOIN {jobs} j ON j.id = i.job
                 WHERE i.state = 'waiting' AND i.job = $1 AND j.state = 'running' AND NOT {REVOKED} AND NOT ({unless})
-                ORDER BY i.attempts, i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
+                ORDER BY i.attempts, {first}, i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
             UPDATE {parts} i
             SET state = 'running', attempts = i.attempts + 1, token = i.token + 1,
                 lease = clock_timestamp() + $3::interval, worker = $2{none}

@@ -385,9 +385,24 @@ async def current(connection: Connection, resource_type: str, ids: Sequence[str]
     return {each[0]: Kept(*each[1:]) for each in map(tuple, rows)}
 
 
+async def brought(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, str]:
+    """Which system brought each of the resources that are there, by id."""
+    query = "SELECT id, origin FROM fhirgw.resource WHERE type = $1 AND id = ANY ($2)"
+    return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
+
+
 async def last_versions(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, int]:
     """The last version of resources that were deleted, by id."""
     query = "SELECT id, max(version) FROM fhirgw.history WHERE type = $1 AND id = ANY ($2) GROUP BY id"
+    return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
+
+
+async def last_bodies(connection: Connection, resource_type: str, ids: Sequence[str]) -> dict[str, str]:
+    """What resources said last that were deleted, by id."""
+    query = """
+        SELECT DISTINCT ON (id) id, body FROM fhirgw.history WHERE type = $1 AND id = ANY ($2) AND NOT deleted
+        ORDER BY id, version DESC
+    """
     return dict(map(tuple, await connection.fetch(query, resource_type, list(ids))))
 
 

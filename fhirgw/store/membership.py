@@ -56,6 +56,13 @@ def named(
     return one.where(func.fhirgw.token(literal("member|", Text) + found.c.member, type_=BigInteger) == any_(sought))
 
 
+def first(body: ColumnElement[str], table: FromClause, shown: Shown, last: bool) -> ColumnElement[Any]:
+    """Of whom a list names and who may be seen, the least or the `last` (`Patient/…`): what it is sorted by."""
+    found = union_all(*(each.correlate(table) for each in _members(body, shown))).subquery("members")
+    one = select((func.max if last else func.min)(found.c.member)).select_from(found).correlate(table)
+    return one.scalar_subquery().collate("C")
+
+
 def _members(body: ColumnElement[str], shown: Shown) -> list[Select[Any]]:
     """`Type/id` of the members of each type."""
     found = []

@@ -18,6 +18,7 @@ from fhirgw.fhir.parameters import Parameter
 from fhirgw.fhir.query import Query
 from fhirgw.store import said, visibility
 from fhirgw.store.cursor import Cursor
+from fhirgw.store.membership import is_membership
 from fhirgw.store.schema import resource
 from fhirgw.store.side import along, extreme
 
@@ -56,6 +57,8 @@ class Key:
             return table.c.type if self.of_type else table.c.id
         if self.parameter.name == "_lastUpdated":
             return table.c.updated
+        if is_membership(self.parameter):
+            return visibility.first_named(self.permit, table, self.descending)
         if self.parameter.kind in said.KINDS:
             return self._unless_withheld(said.worth(table, self.parameter, self.descending), table)
         if not self.beside:

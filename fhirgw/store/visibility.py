@@ -102,6 +102,11 @@ def names(permit: Permit, table: FromClause, sought: ColumnElement[Any] | None =
     return membership.named(table.c.body, table, partial(visible, permit, "r"), sought)
 
 
+def first_named(permit: Permit, table: FromClause, last: bool) -> ColumnElement[Any]:
+    """What a list is sorted by where that is whom it names: the least, or the last, whom the permit shows."""
+    return membership.first(table.c.body, table, partial(visible, permit, "r"), last)
+
+
 def withheld(resource_type: str, parameter: str) -> bool:
     """Whether a search parameter looks into what may be withheld: ask `whole` too where it is used."""
     return resource_type == "Patient" and parameter in UNSEARCHABLE

@@ -69,7 +69,7 @@ PLACES = {
 }
 """Functions and constants that do, each with why it may."""
 
-BODIES = {"store/visibility.py:body", "store/visibility.py:whole", "store/visibility.py:names"}
+BODIES = {f"store/visibility.py:{each}" for each in ("body", "whole", "names", "first_named")}
 """The only functions that name the columns a body is served from."""
 
 

@@ -9,6 +9,7 @@ import csv
 import io
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def found(client: httpx.Client, search: str) -> list[str]:
     return sorted(ids)
 
 
+def audited(auditor: httpx.Client) -> tuple[set[str], bool]:
+    """Whose records the newest AuditEvent of another's says were in an answer, with which lists; or everybody's."""
+    answer = auditor.get("/fhir/AuditEvent?_count=20")
+    assert answer.status_code == 200, answer.text
+    for entry in answer.json()["entry"]:
+        event = entry["resource"]
+        if event["agent"][0]["who"]["identifier"]["value"] != "auditor":
+            break
+    named = [each for each in event["entity"] if each.get("what", {}).get("reference", "").startswith("Patient/")]
+    assert all({"type": "Group", "valueString": "frail"} in each["detail"] for each in named)
+    everybody = [each for each in event["entity"] if each.get("description") == "everybody"]
+    return {each["what"]["reference"].removeprefix("Patient/") for each in named}, bool(everybody)
+
+
 def kick_off(client: httpx.Client, path: str, *given: tuple[str, Any]) -> httpx.Response:
     if not given:
         return client.get(f"/fhir/{path}", headers=ASYNC)
@@ -168,6 +183,24 @@ def test_a_list_is_seen_by_its_controller_and_who_manages_it(gateway: Gateway, p
         assert without.get("/fhir/Group/frail").status_code == 403
 
 
+def test_who_is_on_a_list_that_is_read_was_looked_at(
+    gateway: Gateway, provider: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whom the reader was told of, and nobody else; of very many nobody counts whom."""
+    registered = Registration("auditor", "Z99", "system/AuditEvent.rs", rate=1_000_000)
+    shown = {"cared-for", "stranger", "gone-away"}
+    with gateway.client(registered) as auditor:
+        for path in ("Group/frail", "Group/frail/_history/1", "Group/frail/_history", "Group?_id=frail"):
+            for client, names in ((gateway.http, shown), (provider, {"cared-for"})):
+                assert client.get(f"/fhir/{path}").status_code == 200
+                assert audited(auditor) == (names, False)
+        assert provider.get("/fhir/Group/strangers").status_code == 404
+        assert audited(auditor) == (set(), False)
+        monkeypatch.setattr("fhirgw.api.audit.MOST_NAMED", 2)
+        assert gateway.http.get("/fhir/Group/frail").status_code == 200
+        assert audited(auditor) == (set(), True)
+
+
 def test_whose_scopes_show_nobody_sees_no_members(gateway: Gateway) -> None:
     with gateway.client(LISTS) as lists:
         assert members(lists.get("/fhir/Group/frail")) == []
@@ -192,6 +225,42 @@ def test_a_list_is_found_by_the_members_that_are_shown(
 ) -> None:
     assert found(council, search) == by_council
     assert found(provider, search) == by_provider
+
+
+SORTED = {"tag": [{"system": "https://fhirgw.uk/tests", "code": "sorted"}]}
+
+
+def in_order(client: httpx.Client, search: str) -> list[str]:
+    """The ids of all matches, page by page."""
+    ids, address = [], f"/fhir/{search}&_count=1"
+    while address:
+        answer = client.get(address)
+        assert answer.status_code == 200, answer.text
+        entries = answer.json().get("entry", [])
+        ids += [each["resource"]["id"] for each in entries if each["search"]["mode"] == "match"]
+        address = next((each["url"] for each in answer.json()["link"] if each["relation"] == "next"), "")
+    return ids
+
+
+def test_a_list_is_sorted_by_the_members_that_are_shown(council: httpx.Client, provider: httpx.Client) -> None:
+    """One that shows nobody stands where an empty one would: by its id, among those at the end."""
+    listed = {"a": ["stranger"], "b": [], "c": ["cared-for"], "d": ["cared-for", "stranger"], "e": ["dissenting"]}
+    made = {
+        name: council.post("/fhir/Group", json=group("x", *map(member, ids), meta=SORTED, **MANAGED)).json()["id"]
+        for name, ids in listed.items()
+    }
+    names = {id: name for name, id in made.items()}
+
+    def order(client: httpx.Client, sort: str) -> list[str]:
+        return [names[id] for id in in_order(client, f"Group?_tag=sorted&_sort={sort}")]
+
+    by_id = sorted(made, key=lambda name: made[name])
+    first, last, nobody = ([each for each in by_id if each in some] for some in ("cd", "ad", "abe"))
+    assert order(council, "member") == [*first, "e", "a", "b"]
+    assert order(council, "-member") == [*last, "e", "c", "b"]
+    assert order(provider, "member") == order(provider, "-member") == [*first, *nobody]
+    for id in made.values():
+        assert council.delete(f"/fhir/Group/{id}").status_code in (200, 204)
 
 
 def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client, provider: httpx.Client) -> None:
@@ -329,6 +398,38 @@ def test_who_has_become_hidden_is_among_the_deletions(
     later = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert deletions(gateway.http, asked.replace(since, later)) == set()
     assert council.delete(f"/fhir/Consent/{made.json()['id']}").status_code in (200, 204)
+
+
+def test_who_became_hidden_before_anybody_could_have_a_copy_is_not_told(
+    gateway: Gateway, council: httpx.Client
+) -> None:
+    """Two providers look after somebody who then dissents; one of them has no application here until later."""
+    made = []
+
+    def create(kind: str, **elements: Any) -> str:
+        answer = council.post(f"/fhir/{kind}", json={"resourceType": kind, **elements})
+        assert answer.status_code == 201, answer.text
+        made.append(f"{kind}/{answer.json()['id']}")
+        return made[-1]
+
+    stranger, codes = {"reference": "Patient/stranger"}, ("N01", "N02")
+    for code in codes:
+        system = "https://fhir.nhs.uk/Id/ods-organization-code"
+        organisation = create("Organization", name=code, identifier=[{"system": system, "value": code}])
+        care = {"managingOrganization": {"reference": organisation}}
+        create("EpisodeOfCare", status="active", patient=stranger, period={"start": "2026-01-01"}, **care)
+    old, new = (Registration(f"care-{each}", each, "system/*.rs", rate=1_000_000) for each in codes)
+    with gateway.client(old) as before:
+        assert before.get("/fhir/Patient/stranger").status_code == 200
+        since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        create("Consent", **{**dissent(), "patient": stranger, "performer": [stranger]})
+        assert before.get("/fhir/Patient/stranger").status_code == 404
+        with gateway.client(new) as later, gateway.client(replace(old, id="care-again")) as again:
+            told = [deletions(each, f"$export?_type=Patient&_since={since}") for each in (before, later, again)]
+    # Another application of the same organisation may have taken the copy over.
+    assert told == [{"Patient/stranger"}, set(), {"Patient/stranger"}]
+    for each in reversed(made):
+        assert council.delete(f"/fhir/{each}").status_code in (200, 204)
 
 
 def test_a_list_without_its_hidden_members_is_as_if_there_were_none(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,12 +37,17 @@ class Elsewhere(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.path)
         path = self.path.partition("?")[0]
-        self.send_response(302 if path == "/moved" else 200 if path in self.files else 404)
+        self.send_response(302 if path == "/moved" else 200 if path in self.files or path == "/drip" else 404)
         if path == "/moved":
             self.send_header("location", "/there.ndjson")
         self.end_headers()
         if path in self.files:
             self.wfile.write(self.files[path])
+        if path == "/drip":
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""
@@ -209,18 +216,36 @@ def test_a_scope_without_the_type_imports_none_of_it(gateway: Gateway, folder: P
     assert FINAL.scopes.startswith("system/Observation.cruds?status=final")
 
 
-def test_nothing_is_sealed_from_who_imports_it_nor_unsealed(
-    gateway: Gateway, council: httpx.Client, folder: Path
+RESTRICTED = {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}
+HOME = {"address": [{"postalCode": "ZZ99 3WZ"}]}
+
+
+@pytest.mark.parametrize(("id", "label"), [("sealed", SEALED), ("restricted-too", RESTRICTED)])
+def test_nothing_is_hidden_from_who_imports_it_nor_opened(
+    gateway: Gateway, council: httpx.Client, folder: Path, id: str, label: Resource
 ) -> None:
-    url = f"file://{folder}/sealed.ndjson"
-    (folder / "sealed.ndjson").write_bytes(lines({**ANN, "id": "sealed", "meta": SEALED}))
+    url, patient = f"file://{folder}/{id}.ndjson", {**ANN, **HOME, "id": id}
+    (folder / f"{id}.ndjson").write_bytes(lines({**patient, "meta": label}))
     manifest = ended(council, kick_off(council, ("Patient", url)))
     assert (counts(manifest), "would hide it" in told(council, manifest)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+
+    def shown() -> bool:
+        return "ZZ99" in gateway.http.get(f"/fhir/Patient/{id}").text
+
     with gateway.client(CLEARED) as cleared:
         assert counts(ended(cleared, kick_off(cleared, ("Patient", url)))) == [("Patient", 1, 0, 0, 0)]
-        (folder / "sealed.ndjson").write_bytes(lines({**ANN, "id": "sealed"}))
-        again = ended(cleared, kick_off(cleared, ("Patient", url)))
-        assert (counts(again), "security label" in told(cleared, again)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+        assert "ZZ99" in cleared.get(f"/fhir/Patient/{id}").text
+        assert not shown()
+        (folder / f"{id}.ndjson").write_bytes(lines(patient))
+        for there in (True, False):
+            again = ended(cleared, kick_off(cleared, ("Patient", url)))
+            assert (counts(again), "security label" in told(cleared, again)[0]) == ([("Patient", 0, 0, 0, 1)], True)
+            assert not shown()
+            if there:  # nor by deleting it first
+                assert cleared.delete(f"/fhir/Patient/{id}").status_code in (200, 204)
+        (folder / f"{id}.ndjson").write_bytes(lines({**patient, "meta": label, "active": True}))
+        assert counts(ended(cleared, kick_off(cleared, ("Patient", url)))) == [("Patient", 1, 0, 0, 0)]
+        assert "ZZ99" in cleared.get(f"/fhir/Patient/{id}").text
 
 
 def test_an_id_that_others_have_is_taken_whether_they_can_be_seen_or_not(
@@ -235,6 +260,26 @@ def test_an_id_that_others_have_is_taken_whether_they_can_be_seen_or_not(
     one, other = (each.partition(": ")[2] for each in told(council, manifest))
     assert one == other
     assert "The id is taken" in one
+
+
+def test_an_ods_code_is_one_organisation_s(gateway: Gateway, council: httpx.Client, folder: Path) -> None:
+    """Callers are known by it: who had another's would be taken for them. As of a write, so of an import."""
+
+    def organisation(id: str, *codes: str) -> Resource:
+        listed = [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": each} for each in codes]
+        return {"resourceType": "Organization", "id": id, "name": id, "identifier": listed}
+
+    def taken(*given: Resource) -> list[int]:
+        (folder / "organisations.ndjson").write_bytes(lines(*given))
+        manifest = ended(council, kick_off(council, ("Organization", f"file://{folder}/organisations.ndjson")))
+        words = told(council, manifest)
+        assert all("Another Organization has this ODS code" in each for each in words)
+        return [int(each.partition("line ")[2].partition(":")[0]) for each in words]
+
+    first = [organisation("its", "X01"), organisation("again", "X01"), organisation("provider-too", "P01")]
+    assert taken(*first, organisation("other", "X02"), organisation("yet-another", "X09")) == [2, 3]
+    assert taken(organisation("its", "X01", "X03"), organisation("other", "X02", "X01")) == [2]
+    assert taken(organisation("again", "X04")) == []
 
 
 @pytest.mark.parametrize(
@@ -285,6 +330,20 @@ def test_what_cannot_be_fetched_or_read_is_told_and_the_rest_is_taken(
         " what was taken is not taken twice",
         "A line has at most 50,000 bytes (FHIRGW_LONGEST_BODY): write a smaller resource",
         "It cannot be read (No such file or directory)",
+    ]
+
+
+def test_nobody_is_waited_for_for_ever(
+    council: httpx.Client, folder: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that sends a byte now and then, and a pipe that nobody writes to."""
+    monkeypatch.setattr("fhirgw.jobs.sources.LASTS", 0.3)
+    os.mkfifo(folder / "pipe.ndjson")
+    inputs = [("Patient", f"{elsewhere}/drip"), ("Patient", f"file://{folder}/pipe.ndjson")]
+    manifest = ended(council, kick_off(council, *inputs))
+    assert [each.partition(": ")[2] for each in told(council, manifest)] == [
+        "Its address cannot be reached (TimeoutError): offer it again",
+        "It is no file: offer what is in it as one",
     ]
 
 

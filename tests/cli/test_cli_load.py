@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from fhirgw.settings import Settings
+from tests.api.test_api_dissent import dissent
 from tests.cli.conftest import Command, Ended, started
 from tests.gateway import serving
 from tests.put import connected, put
@@ -238,6 +239,15 @@ def test_references_to_nowhere_are_kept_and_told_at_the_end(command: Command, da
     assert len(column(database, "SELECT id FROM fhirgw.resource WHERE type = 'Flag'")) == 3
 
 
+def test_an_nhs_number_in_place_of_an_id_is_not_told(command: Command, database: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_bytes(line(flag("f1", "9000000009")) + line(flag("f2", "9000000008")))
+    command("load", str(file), FHIRGW_DATABASE_URL=database)
+    one, other = (words.partition("Patient that is not here ")[2] for _, _, words in errors(tmp_path))
+    assert one.startswith("(its id is an NHS number): it was taken")
+    assert other.startswith("(id 9000000008): it was taken")  # which is none
+
+
 def _nowhere(id: str) -> str:
     return f"Patient that is not here (id {id}): it was taken as it is; send that too, or correct the reference"
 
@@ -254,10 +264,57 @@ def test_what_others_brought_is_not_changed_by_a_load(command: Command, database
     assert counts(theirs) == [(0, 0, 1, 0, 0)]  # it says the same
 
 
-def test_a_load_takes_no_label_away(command: Command, database: str, tmp_path: Path) -> None:
+def deciding(person: str) -> list[Resource]:
+    """What decides who sees a person's record, and who is a member of staff."""
+    of = {"reference": f"Patient/{person}"}
+    safeguarding = {"system": "https://fhirgw.uk/fhir/CodeSystem/record-class", "code": "safeguarding"}
+    organisation = {"reference": f"Organization/org-{person}"}
+    return [
+        {"resourceType": "EpisodeOfCare", "id": "e", "status": "active", "patient": of}
+        | {"managingOrganization": {"reference": "Organization/theirs"}},
+        {**dissent(), "id": "c", "patient": of, "performer": [of]},
+        flag("f", person, meta={"security": [safeguarding]}),
+        {"resourceType": "PractitionerRole", "id": "r", "practitioner": {"reference": "Practitioner/theirs"}}
+        | {"organization": organisation},
+    ]
+
+
+def test_a_load_decides_who_sees_its_own_people_alone(command: Command, database: str, tmp_path: Path) -> None:
+    """Another server's files open no record of ours, of who is here or is to come, to whoever runs that server."""
+    ours = [{**ANN, "id": "ours", "identifier": []}, {"resourceType": "Organization", "id": "org-ours", "name": "x"}]
+    asyncio.run(put(database, *ours))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "A.ndjson").write_bytes(line({"resourceType": "Organization", "id": "org-ann", "name": "x"}))
+    (theirs / "Patient.ndjson").write_bytes(line(ANN))
+    opening = "forbidden", "It decides who may see a record of somebody whom others brought, or nobody yet"
+    for person, refused in (("ours", 4), ("to-come", 3), ("ann", 0)):
+        (theirs / "B.ndjson").write_bytes(b"".join(map(line, [*deciding(person), flag("g", person)])))
+        ended = command("load", str(theirs), "--json", "--from", "them", FHIRGW_DATABASE_URL=database)
+        told = [(code, text.partition(": ")[2]) for severity, code, text in errors(tmp_path) if severity == "error"]
+        assert [each[3] for each in counts(ended)] == [0, refused, 0]
+        assert [(code, text[: len(opening[1])]) for code, text in told[:3]] == [opening] * min(refused, 3)
+        assert ["member of staff" in text for _, text in told[3:]] == [True] * (refused - 3)
+        ties = column(database, "SELECT person FROM fhirgw.relationship WHERE party = 'Organization/theirs'")
+        assert ties == (["ann"] if person == "ann" else [])
+        asyncio.run(_forget(database, "EpisodeOfCare", "Consent", "Flag", "PractitionerRole"))
+
+
+async def _forget(url: str, *types: str) -> None:
+    connection = await connected(url)
+    try:
+        for table in ("resource", "lineage", "relationship", "directive"):
+            await connection.execute(f"DELETE FROM fhirgw.{table} WHERE type = ANY ($1)", list(types))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("code", ["V", "R"])
+def test_a_load_takes_no_label_away(command: Command, database: str, tmp_path: Path, code: str) -> None:
+    """Sealed; and restricted, which of a Patient keeps their whereabouts alone."""
     file, sealed = (
         tmp_path / "a.ndjson",
-        {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"},
+        {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code},
     )
     file.write_bytes(line({**ANN, "meta": {"security": [sealed]}}))
     command("load", str(file), FHIRGW_DATABASE_URL=database)

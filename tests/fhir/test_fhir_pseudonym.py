@@ -18,8 +18,9 @@ from fhirgw.fhir.elements import children
 from fhirgw.fhir.pseudonym import PSEUDED, Pseudonymiser, RuleError, read, rules
 from fhirgw.fhir.views import views
 
+TODAY = date(2026, 11, 22)
 KEY, OTHER = b"k" * 32, b"o" * 32
-ONE = Pseudonymiser(KEY, rules())
+ONE = Pseudonymiser(KEY, rules(), TODAY)
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 GOLDEN = [
     decode(json.dumps(pair["resource"]))
@@ -116,12 +117,31 @@ def test_dates_are_moved_by_person_and_project() -> None:
     assert 0 not in offsets and min(offsets) >= -rules().shift and max(offsets) <= rules().shift
     assert len(offsets) > 200
     assert moved(ONE, "Patient/7") == days["7"]
-    assert [moved(Pseudonymiser(OTHER, rules()), f"Patient/{person}") for person in ("1", "2", "3")] != [
+    assert [moved(Pseudonymiser(OTHER, rules(), TODAY), f"Patient/{person}") for person in ("1", "2", "3")] != [
         days[person] for person in ("1", "2", "3")
     ]
     task = {"resourceType": "Task", "id": "t", "for": {"reference": "Patient/7"}, "authoredOn": "2024-02-28"}
     shifted = date(2024, 2, 28) + timedelta(days=days["7"][0])
     assert ONE.resource(task)["authoredOn"] == shifted.isoformat()  # whatever the type: it is the person who is moved
+
+
+def test_the_change_of_the_clocks_does_not_tell_how_far_dates_are_moved() -> None:
+    """Whoever sees the offset turn between two records would know of what day they are: all are moved alike."""
+    winter, summer = "2024-03-30T09:00:00+00:00", "2024-04-01T09:00:00+01:00"
+    first = ONE.resource(episode("Patient/p1", winter, summer))["period"]
+    assert {each[10:] for each in first.values()} == {"T09:00:00+00:00"}
+    same = ONE.resource(episode("Patient/p1", "2024-03-30T09:00:00Z", "2024-04-01T08:00:00Z"))["period"]
+    assert same == first  # however a system spells the moment: nine o'clock is nine o'clock, all the year round
+    days = date.fromisoformat(first["end"][:10]) - date.fromisoformat(first["start"][:10])
+    assert days == timedelta(days=2)
+
+
+@pytest.mark.parametrize(("born", "told"), [("1937-12-31", "1937"), ("1936", "1936"), ("1920-02", "1936")])
+def test_nobody_is_told_apart_by_a_great_age(born: str, told: str) -> None:
+    patient = {"resourceType": "Patient", "id": "p1", "birthDate": born}
+    assert ONE.resource(patient)["birthDate"] == told
+    later = Pseudonymiser(KEY, rules(), date(2036, 1, 1))
+    assert later.resource(patient)["birthDate"] == "1946"
 
 
 def test_dates_that_cannot_be_moved() -> None:
@@ -135,7 +155,7 @@ def test_references_lead_where_they_led_and_nowhere_else() -> None:
     carer = {"resourceType": "RelatedPerson", "id": "r1", "patient": {**PERSON, "display": "Ann", "identifier": {}}}
     assert ONE.resource(carer)["patient"] == {"reference": f"Patient/{expected('Patient/p1')}"}
     assert ONE.id("Patient", "p1") == expected("Patient/p1") != ONE.id("Task", "p1")
-    assert Pseudonymiser(OTHER, rules()).id("Patient", "p1") != ONE.id("Patient", "p1")
+    assert Pseudonymiser(OTHER, rules(), TODAY).id("Patient", "p1") != ONE.id("Patient", "p1")
     for elsewhere in ("https://surgery.example/Patient/4", "#contained", "urn:uuid:4"):
         assert "patient" not in ONE.resource({**carer, "patient": {"reference": elsewhere}})
 
@@ -168,6 +188,8 @@ WRONG = {
     "Task.forr: Task has no such element": RULES.format("forr: drop"),
     "Task.status: 'kept' is none of": RULES.format("status: kept"),
     "Task.status: a code cannot be shift": RULES.format("status: shift"),
+    "Task.authoredOn: a dateTime cannot be age": RULES.format("authoredOn: age"),
+    "oldest where it is said": "{smallest: 1, shift: 1, oldest: 0, types: {}}",
     "Task.description: a string is not kept": RULES.format("description: keep"),
     "Task.authoredOn: a dateTime is not kept": RULES.format("authoredOn: keep"),
     "Task.code: under datatypes there is no": RULES.format("code: keep"),

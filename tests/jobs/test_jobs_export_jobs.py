@@ -11,8 +11,12 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export_jobs import AT_ONCE, ExportJobs
+from fhirgw.jobs.import_jobs import ImportJobs
+from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.work import Worker
-from fhirgw.store.database import Engine, connect
+from fhirgw.store import import_job
+from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 from tests.put import connected, put
@@ -59,6 +63,45 @@ async def test_a_job_is_there_for_those_who_may_read_what_is_in_it(
         assert not await absent(jobs, ALL, id)
         assert await absent(jobs, Permit("Y88", "direct-care", ALL.scopes), id)
         assert await absent(jobs, Permit("Z99", "direct-care", (Scope.parse("system/Task.rs"),)), id)
+
+
+YESTERDAY = "UPDATE fhirgw.{}_job SET finished = clock_timestamp() - interval '25 hours' WHERE id = $1"
+
+
+async def test_an_export_that_has_expired_is_gone_while_the_gateway_runs(
+    engine: Engine, database: str, tmp_path: Path
+) -> None:
+    await put(database, PATIENT)
+    async with ExportJobs(engine, tmp_path) as jobs:
+        old, new = [await jobs.kick_off(ALL, Selection(), "request") for _ in range(2)]
+        for id in (old, new):
+            await ended(jobs, id)
+        async with direct(engine) as connection:
+            await connection.execute(YESTERDAY.format("export"), old)
+        await jobs.look()
+        assert await absent(jobs, ALL, old)
+        assert not await absent(jobs, ALL, new)
+        assert [(tmp_path / id).is_dir() for id in (old, new)] == [False, True]
+
+
+async def test_an_import_that_has_expired_is_gone_while_the_gateway_runs(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fhirgw.jobs.import_jobs.LOOKED", 0.02)
+    ids = "a" * 32, "b" * 32
+    importer = Importer(engine, tmp_path, Sources.of(None, "", 1), 1000)
+    async with ImportJobs(importer, working=False), direct(engine) as connection:
+        for id in ids:
+            (tmp_path / id).mkdir()
+            await import_job.accept(connection, id, ALL, "app:x", "request", [])
+            await import_job.finish(connection, id, "done", {})
+        await connection.execute(YESTERDAY.format("import"), ids[0])
+        for _ in range(200):
+            if not (tmp_path / ids[0]).exists():
+                break
+            await asyncio.sleep(0.02)
+        assert [(tmp_path / id).is_dir() for id in ids] == [False, True]
+        assert [bool(await import_job.find(connection, id)) for id in ids] == [False, True]
 
 
 async def test_a_type_that_may_not_be_read_is_refused_at_once(engine: Engine, tmp_path: Path) -> None:

@@ -78,6 +78,17 @@ def test_a_line_that_is_too_long_is_told_and_passed_over_in_little_memory(tmp_pa
     assert found[-1].place == path.stat().st_size
 
 
+def test_a_line_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes, packed, would keep a worker for hours; what precedes it is taken."""
+    monkeypatch.setattr("fhirgw.jobs.lines.ENDLESS", 3_000_000)
+    for size, whole in ((2_000_000, True), (9_000_000, False)):
+        bomb = gzip.compress(b'{"a":1}\n' + b"x" * size + b'\n{"b":2}\n')
+        found, failure = read(written(tmp_path / "x.ndjson.gz", bomb), longest=1_000_000)
+        assert numbered(found) == ([(1, b'{"a":1}'), (3, b'{"b":2}')] if whole else [(1, b'{"a":1}')])
+        assert failure.startswith("" if whole else "It has a line of over 3,000,000 bytes")
+        assert bool(failure) is not whole
+
+
 def test_what_precedes_the_break_is_read_wherever_gzip_breaks_off(tmp_path: Path) -> None:
     chance = random.Random(5)
     texts = [b'{"n":%d}' % chance.getrandbits(64) for _ in range(900)]

@@ -186,6 +186,15 @@ async def test_what_is_not_pseudonymised(world: World, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "keys").rglob("*.key")] == ["falls.key"]
 
 
+async def test_a_key_that_cannot_be_kept_is_told_without_our_folders(world: World, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("a file where a folder belongs")
+    async with jobs_in(world, tmp_path) as jobs:
+        with pytest.raises(FhirError, match="operators have to make room") as refused:
+            await jobs.kick_off(STUDY, Selection(project="falls"), "request")
+    assert refused.value.status == 507
+    assert "keys" not in str(refused.value).replace("key of the project", "")
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 async def test_a_group_is_pseudonymised_unless_few_are_in_it(world: World, tmp_path: Path, form: str) -> None:
     people = [each["id"] for each in await world.bodies("Patient")]

@@ -409,6 +409,23 @@ async def test_addresses_that_are_not_asked(pulling: Pulls, url: str, why: str) 
         await pulling(source="ssrf")
 
 
+async def test_no_token_is_asked_for_where_the_server_alone_says_so(pulling: Pulls) -> None:
+    """Somebody else may know us by the same name and key: the server would be sent their token."""
+    asked: list[str] = []
+
+    def spoil(seen: Seen, answer: Answer) -> None:
+        asked.append(seen.path)
+        if "smart-configuration" in seen.path:
+            answer.body = json.dumps({"token_endpoint": "https://victim.example/token"}).encode()
+
+    pulling.road.spoil = spoil
+    with pytest.raises(Interrupted, match=r"another origin than the base.*--token-url"):
+        await pulling(source="mixed-up")
+    assert [each for each in asked if "smart-configuration" not in each] == []
+    pulling.road.spoil = lambda seen, answer: None
+    assert (await pulling(source="mixed-up")).files
+
+
 async def test_http_is_for_this_machine_alone_and_only_if_it_is_allowed() -> None:
     with pytest.raises(Ended, match="allow-http"):
         Reach("http://127.0.0.1/fhir").checked("Patient", "file")

@@ -247,11 +247,13 @@ def test_a_form_without_some_resources_is_what_it_would_be_of_the_others(tmp_pat
         return encode({"resourceType": "Patient", "id": id, "telecom": [{"value": each} for each in values]})
 
     lines = [line("a", "1", "=2"), line("b", "3\n4", '"', "-5"), line("c", "6"), line("d", "7", "8")]
-    changed = {"Patient/b": line("b", "new", "other"), "Patient/d": None, "Patient/z": None}
+    lines.append(line("-e", "9"))  # an id that a spreadsheet would take for a formula
+    changed = {"Patient/b": line("b", "new", "other"), "Patient/d": None, "Patient/-e": None, "Patient/z": None}
     for kind in (Csv, parquet_rows.Parquet):
         whole, expected = kind(view(definition)), kind(view(definition))
         (tmp_path / "file").write_bytes(whole.begin() + whole.add(lines)[0] + whole.end())
         assert whole.holds(tmp_path / "file", changed)
+        assert whole.holds(tmp_path / "file", {"Patient/-e": None})
         assert not whole.holds(tmp_path / "file", {"Patient/z": None, "Patient/1": None, "Flag/b": None})
         left = [lines[0], changed["Patient/b"] or b"", lines[2]]
         wanted = expected.begin() + expected.add(left)[0] + expected.end()

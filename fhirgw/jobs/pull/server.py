@@ -145,7 +145,7 @@ class _Token:
 
     async def _get(self) -> None:
         if self._address is None:
-            self._address = await self._configured()
+            self._address = self._vouched(await self._configured())
         address = self._reach.checked(self._address, "token endpoint")
         for tries in range(1, TRIES + 1):
             try:
@@ -187,6 +187,19 @@ class _Token:
                 raise Interrupted("not-found", f"{WELL_KNOWN} names no token endpoint ({found.status}): {remedy}")
             await asyncio.sleep(wait(found.headers, tries))
         raise Interrupted("timeout", f"The server does not answer, {TRIES} times in a row: is --from right?")
+
+    def _vouched(self, named: str) -> str:
+        """The token endpoint that the server names. At another origin nobody but the operator knows whose it is: that
+        of somebody else, maybe, who knows us by the same name and key, and whose token the server would be sent.
+        https://www.rfc-editor.org/rfc/rfc9700#section-4.4
+        """
+        address = self._reach.checked(named, "token endpoint")
+        if not self._reach.own(address) and address != self._reach.also:
+            told = f"{WELL_KNOWN} names a token endpoint at another origin than the base"
+            raise Interrupted(
+                "security", f"{told}: look there, and if that is the server's own say it with --token-url"
+            )
+        return address
 
     async def _document(self, method: str, url: str, what: str, form: dict[str, str] | None = None) -> Document:
         target = await self._reach.target(url, what)
