@@ -50,7 +50,7 @@ class Leases:
         stopped: str,
         *,
         progress: Sequence[str] = (),
-        first: str = "true",
+        first: str = "i.number",
         unless: str = "false",
         over: str = "false",
         ours: str = "true",
