@@ -42,17 +42,27 @@ def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bo
 def _unpacked(request: Request, path: Path, size: int, headers: dict[str, str], media: str) -> Response:
     """One range at most, as a server may choose; any other is answered with the whole."""
     headers |= {"accept-ranges": "bytes"}
-    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
-    condition = request.headers.get("if-range")
-    if asked is None or asked[0] == "bytes=-" or condition not in (None, headers["etag"]):
+    asked = asked_range(request, headers["etag"], size)
+    if asked is None:
         return StreamingResponse(_unpacking(path, 0, size), 200, headers | {"content-length": str(size)}, media)
-    low, high = int(asked[1]) if asked[1] else max(0, size - int(asked[2])), size - 1
-    if asked[1] and asked[2]:
-        high = min(high, int(asked[2]))
-    if low > high:
+    low, end = asked
+    if low >= end:
         return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
-    told = {"content-range": f"bytes {low}-{high}/{size}", "content-length": str(high - low + 1)}
-    return StreamingResponse(_unpacking(path, low, high - low + 1), 206, headers | told, media)
+    told = {"content-range": f"bytes {low}-{end - 1}/{size}", "content-length": str(end - low)}
+    return StreamingResponse(_unpacking(path, low, end - low), 206, headers | told, media)
+
+
+def asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """The first byte that is asked for and the one after the last, none if the first is not before it; None: all.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
+    """
+    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
+    if asked is None or asked[0] == "bytes=-" or request.headers.get("if-range") not in (None, etag):
+        return None
+    if not asked[1]:
+        return max(0, size - int(asked[2])), size
+    return int(asked[1]), min(size, int(asked[2]) + 1) if asked[2] else size
 
 
 def _packing(path: Path) -> Iterator[bytes]:

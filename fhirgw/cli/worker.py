@@ -14,6 +14,7 @@ from fhirgw.cli.running import listen, opened, run, settings
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.import_jobs import QUEUE
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.work import Worker
@@ -34,7 +35,7 @@ def worker(
             made, importer = made_worker(given, engine), made_importer(given, engine)
             exports, imports = Queue(url, made), Queue(url, importer, QUEUE)
             async with exports.opened(), imports.opened():
-                told = f"Working on exports and imports in {given.export_folder} as {made.name}"
+                told = f"Working on exports and imports in {given.export_store or given.export_folder} as {made.name}"
                 console.note(f"{told}; stop with Ctrl-C")
                 if until_idle:
                     await _until_idle(exports, made)
@@ -48,7 +49,8 @@ def worker(
 def made_worker(given: Settings, engine: Engine) -> Worker:
     """A worker of these settings."""
     projects = Projects(given.project_folder)
-    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds), projects)
+    kept = places(given.export_folder.absolute(), given.export_store, given.signed_for)
+    return Worker(engine, kept, timedelta(seconds=given.lease_seconds), projects)
 
 
 def made_importer(given: Settings, engine: Engine) -> Importer:

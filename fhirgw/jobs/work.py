@@ -1,6 +1,7 @@
 """What a worker does: one part after another of a job, as the ledger gives them out, until none waits; then its end.
 
-Any number of workers do the same for one job, wherever they are, if they see the same database and the same folder.
+Any number of workers do the same for one job, wherever they are, if they see the same database and the same place for
+its files (fhirgw.jobs.place).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.conclusion import conclude
 from fhirgw.jobs.files import Unwritable
 from fhirgw.jobs.parts import Lost, run_part
+from fhirgw.jobs.place import Folder, Folders, Place, Places, Unkept
 from fhirgw.jobs.projects import Projects
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, away, direct
@@ -29,6 +31,9 @@ from fhirgw.store.ledger import LEASE, Part
 TURN = 20.0
 """Seconds a worker stays with one job: then another that waits has its turn."""
 
+NOWHERE = Path(os.devnull)
+"""Has no keys of projects below it."""
+
 ROOM = "The gateway cannot write the export: its operators have to make room"
 GONE = "The database went away during it, each time: ask for the export again"
 FAULT = "The export failed; the gateway's log says where"
@@ -36,21 +41,22 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class Worker:
-    """Works on exports whose files are below `folder`; `name` says where, for the ledger.
+    """Works on exports whose files are in `places`, or below that folder; `name` says where, for the ledger.
 
     `projects`: the keys of those who get pseudonyms.
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, lease: timedelta = LEASE, projects: Projects | None = None
+        self, engine: Engine, places: Path | Places, lease: timedelta = LEASE, projects: Projects | None = None
     ) -> None:
-        self.engine, self.folder, self.lease = engine, folder, lease
-        self.projects = projects or Projects(folder / ".projects")
+        self.places = Folders(places) if isinstance(places, Path) else places
+        self.engine, self.lease = engine, lease
+        self.projects = projects or Projects(places / ".projects" if isinstance(places, Path) else NOWHERE)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
-    def place(self, job: Job) -> Path:
-        """The folder of a job."""
-        return Path(job.place) if job.place else self.folder / job.id
+    def place(self, job: Job) -> Place:
+        """Where the files of a job are: a folder of its own, or where those of all are."""
+        return Folder(Path(job.place)) if job.place else self.places.of(job.id)
 
     async def help(self, id: str, more: Callable[[], Awaitable[None]]) -> bool:
         """Does parts of a job until none waits, or its turn is over; `more` is called when others could help.
@@ -91,6 +97,7 @@ class Worker:
 
     async def sweep(self) -> list[str]:
         """Takes parts from workers that have gone, and ends jobs that are done; the jobs of which parts wait."""
+        await self.places.tidy()
         async with direct(self.engine) as connection:
             found = await ledger.sweep(connection)
         for id in [id for id, _, ended in found if ended]:
@@ -110,6 +117,8 @@ class Worker:
         except Unwritable as error:
             # The message names a folder of ours; that is for our log.
             await self._failed(part, error, str(error), ROOM, again=False)
+        except Unkept as error:  # the store may take it the next time
+            await self._failed(part, error, error.cause, str(error), again=True)
         except FhirError as error:
             await self._failed(part, error, str(error), str(error), again=False)
         except Exception as error:
