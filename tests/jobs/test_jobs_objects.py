@@ -6,7 +6,6 @@ Judged by the store's own objects, read without obstore, and by what was put int
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +21,7 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export_jobs import ExportJobs
-from fhirgw.jobs.objects import CHUNK, LONGEST, ObjectStore
+from fhirgw.jobs.objects import CHUNK, LONGEST, ObjectStore, Prefix
 from fhirgw.jobs.place import Folders, Unkept, places
 from fhirgw.jobs.scratch import Scratch
 from fhirgw.jobs.work import Worker
@@ -33,7 +32,7 @@ from fhirgw.store.export_job import Job
 from fhirgw.store.ledger import ATTEMPTS
 from tests.conftest import NewDatabase
 from tests.jobs.working import LEASE, nobody, until
-from tests.put import connected, put, stamped
+from tests.put import put, stamped
 from tests.s3 import S3, serving_s3
 
 ALL = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
@@ -77,11 +76,11 @@ async def store(new_database: NewDatabase) -> AsyncIterator[Engine]:
         await engine.dispose()
 
 
-async def asked(engine: Engine, **form: bool) -> str:
-    """A job that nobody has begun."""
+async def asked(engine: Engine, part: int = 1_000_000, **form: bool) -> str:
+    """A job that nobody has begun; of two parts, if they are large."""
     id = uuid4().hex
     async with direct(engine) as connection:
-        await export_job.accept(connection, id, ALL, Selection(part=6_000, **form), "test")
+        await export_job.accept(connection, id, ALL, Selection(part=part, **form), "test")
     return id
 
 
@@ -97,6 +96,17 @@ async def ended(engine: Engine, worker: Worker, id: str) -> Job:
     pytest.fail("the export did not end")
 
 
+async def known(engine: Engine, id: str) -> bool:
+    async with direct(engine) as connection:
+        return await export_job.find(connection, id) is not None
+
+
+def draft(place: Prefix, name: str, data: bytes) -> None:
+    """A file that is written and not kept yet."""
+    place.drafts.mkdir(parents=True, exist_ok=True)
+    (place.drafts / name).write_bytes(data)
+
+
 def whole(s3: S3, job: Job) -> None:
     """That the objects of a job that is done are those of the manifest, and what was put in; and nothing is here."""
     assert job.state == "done", job.result
@@ -109,7 +119,7 @@ def whole(s3: S3, job: Job) -> None:
 
 
 async def test_an_export_is_in_the_store_and_nothing_of_it_here(s3: S3, objects: ObjectStore, store: Engine) -> None:
-    job = await ended(store, Worker(store, objects, LEASE), await asked(store))
+    job = await ended(store, Worker(store, objects, LEASE), await asked(store, part=6_000))
     whole(s3, job)
     assert len(job.result["output"]) > 3
     assert not [path for path in objects.scratch.folder.rglob("*") if path.is_file()]
@@ -129,12 +139,10 @@ async def test_a_packed_one_says_so_of_itself(s3: S3, objects: ObjectStore, stor
 
 async def test_a_large_file_goes_up_in_pieces_and_comes_back(s3: S3, objects: ObjectStore) -> None:
     place, data = objects.of("large"), random.Random(5).randbytes(CHUNK * 2 + 12_345)
-    place.drafts.mkdir(parents=True)
-    (place.drafts / "Goal-00001-1.ndjson").write_bytes(data)
+    draft(place, "Goal-00001-1.ndjson", data)
     await place.keep("Goal-00001-1.ndjson")
-    assert [each.query.partition("&")[0] for each in s3.asked if each.method == "PUT"] == [
-        f"partNumber={n}" for n in (1, 2, 3)
-    ]
+    pieces = {each.query.partition("&")[0] for each in s3.asked if each.method == "PUT"}
+    assert pieces == {"partNumber=1", "partNumber=2", "partNumber=3"}
     assert (s3.read("large/Goal-00001-1.ndjson") == data, list(place.drafts.iterdir())) == (True, [])
     async with place.local("Goal-00001-1.ndjson") as path:
         assert path.read_bytes() == data
@@ -144,8 +152,7 @@ async def test_a_large_file_goes_up_in_pieces_and_comes_back(s3: S3, objects: Ob
 
 async def test_an_upload_that_fails_in_the_midst_leaves_nothing(s3: S3, objects: ObjectStore) -> None:
     place = objects.of("broken")
-    place.drafts.mkdir(parents=True)
-    (place.drafts / "Goal-00001-1.ndjson").write_bytes(bytes(CHUNK * 2))
+    draft(place, "Goal-00001-1.ndjson", bytes(CHUNK * 2))
     s3.refuse = lambda asked: (503, "SlowDown") if "partNumber=2" in asked.query else None
     with pytest.raises(Unkept, match="does not answer, or not in time") as raised:
         await place.keep("Goal-00001-1.ndjson")
@@ -166,6 +173,24 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda each: each[1])
+async def test_what_a_store_says_is_told_in_other_words(s3: S3, objects: ObjectStore, refusal: tuple[int, str]) -> None:
+    place = objects.of("refused")
+    draft(place, "a.ndjson", b"{}\n")
+    s3.refuse = lambda asked: refusal
+    with pytest.raises(Unkept) as raised:
+        await place.keep("a.ndjson")
+    assert str(raised.value) == f"The object store of exports {REFUSALS[refusal]}: its operators have to look at it"
+    assert (raised.value.status, raised.value.cause.partition(" ")[2]) == (503, f"{refusal[0]} {refusal[1]}")
+    for asking in (place.names, place.file("a.ndjson").size, place.clear):
+        with pytest.raises(FhirError, match=r"object store of exports|There is no such export"):
+            await asking()
+    s3.calm()
+    await place.keep("a.ndjson")
+    assert await place.names() == ["a.ndjson"]
+    await place.clear()
+
+
+@pytest.mark.parametrize("refusal", [(403, "AccessDenied"), (507, "XMinioStorageFull")], ids=lambda each: each[1])
 async def test_a_store_that_does_not_take_a_part_fails_it_with_its_reason(
     s3: S3, objects: ObjectStore, store: Engine, refusal: tuple[int, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,24 +253,22 @@ async def test_what_is_cancelled_or_expired_is_removed(
         await jobs.look()
         assert s3.names(stuck) == set()
         old = (await ended(store, worker, await asked(store))).id
-    connection = await connected(store.url.render_as_string(hide_password=False))
-    await connection.execute(
-        "UPDATE fhirgw.export_job SET finished = finished - interval '25 hours' WHERE id = $1", old
-    )
+    async with direct(store) as connection:
+        await connection.execute(
+            "UPDATE fhirgw.export_job SET finished = now() - interval '25 hours' WHERE id = $1", old
+        )
     s3.refuse = lambda asked: (403, "AccessDenied") if asked.removal else None
     async with ExportJobs(store, objects, working=False):
-        assert await connection.fetchval("SELECT count(*) FROM fhirgw.export_job WHERE id = $1", old) == 1
+        assert await known(store, old)
     s3.calm()
     async with ExportJobs(store, objects, working=False):
-        assert await connection.fetchval("SELECT count(*) FROM fhirgw.export_job WHERE id = $1", old) == 0
+        assert not await known(store, old)
     assert s3.names(old) == set()
-    await connection.close()
 
 
 async def test_a_file_that_could_not_be_removed_is_removed_later(s3: S3, objects: ObjectStore) -> None:
     place = objects.of("left")
-    place.drafts.mkdir(parents=True)
-    (place.drafts / "a.ndjson").write_bytes(b"{}\n")
+    draft(place, "a.ndjson", b"{}\n")
     await place.keep("a.ndjson")
     s3.refuse = lambda asked: (503, "SlowDown") if asked.removal else None
     await place.remove(["a.ndjson", "never-was.ndjson"])
@@ -255,7 +278,7 @@ async def test_a_file_that_could_not_be_removed_is_removed_later(s3: S3, objects
     assert s3.names("left") == set()
 
 
-async def test_drafts_of_a_killed_process_are_removed_and_no_others(tmp_path: Path) -> None:
+def test_drafts_of_a_killed_process_are_removed_and_no_others(tmp_path: Path) -> None:
     mine = Scratch(tmp_path)
     (mine.folder / "draft").write_text("mine")
     dead = tmp_path / "dead"
@@ -264,7 +287,7 @@ async def test_drafts_of_a_killed_process_are_removed_and_no_others(tmp_path: Pa
     (tmp_path / "dead.lock").touch()
     (tmp_path / "other").mkdir()
     Scratch(tmp_path).tidy()
-    assert set(os.listdir(tmp_path)) == {mine.folder.name, f"{mine.folder.name}.lock", "other"}
+    assert {path.name for path in tmp_path.glob("*")} == {mine.folder.name, f"{mine.folder.name}.lock", "other"}
     assert (mine.folder / "draft").read_text() == "mine"
     left = mine.folder
     del mine
