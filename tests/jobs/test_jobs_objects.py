@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from isal import igzip
 
@@ -299,3 +300,31 @@ def test_a_folder_or_a_store(s3: S3, tmp_path: Path) -> None:
     found = places(tmp_path, s3.url + "/", signed=timedelta(hours=1))
     assert isinstance(found, ObjectStore)
     assert (str(found.of("j")), found.signed) == (f"{s3.url}/j", LONGEST)
+
+
+async def test_an_address_runs_out(s3: S3, tmp_path: Path) -> None:
+    place = made(s3, tmp_path, signed=timedelta(seconds=1)).of("soon")
+    draft(place, "a.ndjson", b"{}\n")
+    await place.keep("a.ndjson")
+    async with httpx.AsyncClient() as http:
+        address = await place.file("a.ndjson").signed()
+        assert (await http.get(address)).content == b"{}\n"
+        await asyncio.sleep(2.1)  # whole seconds are signed
+        assert (await http.get(address)).status_code == 403
+        assert (await http.get(await place.file("a.ndjson").signed())).status_code == 200
+
+
+async def test_an_identity_that_may_not_sign_gives_out_no_address(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a workload on Google's cloud that was not allowed to: here, for want of any key. The gateway passes on."""
+    signing = made(s3, tmp_path, signed=timedelta(seconds=60))
+    assert str(await signing.of("a").file("b").signed()).startswith(s3.root)
+    assert await made(s3, tmp_path).of("a").file("b").signed() is None
+    assert not capsys.readouterr().out
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    nobody = made(s3, tmp_path, signed=timedelta(seconds=60))
+    assert await nobody.of("a").file("b").signed() is None
+    assert "address not signed" in capsys.readouterr().out
