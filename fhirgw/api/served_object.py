@@ -82,8 +82,9 @@ def _answer(
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    no: tuple[bytes, ...] = ()
+    for each in no:
+        yield each
 
 
 async def _packing(stored: Stored, size: int) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED
-from fhirgw.jobs.place import ABSENT, Places, Stored, Unkept
+from fhirgw.jobs.place import ABSENT, MEDIA, File, Places, Unkept
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
@@ -53,11 +53,6 @@ TIDIED = 5.0
 
 LOOKED = 10.0
 """Seconds between two looks at what finished exports may no longer hold."""
-
-MEDIA = {".ndjson": "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
-    ".parquet": "application/vnd.apache.parquet"
-}
-"""What files are, by how their names end. https://www.rfc-editor.org/rfc/rfc4180#section-3"""
 
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
@@ -207,21 +202,6 @@ class ExportJobs:
             log.error("export not removed", job=id, cause=error.cause)
             return False
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A finished file of a `media` type: `path` says where it is, on this machine or in an object store; `bytes` and
-    `sha256` are of what is in it, which may be `packed` as gzip; `types` are all that it is of.
-    """
-
-    path: Path | Stored
-    type: str
-    bytes: int
-    sha256: str
-    packed: bool
-    media: str
-    types: tuple[str, ...] = ()
 
 
 async def _check_people(connection: Connection, permit: Permit, asked: Selection) -> None:

@@ -20,9 +20,10 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.entitled import SAME
-from fhirgw.jobs.export_jobs import ID, KEPT, MEDIA, File
+from fhirgw.jobs.export_jobs import ID, KEPT
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import MEDIA, File
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, direct
 from fhirgw.store.import_job import COUNTS, Job

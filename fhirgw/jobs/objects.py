@@ -26,8 +26,8 @@ import structlog
 from obstore.exceptions import BaseError
 
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.jobs.files import DATA, PACKED, Unwritable
-from fhirgw.jobs.place import ABSENT, Unkept, taken
+from fhirgw.jobs.files import PACKED, Unwritable
+from fhirgw.jobs.place import ABSENT, MEDIA, Unkept, taken
 from fhirgw.jobs.scratch import Scratch
 from fhirgw.private import private_folder
 
@@ -53,10 +53,6 @@ MEANT = {
 
 OPENED = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
 
-MEDIA = {DATA: "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
-    ".parquet": "application/vnd.apache.parquet",
-    ".json": "application/json",
-}
 log = structlog.get_logger("fhirgw.jobs")
 
 
@@ -209,8 +205,8 @@ def _attributes(name: str) -> dict[str, str]:
     https://cloud.google.com/storage/docs/transcoding
     """
     packed = name.endswith(PACKED)
-    told = {"Content-Type": MEDIA.get(Path(name.removesuffix(PACKED)).suffix, "application/octet-stream")}
-    told |= {"Cache-Control": "private, no-store, no-transform"}
+    media = MEDIA.get(Path(name.removesuffix(PACKED)).suffix, "application/json")
+    told = {"Content-Type": media, "Cache-Control": "private, no-store, no-transform"}
     return told | ({"Content-Encoding": "gzip"} if packed else {})
 
 

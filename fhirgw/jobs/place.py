@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,11 @@ from fhirgw.private import private_folder
 
 ABSENT = "There is no such export"
 """What is said of one that there is not, and of a file of it."""
+
+MEDIA = {".ndjson": "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
+    ".parquet": "application/vnd.apache.parquet"
+}
+"""What files are, by how their names end. https://www.rfc-editor.org/rfc/rfc4180#section-3"""
 
 SCRATCH = "scratch"
 """The folder below that of exports where what is going to an object store is written first."""
@@ -81,6 +87,21 @@ class Places(Protocol):
 
     async def tidy(self) -> None:
         """Tries again to remove what could not be removed, and what killed processes left here. Raises nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A finished file of a `media` type: `path` says where it is, on this machine or in an object store; `bytes` and
+    `sha256` are of what is in it, which may be `packed` as gzip; `types` are all that it is of.
+    """
+
+    path: Path | Stored
+    type: str
+    bytes: int
+    sha256: str
+    packed: bool
+    media: str
+    types: tuple[str, ...] = ()
 
 
 class Unkept(FhirError):

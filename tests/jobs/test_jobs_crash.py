@@ -443,9 +443,7 @@ def s3() -> Iterator[S3]:
         yield server
 
 
-@pytest.mark.parametrize(
-    "place", ["first bytes", "file written:2", "file kept:2", "after finish", "before manifest", "after manifest"]
-)
+@pytest.mark.parametrize("place", ["first bytes", "file kept:2", "before manifest", "after manifest"])
 async def test_killed_anywhere_it_is_the_same_in_an_object_store(
     lively: tuple[Store, str], tmp_path: Path, s3: S3, place: str
 ) -> None:
@@ -461,7 +459,7 @@ async def test_killed_while_it_uploads_it_is_the_same(lively: tuple[Store, str],
     store, planned = lively
     id = await store.twin(planned)
     s3.asked.clear()
-    s3.pause = lambda asked: 1 if asked.upload and len(s3.asked) == 3 else 0
+    s3.pause = lambda asked: 0.3 if asked.upload and len(s3.asked) == 3 else 0
     with process(store.url, tmp_path, job=id, store=s3) as worker:
         await asyncio.to_thread(until, lambda: len(s3.asked) == 3)
         assert worker.pid
