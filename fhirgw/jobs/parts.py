@@ -53,7 +53,7 @@ async def run_part(
     """Does a part that was claimed, and says so in the ledger; `place` is the job's, `pseudonyms` its project's.
 
     Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, Unkept, FhirError, an error of the
-    database. Then the part is still claimed, and the file is gone.
+    database. Then the part is still claimed, and the file is gone, or the ledger could not be asked and will tell.
     """
     reach("after claim")
     if part.kind == "plan":
@@ -63,14 +63,16 @@ async def run_part(
     key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
     try:
         made = await _written(engine, place, key, job, part, lease, pseudonyms)
-        reach("before finish")
-        async with direct(engine) as connection:
-            if not await ledger.finish(connection, part, made):
-                raise Lost
-        reach("after finish")
     except BaseException:
         await place.drop(key)
         raise
+    reach("before finish")
+    async with direct(engine) as connection:  # if it goes away now, nobody knows: the file stays until the job ends
+        finished = await ledger.finish(connection, part, made)
+    if not finished:
+        await place.drop(key)
+        raise Lost
+    reach("after finish")
 
 
 async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:

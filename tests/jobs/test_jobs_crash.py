@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from fhirgw.access.permit import Permit, operations
@@ -282,6 +283,26 @@ async def test_a_finish_with_an_old_token_counts_for_nothing(store: Store, tmp_p
         assert held["reason"] != "forged"
         assert await ledger.renew(connection, new, 1, 1)
         assert await ledger.finish(connection, new, forged)
+
+
+async def test_a_finish_that_nobody_heard_of_counts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database commits and goes away before it has said so: what it named has to be there."""
+    id = await store.planned(tmp_path)
+    finish, lost = ledger.finish, iter([True])
+
+    async def unheard(*given: Any) -> bool:
+        told = await finish(*given)
+        if next(lost, False):
+            raise asyncpg.ConnectionDoesNotExistError("it went away")
+        return told
+
+    monkeypatch.setattr(ledger, "finish", unheard)
+    await store.done(tmp_path, id)
+    await store.whole(tmp_path, id)
+    assert {each["attempts"] for each in await store.ledger(id)} == {1}
+    assert next(lost, None) is None
 
 
 async def test_two_workers_share_one_job(lively: tuple[Store, str], tmp_path: Path) -> None:
