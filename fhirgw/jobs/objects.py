@@ -57,7 +57,10 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class ObjectStore:
-    """The store of an address such as `s3://bucket/prefix`, with drafts below the folder `scratch`."""
+    """The store of an address such as `s3://bucket/prefix`, with drafts below the folder `scratch`.
+
+    Raises FhirError for one that the environment does not tell enough of. No store is ever printed: it has keys.
+    """
 
     def __init__(
         self,
@@ -68,12 +71,7 @@ class ObjectStore:
         retries: int = RETRIES,
         patience: timedelta = PATIENCE,
     ) -> None:
-        plain = any(os.environ.get(each, "").lower() == "true" for each in OPENED)
-        self.store: Any = obstore.store.from_url(
-            url,
-            client_options=cast("Any", CLIENT | {"allow_http": plain}),
-            retry_config={"max_retries": retries, "retry_timeout": patience},
-        )
+        self.store = _opened(url, {"max_retries": retries, "retry_timeout": patience})
         self.url, self.signed, self.scratch = url.rstrip("/"), min(signed, LONGEST), Scratch(scratch)
         self._left: set[str] = set()
 
@@ -98,6 +96,17 @@ class ObjectStore:
             async with asyncio.timeout(5):
                 await asyncio.to_thread(self.scratch.tidy)
                 await self.removed(())
+
+
+def _opened(url: str, retries: Any) -> Any:
+    plain = any(os.environ.get(each, "").lower() == "true" for each in OPENED)
+    options: Any = CLIENT | {"allow_http": plain}
+    try:
+        return obstore.store.from_url(url, client_options=options, retry_config=retries)
+    except (BaseError, ValueError) as error:
+        told = str(error).partition("\n")[0]
+        remedy = "Set the variables that the store's own tools know: AWS_…, AZURE_… or GOOGLE_…"
+        raise FhirError(Issue("exception", f"FHIRGW_EXPORT_STORE: {told}. {remedy}.")) from None
 
 
 class Prefix:
