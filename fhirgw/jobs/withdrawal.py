@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import structlog
+
 from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
@@ -23,6 +25,8 @@ from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
+log = structlog.get_logger("fhirgw.jobs")
+
 BLOCK = 1 << 20
 """Bytes of a file that are written at once."""
 
@@ -32,7 +36,8 @@ async def withdraw(
 ) -> bool:
     """Makes the manifest, and the files that it names, what the permit shows now; and so the job done, if it ran.
 
-    The files it had stay as they are until it names others, so whoever dies here leaves it as it was. False: somebody
+    The files it had stay as they are until it names others, so whoever dies here leaves it as it was. A file of a
+    finished export that is lost is not listed any more, so that it keeps no dissent from the others. False: somebody
     else did the same meanwhile. Raises Unwritable, Unkept, FhirError.
     """
     pseudonyms = projects.of(job) if projects else None
@@ -40,8 +45,11 @@ async def withdraw(
     kinds = {kind for each in result["output"] for kind in _kinds(job, each)} if persons else set()
     withheld = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in sorted(kinds)}
     before, left = {each["key"] for each in result["output"]}, []
+    lost = await _lost(place, job, before) if job.state == "done" and any(withheld.values()) else ()
     try:
         for each in result["output"]:
+            if each["key"] in lost:
+                continue
             other = {ref: body for kind in _kinds(job, each) for ref, body in withheld.get(kind, {}).items()}
             table = each.get("view", "")
             form = form_of(job.asked, each["type"], table, pseudonyms) if not table or table in views() else None
@@ -56,6 +64,14 @@ async def withdraw(
     after = {each["key"] for each in changed["output"]}
     await place.remove(before - after if kept else after - before)
     return kept
+
+
+async def _lost(place: Place, job: Job, keys: set[str]) -> set[str]:
+    """Which of the files are gone, and nobody knows why."""
+    lost = keys - set(await place.names())
+    for key in sorted(lost):
+        log.error("file of an export lost", job=job.id, key=key)
+    return lost
 
 
 def _kinds(job: Job, told: dict[str, Any]) -> Sequence[str]:

@@ -131,6 +131,16 @@ async def test_a_dissent_takes_a_persons_lines_out_of_an_object_store(
             assert ashby.encode() not in b"".join(map(igzip.decompress, s3.files(id).values()))
             assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
+            (flags,) = [each["key"] for each in after["output"] if each["type"] == "Flag"]
+            s3.lose(f"{id}/{flags}")
+            world.tables["dissent"].append(["901", "3"])
+            await world.sync()
+            await jobs.look()  # what is lost keeps no dissent from the rest
+            left = (await jobs.status(ALL, id)).result
+            assert people(s3, id, left) == [birch]
+            assert "Flag" not in {each["type"] for each in left["output"]}
+            assert "file of an export lost" in "".join(capsys.readouterr())
+
 
 def people(s3: S3, id: str, result: dict[str, Any]) -> list[str]:
     """Who is in the file of Patients, which is what the manifest says of it."""
