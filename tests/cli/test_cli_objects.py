@@ -46,6 +46,14 @@ def test_an_export_goes_to_an_object_store(command: Command, url: str) -> None:
         assert s3.names(id) == set()
 
 
+@pytest.mark.parametrize("arguments", [("serve", "--port", "0"), ("worker", "--until-idle")])
+def test_a_store_that_not_enough_is_known_of_is_told(command: Command, url: str, arguments: tuple[str, ...]) -> None:
+    wrong = command(*arguments, FHIRGW_DATABASE_URL=url, FHIRGW_EXPORT_STORE="az://container/prefix")
+    assert wrong.code == 3
+    assert wrong.err.startswith("FHIRGW_EXPORT_STORE: ") and "Account must be specified" in wrong.err
+    assert "Traceback" not in wrong.err
+
+
 def test_what_is_no_store_is_told(command: Command) -> None:
     wrong = command("export", "ls", FHIRGW_EXPORT_STORE="ftp://files.example/exports")
     assert wrong.code == 2
