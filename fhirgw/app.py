@@ -43,6 +43,7 @@ from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
+from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.workers import made_importer
 from fhirgw.log import configure_log
@@ -152,7 +153,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 def _exports(settings: Settings, engine: Engine) -> ExportJobs:
     return ExportJobs(
         engine,
-        settings.export_folder,
+        places(settings.export_folder, settings.export_store, settings.signed_for),
         working=settings.worker_in_serve,
         lease=timedelta(seconds=settings.lease_seconds),
         part=int(settings.part_megabytes * 1e6),

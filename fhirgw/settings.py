@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,18 @@ class Settings(BaseSettings):
     exports: Path | None = Field(
         None, description="The folder of exports, which every worker must see; unset: exports in the data folder"
     )
+    export_store: str | None = Field(
+        None,
+        description="An object store for the files of exports in place of that folder: s3://bucket/prefix, "
+        "az://container/prefix or gs://bucket/prefix",
+    )
+    signed_url_seconds: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description="How long an address leads to the object store itself, of a file that was asked for; "
+        "0: the gateway passes files on",
+    )
     worker_in_serve: bool = Field(
         True, description="Whether a serving process works on exports too; else `fhirgw worker` does all of that"
     )
@@ -117,6 +130,13 @@ class Settings(BaseSettings):
             raise ValueError("Dask is not installed here: pip install 'fhirgw[dask]', or leave it unset")
         return told
 
+    @field_validator("export_store")
+    @classmethod
+    def _object_store(cls, url: str | None) -> str | None:
+        if url and not re.match(r"(s3|az|gs)://[^/]", url):
+            raise ValueError("it is no object store: write s3://bucket/prefix, az://… or gs://…, or leave it unset")
+        return url or None
+
     @field_validator("terminology_url")
     @classmethod
     def _web(cls, url: str | None) -> str | None:
@@ -152,6 +172,11 @@ class Settings(BaseSettings):
     def export_folder(self) -> Path:
         """The folder of exports."""
         return self.exports or self.data / "exports"
+
+    @property
+    def signed_for(self) -> timedelta:
+        """How long an address of the object store is good for that a caller is sent to."""
+        return timedelta(seconds=self.signed_url_seconds)
 
     @property
     def import_spool(self) -> Path:

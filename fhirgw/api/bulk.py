@@ -23,6 +23,7 @@ from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
 from fhirgw.api.patience import Patience
 from fhirgw.api.served_file import file_answer
+from fhirgw.api.served_object import Stored, object_answer
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.views import views
@@ -42,7 +43,7 @@ class File(Protocol):
     """See fhirgw.jobs.export_jobs."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path | Stored: ...
     @property
     def type(self) -> str: ...
     @property
@@ -112,11 +113,19 @@ async def cancel(request: Request) -> Response:
 
 
 async def file(request: Request) -> Response:
-    """GET of one file, whole or a Range of it, packed or not."""
+    """GET of one file, whole or a Range of it, packed or not; or where it is to be had for some minutes."""
     asked = request.path_params
     found = await exports(request).file(permitted(request), asked["job"], asked["name"])
     entry(request).everybody(found.types)
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
+    return await sent(request, found)
+
+
+async def sent(request: Request, found: File) -> Response:
+    """The answer with a file, wherever it is kept. Raises FhirError."""
+    told = found.bytes, found.sha256, found.packed, found.media
+    if isinstance(found.path, Path):
+        return file_answer(request, found.path, *told)
+    return await object_answer(request, found.path, *told)
 
 
 def routes() -> list[Route]:

@@ -33,7 +33,7 @@ def worker(
             made, importer = made_worker(given, engine), made_importer(given, engine)
             exports, imports = Queue(url, made), Queue(url, importer, IMPORTS)
             async with exports.opened(), imports.opened():
-                told = f"Working on exports and imports in {given.export_folder} as {made.name}"
+                told = f"Working on exports and imports in {given.export_store or given.export_folder} as {made.name}"
                 console.note(f"{told}; stop with Ctrl-C")
                 if until_idle:
                     await _until_idle(exports, made)

@@ -22,9 +22,10 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.engine import IMPORTS, PROCRASTINATE, executor
 from fhirgw.jobs.entitled import SAME
-from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED, MEDIA, File
+from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import MEDIA, File
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, away, direct
 from fhirgw.store.import_job import COUNTS, Job

@@ -1,10 +1,12 @@
 """What a worker does: one part after another of a job, as the ledger gives them out, until none waits; then its end.
 
-Any number of workers do the same for one job, wherever they are, if they see the same database and the same folder.
+Any number of workers do the same for one job, wherever they are, if they see the same database and the same place for
+its files (fhirgw.jobs.place).
 """
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +17,16 @@ from fhirgw.jobs.conclusion import conclude
 from fhirgw.jobs.files import Unwritable
 from fhirgw.jobs.lease import Blame, Work
 from fhirgw.jobs.parts import run_part
+from fhirgw.jobs.place import Folder, Folders, Place, Places, Unkept
 from fhirgw.jobs.projects import Projects
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.export_job import Job
 from fhirgw.store.lease import LEASE
 from fhirgw.store.ledger import Part
+
+NOWHERE = Path(os.devnull)
+"""Has no keys of projects below it."""
 
 ROOM = "The gateway cannot write the export: its operators have to make room"
 GONE = "The database went away during it, each time: ask for the export again"
@@ -29,21 +35,21 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class Worker(Work[Job, Part]):
-    """Works on exports whose files are below `folder`; `name` says where, for the ledger.
+    """Works on exports whose files are in `places`, or below that folder; `name` says where, for the ledger.
 
     `projects`: the keys of those who get pseudonyms.
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, lease: timedelta = LEASE, projects: Projects | None = None
+        self, engine: Engine, places: Path | Places, lease: timedelta = LEASE, projects: Projects | None = None
     ) -> None:
         super().__init__(engine, ledger.LEASES, lease)
-        self.folder = folder
-        self.projects = projects or Projects(folder / ".projects")
+        self.places = Folders(places) if isinstance(places, Path) else places
+        self.projects = projects or Projects(places / ".projects" if isinstance(places, Path) else NOWHERE)
 
-    def place(self, job: Job) -> Path:
-        """The folder of a job."""
-        return Path(job.place) if job.place else self.folder / job.id
+    def place(self, job: Job) -> Place:
+        """Where the files of a job are: a folder of its own, or where those of all are."""
+        return Folder(Path(job.place)) if job.place else self.places.of(job.id)
 
     async def claim(self, connection: Connection, id: str) -> tuple[Job, Part] | None:
         """The next part of a job, begun; None where none waits."""
@@ -60,9 +66,16 @@ class Worker(Work[Job, Part]):
         match error:
             case Unwritable():  # the message names a folder of ours; that is for our log
                 return Blame(str(error), ROOM, again=False)
+            case Unkept():  # the store may take it the next time
+                return Blame(error.cause, str(error), again=True)
             case FhirError():
                 return Blame(str(error), str(error), again=False)
         return Blame(type(error).__name__, GONE if away(error) else FAULT, again=True)
+
+    async def sweep(self) -> list[str]:
+        """As for all work; and tries again to remove what could not be removed."""
+        await self.places.tidy()
+        return await super().sweep()
 
     async def conclude(self, id: str) -> None:
         """Ends the job, if all of it is done. What keeps it from that is told, and tried again at the next sweep."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.work import Worker
@@ -15,7 +16,8 @@ from fhirgw.store.database import Engine
 def made_worker(given: Settings, engine: Engine) -> Worker:
     """Who works on exports, of these settings."""
     projects = Projects(given.project_folder)
-    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds), projects)
+    kept = places(given.export_folder.absolute(), given.export_store, given.signed_for)
+    return Worker(engine, kept, timedelta(seconds=given.lease_seconds), projects)
 
 
 def made_importer(given: Settings, engine: Engine) -> Importer:
