@@ -36,6 +36,9 @@ PATIENCE = 10
 STUCK = 15
 """Seconds after which it is told that nobody works on an export."""
 
+ENDING = "; all of it is done but its end: the gateway's log says what it waits for"
+"""What is told of a job that has no more to do and runs."""
+
 PATIENT = Patience()
 
 
@@ -188,6 +191,8 @@ def _progress(job: Job) -> dict[str, str]:
     told = f"{share}{job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
     if job.state == "running" and not job.running and age > STUCK and job.done < max(job.parts, 1):
         told += "; no worker is at it"
+    elif age > STUCK and 0 < job.parts == job.done:
+        told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

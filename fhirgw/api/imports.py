@@ -22,7 +22,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.api import asked
 from fhirgw.api.answer import interactions, refused
 from fhirgw.api.audit import entry
-from fhirgw.api.bulk import PATIENCE, STUCK, File, sent
+from fhirgw.api.bulk import ENDING, PATIENCE, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.kick_off import JSON, NDJSON, preferences
 from fhirgw.api.patience import Patience
@@ -223,6 +223,8 @@ def _progress(found: Status) -> dict[str, str]:
     told += f", {found.counts['refused']:,} refused"
     if found.job.state == "running" and not found.running and age > STUCK and found.ended < found.inputs:
         told += "; no worker is at it"
+    elif age > STUCK and found.ended == found.inputs:
+        told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

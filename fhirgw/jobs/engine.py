@@ -135,7 +135,7 @@ class Queue:
                     delete_jobs="always",
                     install_signal_handlers=False,
                     shutdown_graceful_timeout=0,
-                    fetch_job_polling_interval=1.0,
+                    fetch_job_polling_interval=SWEPT,  # it is notified; this is for what went amiss
                 )
             except Exception as error:
                 log.error("worker interrupted", error=type(error).__name__, away=away(error))

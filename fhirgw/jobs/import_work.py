@@ -106,11 +106,13 @@ class Importer(Work[Job, Input]):
                     drafted.write(line.encode() + b"\n")
                 written = await asyncio.to_thread(drafted.finish)
             if not written.lines:
-                part.unlink()
                 return None
             part.replace(folder / name)
         except OSError as error:
             raise Unwritable(folder, error) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()  # what could not be finished would only take more of the room that is wanting
         listed = {"input": of.source, "url": name, "count": written.lines}
         return {**listed, "bytes": written.bytes, "sha256": written.sha256}
 
