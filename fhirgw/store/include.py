@@ -49,10 +49,12 @@ async def included(
     connection: Connection, permit: Permit, query: Query, matches: Sequence[Found]
 ) -> tuple[list[Found], list[Issue]]:
     """What the matches bring along, each once and none of the matches, and what to tell the caller about it."""
+    if not (query.include or query.revinclude):
+        return [], []
     known = {(match.type, match.id): match for match in matches}
     notes: dict[str, Issue] = {}
     news, rounds = list(matches), 0
-    while news and (query.include or query.revinclude):
+    while news:
         found = await _brought(connection, permit, query, news, known, notes, rounds > 0)
         room = len(matches) + MOST_ALONG - len(known)
         if len(found) > room:

@@ -14,6 +14,7 @@ from fhirgw.fhir import table
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.index import VERSION, Index, index
 from fhirgw.fhir.issue import FhirError, Resource
+from fhirgw.fhir.leaves import telling
 from fhirgw.fhir.parameters import COLUMNS, HELD, parameters, supported
 from fhirgw.fhir.query import Query
 from tests.fhir import fhirpath_oracle as oracle
@@ -306,6 +307,17 @@ def escaped(value: str) -> str:
     for mark in "\\,$|":
         value = value.replace(mark, f"\\{mark}")
     return value
+
+
+def test_a_few_elements_tell_whose_record_it_is(examples: dict[str, Resource]) -> None:
+    whose = {}
+    for name, resource in examples.items():
+        kind = resource["resourceType"]
+        told = {each: resource[each] for each in ("resourceType", *telling(kind)) if each in resource}
+        whose[name] = index(resource).patient
+        if kind != "Patient":  # who is their own
+            assert index(told).patient == whose[name], name
+    assert len({each for each in whose.values() if each}) > 5
 
 
 def test_whose_record_it_is() -> None:
