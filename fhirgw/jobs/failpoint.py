@@ -8,7 +8,7 @@ import signal
 
 PLACES = (
     *("after claim", "plan made", "plan kept", "first bytes", "file written", "before finish", "after finish"),
-    *("before manifest", "after manifest"),
+    *("before manifest", "after manifest", "pull deleted", "pull loaded"),
 )
 
 _armed: list[str] = []
