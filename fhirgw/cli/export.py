@@ -26,7 +26,8 @@ from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.cli.worker import made_worker
 from fhirgw.jobs.engine import Queue
-from fhirgw.jobs.export import Exported, instant
+from fhirgw.jobs.export import instant
+from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.projects import Projects
@@ -81,7 +82,7 @@ def export(
 
     done = run(work())
     steps.show_export(console, done, to)
-    console.document(done.manifest())
+    console.document(done.manifest)
 
 
 @app.command("run")
@@ -213,7 +214,7 @@ async def _permit(engine: Engine, given: Settings, application: str | None, purp
 
 async def _found(connection: Any, id: str) -> Job:
     job = await export_job.find(connection, id)
-    if job is None or job.state == "cancelled":
+    if job is None or job.state == "cancelled" or job.local:
         raise CommandError(f"There is no export {id[:40]!r}: `fhirgw export ls` names them.", 2)
     return job
 

@@ -118,7 +118,7 @@ def _reasons(lost: list[Any]) -> Resource:
 def _tidied(folder: Path, keys: set[str]) -> None:
     """Removes what attempts left that died, or were given up for dead; nothing that is not a part's by its name."""
     named = {key.partition(".")[0] for key in keys}
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():  # of an empty database nothing was written
         found = KEY.fullmatch(path.name)
         if found and found[1] not in named:
             path.unlink(missing_ok=True)

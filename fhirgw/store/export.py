@@ -37,7 +37,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
-from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.type_filter import read
 from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
@@ -95,10 +94,6 @@ WITH RECURSIVE held AS (
 )
 SELECT type FROM held WHERE type IS NOT NULL"""
 """Steps from type to type through the primary key: DISTINCT would read every row."""
-
-ESTIMATE = """
-SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class JOIN pg_inherits ON inhrelid = oid
-WHERE inhparent = 'fhirgw.resource'::regclass AND relname = ANY ($1)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +160,6 @@ class Snapshot:
     async def types(self) -> list[str]:
         """The types of which there is at least one resource, in their order."""
         return [found["type"] for found in await self.connection.fetch(TYPES)]
-
-    async def estimate(self, permit: Permit, types: Sequence[str]) -> int:
-        """About how many resources there are of the types, by the statistics; 0 where nobody knows.
-
-        0 too for a permit that does not show all of them: how many there are is then not its holder's to know.
-        """
-        if permit.purpose != Purpose.OPERATIONS:
-            return 0
-        names = [f"resource_{name.lower()}" for name in types]
-        return int(await self.connection.fetchval(ESTIMATE, names))
-
-    async def copy(self, permit: Permit, resource_type: str, selection: Selection, sink: Sink) -> None:
-        """Everything of the type that the permit shows and the selection asks for, a JSON text a line."""
-        shown = visible(permit, "r", resource_type, bulk=selection.patients is None)
-        asked = _conditions(resource_type, selection, resource)
-        made = statement(select(visibility.body(permit, resource_type)).where(shown, *asked))
-        await self.connection.copy_from_query(
-            made.sql, *made.arguments(visibility.values(permit)), output=sink, **NDJSON
-        )
 
 
 async def filtering(

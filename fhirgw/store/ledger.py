@@ -73,7 +73,7 @@ OPEN = """
 SELECT id, EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state = 'waiting') AS waiting,
     NOT EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state IN ('waiting', 'running'))
         OR EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state = 'failed') AS ended
-FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
+FROM fhirgw.export_job j WHERE state = 'running' AND NOT local ORDER BY created"""
 
 PARTS = """
 SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part

@@ -56,7 +56,6 @@ PLACES = {
     "store/explain.py:_of": "counts, for queries that each hand the predicate over",
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
-    "store/export.py:ESTIMATE": "the statistics, for operations alone: everybody else is told 0",
     "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
