@@ -1,4 +1,4 @@
-"""`fhirgw load`: NDJSON files into the store, in this process; broken off, the same command goes on where it was."""
+"""`fhirgw load`: NDJSON and Parquet into the store, in this process; broken off, the same command goes on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from fhirgw.store import identity
 from fhirgw.store.database import direct
 from fhirgw.store.identity import Claim
 
-SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet")
 """Names of files in a folder that are loaded."""
 
 
 def load_files(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="NDJSON, packed by gzip or not.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="NDJSON, packed by gzip or not; Parquet.")
+    ],
     origin: Annotated[
         str, typer.Option("--from", help="Who brings them: only the same name changes them later.")
     ] = "files",
@@ -33,7 +35,7 @@ def load_files(
     processes: Annotated[int | None, typer.Option(min=0, help="Processes that judge lines; 0 for none.")] = None,
     json: Json = False,
 ) -> None:
-    """Take in resources from NDJSON files: what is new, what changed. Run it again and it writes nothing."""
+    """Take in resources from NDJSON or Parquet: what is new, what changed. Run it again and it writes nothing."""
     console, given = Console(json), settings()
     if not origin.isprintable() or not 0 < len(origin) <= 100:
         raise CommandError("--from names who brings them, in 1 to 100 printable characters.", 2)

@@ -25,10 +25,10 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.files import DATA, Unwritable, draft
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import judges
-from fhirgw.jobs.lines import Unreadable
+from fhirgw.jobs.lines import PARQUET, Unreadable
 from fhirgw.jobs.parts import PULSE, Lost
 from fhirgw.jobs.sources import Sources
-from fhirgw.jobs.taking import take
+from fhirgw.jobs.taking import named, take
 from fhirgw.jobs.work import TURN
 from fhirgw.private import private_folder
 from fhirgw.store import import_job
@@ -87,7 +87,7 @@ class Importer:
 
     async def attempt(self, job: Job, held: Input, judging: Executor) -> None:
         """Takes in an input, or says in the ledger why not."""
-        kept = self.folder / job.id / f"{held.number}.input"
+        kept = self.folder / job.id / f"{held.number}.input{PARQUET if named(held).endswith(PARQUET) else ''}"
         try:
             async with self._renewed(held):
                 path = await self.sources.text(held.source, kept)
