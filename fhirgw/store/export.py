@@ -101,7 +101,8 @@ class Selection:
     """What to export: the types (none named: all there are), whose records, and changed after when.
 
     `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
-    before when. `group`: of the people in a Group, as the plan of the job `job` has them. `filters`: searches
+    before when. `group`: of the people in a Group, as the plan of the job `job` has them; of who has joined it since,
+    all. `filters`: searches
     (`Observation?code=…`), of which what is of their types meets at least one. `elements`: only these, as `_elements`
     has them. `organized`: in blocks, a Patient's each. `associated`: of Provenance, `latest` or `relevant` to the rest.
     `paged`: the manifest comes in pages. `form`: ndjson, or the rows of `views` (none named: of all of the types) as
@@ -296,7 +297,10 @@ def _conditions(
     if whose:
         yield from about(selection, table)
     if selection.since is not None:
-        yield table.c.updated > selection.since
+        changed = table.c.updated > selection.since
+        yield (
+            changed if selection.group is None else or_(changed, table.c.patient.in_(_members(selection, joined=True)))
+        )
     if selection.until is not None:
         yield table.c.updated < selection.until
 
@@ -308,5 +312,10 @@ def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[boo
     if selection.patients:
         yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
     if selection.group is not None:
-        members = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
-        yield table.c.patient.in_(members)
+        yield table.c.patient.in_(_members(selection))
+
+
+def _members(selection: Selection, *, joined: bool = False) -> Select[tuple[str]]:
+    """The people of a Group; or who has joined it since."""
+    found = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
+    return found.where(export_member.c.joined) if joined else found

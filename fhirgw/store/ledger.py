@@ -79,7 +79,9 @@ PARTS = """
 SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, view, number"""
 
-MEMBERS = "INSERT INTO fhirgw.export_member (job, patient) SELECT $1, unnest($2::text[])"
+MEMBERS = """
+INSERT INTO fhirgw.export_member (job, patient, joined)
+SELECT $1, patient, patient = ANY ($3::text[]) FROM unnest($2::text[]) AS members (patient)"""
 
 RESUME = """
 UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHERE job = $1 AND state = 'failed'"""
@@ -174,10 +176,11 @@ async def plan(
     types: Sequence[str],
     parts: Sequence[Planned],
     members: Collection[str] = (),
+    joined: Collection[str] = (),
 ) -> bool:
     """Writes the plan down, in one transaction with its being done. False: somebody else has planned it.
 
-    `members`: the ids of the Patients whom an export of a Group is of.
+    `members`: the ids of the Patients whom an export of a Group is of; of those who have `joined` it is of all.
     """
     async with connection.transaction():
         if await connection.execute(PLANNED, *part.held) != "UPDATE 1":
@@ -194,7 +197,7 @@ async def plan(
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             rows,
         )
-        await connection.execute(MEMBERS, part.job, list(members))
+        await connection.execute(MEMBERS, part.job, list(members), list(joined))
     return True
 
 

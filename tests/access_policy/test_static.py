@@ -62,6 +62,8 @@ PLACES = {
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
+    "store/joined.py:_then": "whom a Group named then: every part of the export has the predicate; no answer has them",
+    "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
