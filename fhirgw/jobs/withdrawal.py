@@ -2,22 +2,25 @@
 
 A file is written anew without the lines, and the manifest names that one, with its count, size and SHA-256. A person
 who is still shown, but without their whereabouts, keeps a line: what the permit shows of them now. What has been
-fetched already nobody can take back.
+fetched already nobody can take back. A pseudonymised export that tells of too few people then is withheld, all of it,
+as one that does so at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fhirgw.fhir.pseudonym import Pseudonymiser
+from fhirgw.fhir.issue import Issue, outcome
+from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.recount import Table, table_of, too_few
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
@@ -46,12 +49,41 @@ async def withdraw(
         told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
         if told["count"]:
             left.append(told)
-    changed = {**result, "output": left} if left != result["output"] else result
-    kept = await withdrawal.looked(connection, job.id, job.state, job.looked, until, changed)
-    before, after = ({each["key"] for each in one["output"]} for one in (result, changed))
-    for key in before - after if kept else after - before:
+    seen = job.id, job.state, job.looked, until
+    if few := await _few(connection, job, result["output"], left, projects):
+        reason = told_few(dict.fromkeys(view or kind for kind, view in few))
+        kept = await withdrawal.withhold(connection, *seen, outcome([Issue("business-rule", reason)]), reason)
+    else:
+        changed = {**result, "output": left} if left != result["output"] else result
+        kept = await withdrawal.looked(connection, *seen, changed)
+    before, after = _keys(result["output"]), _keys(left)
+    for key in (before | after) - (after if not few else set()) if kept else after - before:
         (folder / key).unlink(missing_ok=True)
     return kept
+
+
+def _keys(files: Sequence[dict[str, Any]]) -> set[str]:
+    return {each["key"] for each in files}
+
+
+async def _few(
+    connection: Connection,
+    job: Job,
+    before: Sequence[dict[str, Any]],
+    left: Sequence[dict[str, Any]],
+    projects: Projects | None,
+) -> list[Table]:
+    """Of what something was taken out of, and something is left: what tells of too few people now."""
+    if job.asked.project is None or projects is None:
+        return []
+    changed = {table_of(each) for each in before if each not in left}
+    return await too_few(connection, job, changed & {table_of(each) for each in left}, projects)
+
+
+def told_few(names: Iterable[str]) -> str:
+    """Why there is nothing to be had of tables, or types, of too few people; and what to do."""
+    told = f"{', '.join(names)}: of fewer than {rules().smallest} people, who might be known by it"
+    return f"{told}: ask for more people, or for others of the types (_type) or views (_view)"
 
 
 def _kinds(job: Job, told: dict[str, Any]) -> Sequence[str]:

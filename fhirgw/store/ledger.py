@@ -216,6 +216,15 @@ async def parts(connection: Connection, job: str) -> list[Any]:
     return list(await connection.fetch(PARTS, job))
 
 
+async def stretches(connection: Connection, job: str, kind: str, view: str) -> list[tuple[str | None, str | None]]:
+    """The bounds of a job's parts of a type and view, in their order."""
+    query = (
+        "SELECT low, high FROM fhirgw.export_part WHERE job = $1 AND kind = 'output' AND type = $2 AND view = $3"
+        " ORDER BY number"
+    )
+    return list(map(tuple, await connection.fetch(query, job, kind, view)))
+
+
 async def resume(connection: Connection, job: str) -> bool:
     """Has a failed job's failed parts wait again, with all their attempts. False: it has not failed."""
     async with connection.transaction():
