@@ -32,6 +32,8 @@ from fhirgw.fhir.parameters import HELD
 
 NAMES = ("input", "inputFormat", "inputSource", "storageDetail")
 PARTS = ("type", "url")
+PARQUET = ("application/vnd.apache.parquet", "parquet")
+"""A row a resource, its JSON in a column of text (fhirgw.jobs.parquet_lines)."""
 MOST = 1000
 """Inputs of one import."""
 LARGEST = 1 << 20
@@ -136,8 +138,10 @@ async def _asked(request: Request) -> tuple[list[Source], list[str]]:
             raise FhirError(Issue("structure", "Each parameter has a name", f"Parameters.parameter[{at}]"))
         given.setdefault(each["name"], []).append(each)
     _check_names(given)
-    _check_format(given.get("inputFormat", []))
-    return list(_sources(given.get("input", []))), _bases(given.get("inputSource", []))
+    form, sources = _format(given.get("inputFormat", [])), list(_sources(given.get("input", [])))
+    if any(url.partition("?")[0].endswith(".parquet") != (form in PARQUET) for _, url in sources):
+        raise _refusal("input.url: the path of a Parquet file ends in .parquet, and that of no NDJSON does")
+    return sources, _bases(given.get("inputSource", []))
 
 
 def _check_names(given: dict[str, list[Any]]) -> None:
@@ -148,9 +152,13 @@ def _check_names(given: dict[str, list[Any]]) -> None:
             raise FhirError(Issue("not-supported", f"The parameter {name[:40]!r} is not supported: {meant}"))
 
 
-def _check_format(given: list[Any]) -> None:
-    if len(given) != 1 or _text(given[0]) not in NDJSON:
-        raise FhirError(Issue("not-supported", f"inputFormat: NDJSON alone is taken: {', '.join(NDJSON)}"))
+def _format(given: list[Any]) -> str:
+    """The format that is said. Raises FhirError for one that is not taken."""
+    form = _text(given[0]) if len(given) == 1 else None
+    if form is None or form not in (*NDJSON, *PARQUET):
+        told = f"inputFormat: NDJSON and Parquet are taken: {', '.join((*NDJSON, *PARQUET))}"
+        raise FhirError(Issue("not-supported", told))
+    return form
 
 
 def _bases(given: list[Any]) -> list[str]:

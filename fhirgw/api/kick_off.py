@@ -71,8 +71,8 @@ async def selection(request: Request, of_patients: bool) -> Selection:
             if name == "_type":
                 found = replace(found, types=_known(values, of_patients))
             if name == "includeAssociatedData" and (known := [each for each in _listed(values) if each in ASSOCIATED]):
-                found = replace(found, associated=_associated(known))
-    _check_together(found)
+                found = replace(found, associated=associated(known))
+    check_together(found)
     if found.associated and found.types:
         found = replace(found, types=tuple(dict.fromkeys((*found.types, "Provenance"))))
     return replace(found, ignored=tuple(ignored))
@@ -159,11 +159,11 @@ def _read(name: str, values: list[str], request: Request, of_patients: bool) -> 
         check_views(listed, ())
         return {"views": tuple(dict.fromkeys(listed))}
     if name == "_elements":
-        return {"elements": tuple(_element(each) for each in listed)}
+        return {"elements": tuple(element(each) for each in listed)}
     if name == "includeAssociatedData":
-        return {"associated": _associated(listed)}
+        return {"associated": associated(listed)}
     if name == "organizeOutputBy":
-        return {"organized": _organized(_only(name, values), of_patients)}
+        return {"organized": organized(_only(name, values), of_patients)}
     if name == "patient" and request.method == "POST" and of_patients:
         return {"patients": _patients(listed)}
     raise FhirError(Issue("not-supported", _unsupported(name, request)))
@@ -173,7 +173,8 @@ def _listed(values: list[str]) -> list[str]:
     return [each.strip() for value in values for each in value.split(",")]
 
 
-def _associated(listed: list[str]) -> str:
+def associated(listed: list[str]) -> str:
+    """`latest` or `relevant`. Raises FhirError for what there is not."""
     if unknown := [each for each in listed if each not in ASSOCIATED]:
         close = get_close_matches(unknown[0], ASSOCIATED, 1)
         meant = f"did you mean {close[0]}?" if close else f"there is {' and '.join(ASSOCIATED)}"
@@ -181,7 +182,8 @@ def _associated(listed: list[str]) -> str:
     return max((ASSOCIATED[each] for each in listed), key=[*ASSOCIATED.values()].index)
 
 
-def _organized(by: str, of_patients: bool) -> bool:
+def organized(by: str, of_patients: bool) -> bool:
+    """That output comes in blocks. Raises FhirError for those of anything but of Patients."""
     if by != "Patient":
         raise FhirError(
             Issue("not-supported", "organizeOutputBy: output is organised by Patient, or by type without it")
@@ -214,8 +216,8 @@ def _known(values: list[str], of_patients: bool) -> tuple[str, ...]:
     return found
 
 
-def _check_together(found: Selection) -> None:
-    """Raises FhirError for parameters that contradict each other."""
+def check_together(found: Selection) -> None:
+    """Raises FhirError for parameters that contradict each other, or that come to nothing in this form."""
     for each in found.filters:
         kind = each.partition("?")[0]
         if found.types and kind not in found.types:
@@ -267,7 +269,7 @@ def _instant(name: str, value: str) -> datetime:
         raise _refusal(f"{name}: there is no such moment") from None
 
 
-def _element(value: str) -> str:
+def element(value: str) -> str:
     """`birthDate`, or `Patient.birthDate`. Raises FhirError(invalid)."""
     kind, dot, _ = value.partition(".")
     if dot and kind not in HELD:

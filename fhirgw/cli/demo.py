@@ -20,7 +20,7 @@ from fhirgw.cli.running import opened, run, settings
 from fhirgw.cli.serving import Port, address, bound
 from fhirgw.council.layouts import LAYOUTS
 from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.jobs.export import Exported
+from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.settings import Settings
 from fhirgw.store.database import Engine
@@ -123,7 +123,7 @@ def _summary(
         "rows": rows,
         "resources": taken.resources,
         "refused": refused,
-        "exported": {name: file.lines for name, file in written.files.items()},
+        "exported": written.counts,
         "written": taken.written,
         "warnings": taken.warnings,
         "stages": [stage.as_json() for stage in console.stages],

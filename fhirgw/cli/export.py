@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -16,17 +16,30 @@ import orjson
 import typer
 
 from fhirgw.access.permit import Permit, operations
-from fhirgw.api.kick_off import check_form, check_types
 from fhirgw.cli import steps
 from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console, Stage
 from fhirgw.cli.data import Json
+from fhirgw.cli.export_asked import (
+    Asked,
+    Associated,
+    Elements,
+    Filters,
+    Group,
+    Organized,
+    Patients,
+    People,
+    Since,
+    Types,
+    Until,
+)
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.engine import executor
-from fhirgw.jobs.export import Exported, instant
-from fhirgw.jobs.export_jobs import policy
+from fhirgw.jobs.export import instant
+from fhirgw.jobs.export_folder import Exported
+from fhirgw.jobs.export_jobs import check_people, policy
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
@@ -36,7 +49,6 @@ from fhirgw.settings import Settings
 from fhirgw.store import export_job, ledger
 from fhirgw.store.audit import record_now
 from fhirgw.store.database import Engine, direct
-from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
 from fhirgw.store.opt_out import check_fresh
 
@@ -45,10 +57,6 @@ TICK = 0.5
 
 app = typer.Typer(**PLAIN, help="Write resources as NDJSON: `export --to FOLDER`, or `export run` for a job in parts.")
 
-Types = Annotated[list[str], typer.Option("--type", help="Only this type; may be repeated.")]
-Patients = Annotated[list[str], typer.Option("--patient", help="Only the record of this Patient's id.")]
-People = Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")]
-Since = Annotated[datetime | None, typer.Option(help="Only what changed after this moment, in UTC.")]
 Application = Annotated[
     str | None, typer.Option("--app", help="Only what this registered application may see; all of it if left out.")
 ]
@@ -73,7 +81,7 @@ def export(
         return
     if to is None:
         raise CommandError("Say where to: fhirgw export --to FOLDER; or fhirgw export run.", 2)
-    console, given, selection = Console(json), settings(), _selection(types, patients, people, since)
+    console, given, selection = Console(json), settings(), Asked(types, patients, people, since=since).selection()
 
     async def work() -> Exported:
         async with opened(given) as (_, engine):
@@ -82,7 +90,7 @@ def export(
 
     done = run(work())
     steps.show_export(console, done, to)
-    console.document(done.manifest())
+    console.document(done.manifest)
 
 
 @app.command("run")
@@ -91,7 +99,13 @@ def run_job(
     types: Types = [],  # noqa: B006
     patients: Patients = [],  # noqa: B006
     people: People = False,
+    group: Group = None,
     since: Since = None,
+    until: Until = None,
+    filters: Filters = [],  # noqa: B006
+    elements: Elements = [],  # noqa: B006
+    organize: Organized = None,
+    associated: Associated = [],  # noqa: B006
     application: Application = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="Keep the files as gzip.")] = False,
     form: Annotated[str, typer.Option("--format", help="ndjson; or the rows of views as csv or parquet.")] = "ndjson",
@@ -107,8 +121,8 @@ def run_job(
     """Export as a job, in parts: this process does its share, and so does every worker."""
     console, given = Console(json), settings()
     kept = {"gzip": gzip or given.gzip_exports, "part": int(given.part_megabytes * 1e6)}
-    selection = _selection(types, patients, people, since, form=form, views=tuple(views), project=project, **kept)
-    check_form(selection)
+    asked = Asked(types, patients, people, group, since, until, filters, elements, organize, associated)
+    selection = asked.selection(form=form, views=tuple(views), project=project, **kept)
     if project is not None and application is None:
         raise CommandError("Pseudonyms are for an application that plans or researches: name it with --app.", 2)
     if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -121,11 +135,15 @@ def run_job(
                 Projects(given.project_folder).begin(permit, selection)
                 async with direct(engine) as connection:
                     await check_fresh(connection, given.opt_out_days)
+            chosen = replace(selection, job=id)
+            async with direct(engine) as connection:
+                if group is not None:
+                    await check_people(connection, permit, chosen)
             async with direct(engine) as connection, connection.transaction():
-                await record_now(connection, steps.copied(permit, selection))
+                await record_now(connection, steps.copied(permit, chosen))
                 request = f"fhirgw export run --to {to}" if to else "fhirgw export run"
                 place = str(to.absolute()) if to else None
-                await export_job.accept(connection, id, permit, selection, request, policy=policy(), place=place)
+                await export_job.accept(connection, id, permit, chosen, request, policy=policy(), place=place)
             console.note(f"Export {id}; if it is interrupted: fhirgw export resume {id}")
             return await _followed(console, given, url, engine, id, detach)
 
@@ -202,20 +220,13 @@ def ls(json: Json = False) -> None:
     console.document([_as_json(each) for each in found])
 
 
-def _selection(types: list[str], patients: list[str], people: bool, since: datetime | None, **form: Any) -> Selection:
-    of_patients = people or bool(patients)
-    check_types(tuple(types), of_patients)
-    whose = tuple(patients) if of_patients else None
-    return Selection(tuple(types), whose, since and since.replace(tzinfo=UTC), **form)
-
-
 async def _permit(engine: Engine, given: Settings, application: str | None, purpose: str | None = None) -> Permit:
     return await permit_of(engine, given, application, purpose) if application else operations(given.controller)
 
 
 async def _found(connection: Any, id: str) -> Job:
     job = await export_job.find(connection, id)
-    if job is None or job.state == "cancelled":
+    if job is None or job.state == "cancelled" or job.local:
         raise CommandError(f"There is no export {id[:40]!r}: `fhirgw export ls` names them.", 2)
     return job
 

@@ -1,43 +1,30 @@
-"""`fhirgw load`: NDJSON files into the store, in this process; broken off, the same command goes on where it was."""
+"""`fhirgw load`: NDJSON and Parquet into the store, in this process; broken off, the same command goes on."""
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Annotated
 
-import orjson
 import typer
 
-from fhirgw.access.audit_event import Access
-from fhirgw.access.permit import Permit, operations
+from fhirgw.cli import loading
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
+from fhirgw.cli.loading import Loading
 from fhirgw.cli.running import CommandError, opened, run, settings
-from fhirgw.jobs import import_end
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.line import judges
-from fhirgw.jobs.sync import undisturbed
-from fhirgw.jobs.taking import Said, take
-from fhirgw.private import private_folder, private_text
-from fhirgw.store import identity, import_job, runs
-from fhirgw.store.audit import record_now
-from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store import identity
+from fhirgw.store.database import direct
 from fhirgw.store.identity import Claim
-from fhirgw.store.import_job import Job
 
-SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet")
 """Names of files in a folder that are loaded."""
-LARGE = 16_000_000
-"""Bytes from which on it is worth starting processes to judge lines."""
 
 
 def load_files(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="NDJSON, packed by gzip or not.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="NDJSON, packed by gzip or not; Parquet.")
+    ],
     origin: Annotated[
         str, typer.Option("--from", help="Who brings them: only the same name changes them later.")
     ] = "files",
@@ -48,25 +35,23 @@ def load_files(
     processes: Annotated[int | None, typer.Option(min=0, help="Processes that judge lines; 0 for none.")] = None,
     json: Json = False,
 ) -> None:
-    """Take in resources from NDJSON files: what is new, what changed. Run it again and it writes nothing."""
+    """Take in resources from NDJSON or Parquet: what is new, what changed. Run it again and it writes nothing."""
     console, given = Console(json), settings()
     if not origin.isprintable() or not 0 < len(origin) <= 100:
         raise CommandError("--from names who brings them, in 1 to 100 printable characters.", 2)
-    files = _files(paths)
-    size = sum(each.stat().st_size for each in files)
-    helpers = processes if processes is not None else (os.cpu_count() or 1) * (size >= LARGE)
+    files = [(each, "") for each in _files(paths)]
     told_in = errors or given.data / "errors" / "load.ndjson"
-    permit = operations(given.controller)
+    asked = Loading(origin, files, base or [], told_in, processes)
 
     async def work() -> tuple[list[Came], list[Claim]]:
-        name = f"load:{origin}"
-        async with opened(given) as (_, engine), direct(engine) as connection, runs.alone(connection, name):
-            job = await _begun(connection, permit, name, files, base or [])
-            await _taken(console, engine, job, given.longest_body, helpers)
-            return await _ended(connection, job, told_in), await identity.claims(connection)
+        async with opened(given) as (_, engine):
+            came = await loading.load(console, engine, given, asked)
+            async with direct(engine) as connection:
+                return came, await identity.claims(connection)
 
     came, claims = run(work())
-    _show(console, came, told_in)
+    loading.show(console, came, told_in)
+    console.document({"files": [each.as_json() for each in came], "errors": str(told_in)})
     for each in claims:
         console.line(f"Note: {len(each.patients)} Patients hold one NHS number: {', '.join(each.patients)}")
     if any(each.failure for each in came):
@@ -82,67 +67,3 @@ def _files(paths: list[Path]) -> list[Path]:
             raise CommandError(f"{path}: no NDJSON is here. Name a file, or a folder of *{', *'.join(SUFFIXES)}.", 3)
         found += [each.absolute() for each in within]
     return list(dict.fromkeys(found))
-
-
-async def _begun(connection: Connection, permit: Permit, origin: str, files: list[Path], bases: list[str]) -> Job:
-    """The import of these files as they are, gone on with if it was broken off; the audit has it before it begins."""
-    stamps = [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
-    request = orjson.dumps([*stamps, bases]).decode()
-    async with connection.transaction():
-        id = await import_job.unfinished(connection, origin, request)
-        if id is not None:
-            await import_job.reopen(connection, id)
-        else:
-            id = uuid4().hex
-            inputs = [(str(each), "") for each in files]
-            await import_job.accept(connection, id, permit, origin, request, inputs, bases=bases, local=True)
-        told: dict[str, Any] = {"operation": "import", "everybody": True, "permit": permit}
-        await record_now(connection, Access("operation", "fhirgw load", datetime.now(UTC), str(uuid4()), **told))
-    job = await import_job.find(connection, id)
-    assert job is not None
-    return job
-
-
-async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpers: int) -> None:
-    """All inputs, one after another; where two say different things of one resource, the first counts."""
-    worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
-
-    def progress(lines: int) -> None:
-        stage.update(stage.done + lines)
-        gc.collect()  # which is not to happen while batches are judged: they hold no cycles
-
-    with console.stage("load", "lines") as stage, judges(helpers) as judging, undisturbed():
-        while True:
-            async with direct(engine) as connection:
-                held = await import_job.claim(connection, job.id, worker)
-            if held is None:
-                return
-            path = Path(held.source)
-            stage.detail = path.name
-            await take(engine, job, held, path, judging, longest, progress=progress, said=said)
-
-
-async def _ended(connection: Connection, job: Job, told_in: Path) -> list[Came]:
-    """What came of it, told in the file of errors; then the import is forgotten, and what it brought stays."""
-    came = await import_end.came(connection, job)
-    private_folder(told_in.parent)
-    with private_text(told_in) as file:
-        for each in came:
-            async for line in import_end.errors(connection, job, each):
-                file.write(line + "\n")
-    await import_end.settled(connection, came)
-    await import_job.forget(connection, job.id)
-    return came
-
-
-def _show(console: Console, came: list[Came], told_in: Path) -> None:
-    names = import_job.COUNTS
-    rows = [[each.name, *(each.counts[name] for name in names), len(each.nowhere)] for each in came]
-    totals = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
-    console.table("Loaded", ["file", *names, "references to nowhere"], [*rows, ["all", *totals]])
-    for each in came:
-        if each.failure:
-            console.line(f"{each.name}: {each.failure}")
-    if totals[-1] or totals[-2]:
-        console.line(f"Each line that was refused or refers to what is not here, with its rule and remedy: {told_in}")
-    console.document({"files": [each.as_json() for each in came], "errors": str(told_in)})

@@ -1,4 +1,4 @@
-"""`fhirgw pull`: another server's bulk export, fetched into a folder; interrupted, the same command goes on with it.
+"""`fhirgw pull`: another server's bulk export, fetched into a folder, and loaded if asked; interrupted, it goes on.
 
 Long, as its options are declared and explained here.
 """
@@ -6,7 +6,6 @@ Long, as its options are declared and explained here.
 from __future__ import annotations
 
 import re
-import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +15,13 @@ import orjson
 import typer
 
 from fhirgw.access import jose
+from fhirgw.cli import pull_load
 from fhirgw.cli.apps import check_name, keep_key, key_file, made_key, private
 from fhirgw.cli.audited import audited
 from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console, Stage
 from fhirgw.cli.data import Json
+from fhirgw.cli.pull_load import Loaded
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.pull import pull as pulling
@@ -31,7 +32,7 @@ from fhirgw.jobs.pull.server import Credentials
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
 from fhirgw.settings import Settings
 from fhirgw.store import pulls
-from fhirgw.store.database import Connection, direct
+from fhirgw.store.database import Connection, Engine, direct
 
 app = typer.Typer(**PLAIN, help="Fetch another server's bulk export: `pull --from URL --as NAME`.")
 
@@ -51,6 +52,10 @@ def pull(
     filters: Annotated[list[str], typer.Option("--filter", help="_typeFilter, as Observation?status=final.")] = [],  # noqa: B006
     patients: Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")] = False,
     group: Annotated[str | None, typer.Option(help="Only the records of that Group's members.")] = None,
+    load: Annotated[bool, typer.Option("--load", help="Load it too; what changed since the last that was.")] = False,
+    accepting: Annotated[
+        bool, typer.Option("--accept-refused", help="Let it count as loaded though lines of it were refused.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="All of it, not what changed since the last pull.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Give up a pull that is open, and begin anew.")] = False,
     scope: Annotated[str, typer.Option(help="What to ask the token for.")] = "system/*.rs",
@@ -66,7 +71,8 @@ def pull(
 ) -> None:
     """Fetch another server's bulk export into a folder: what changed since the last time, whole, checked.
 
-    Interrupted, the same command goes on where it was.
+    With --load it is taken in as well, and what that server brought and has deleted is deleted here. Interrupted, the
+    same command goes on where it was.
     """
     if context.invoked_subcommand is not None:
         return
@@ -81,6 +87,7 @@ def pull(
         types=tuple(_types(types)),
         filters=tuple(filters),
         full=full,
+        load=load,
         restart=restart,
         gzip=gzip,
         at_once=at_once,
@@ -88,7 +95,48 @@ def pull(
         seconds=hours * 3600,
     )
     credentials = Credentials(name, _key(given, name, key), scope, token_url)
-    _end(console, run(_pulled(console, given, credentials, asked, to)))
+
+    async def work() -> tuple[Pulled, list[Loaded]]:
+        what, loaded = (asked.source, reach.base, asked.kick_off), []
+        async with opened(given) as (_, engine):
+            if load and not full:
+                loaded = await pull_load.load_waiting(console, engine, given, what, accepting)
+            done = await _pulled(console, given, engine, credentials, asked, to)
+            if load:
+                loaded += await pull_load.load_waiting(console, engine, given, what, accepting)
+        return done, loaded
+
+    done, loaded = run(work())
+    _show(console, done, loaded, loading=load)
+
+
+@app.command("load")
+def load_pulled(
+    source: Annotated[str, typer.Argument(help="What we know the other server by, as `fhirgw pull ls` says.")],
+    accepting: Annotated[
+        bool, typer.Option("--accept-refused", help="Let it count as loaded though lines of it were refused.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Load what was pulled from a server and is not loaded yet, without asking that server again."""
+    console, given = Console(json), settings()
+
+    async def work() -> list[Loaded]:
+        async with opened(given) as (_, engine):
+            async with direct(engine) as connection:
+                every = [each for each in await pulls.listed(connection) if each.source == source]
+            if not every:
+                raise CommandError(f"Nothing was pulled from {source[:64]!r}: `fhirgw pull ls` names what was.", 2)
+            asked = dict.fromkeys((each.source, each.base, each.asked) for each in every)
+            return [
+                each for what in asked for each in await pull_load.load_waiting(console, engine, given, what, accepting)
+            ]
+
+    done = run(work())
+    if not done:
+        console.line("There is nothing to load: what was pulled is loaded, or is to be pulled anew (--load).")
+    console.document([each.as_json() for each in done])
+    pull_load.show(console, done)
 
 
 @app.command("key")
@@ -111,7 +159,7 @@ def make_key(
 
 @app.command("ls")
 def ls(json: Json = False) -> None:
-    """Say which pulls there are, and how each ended."""
+    """Say which pulls there are, how each ended, and whether it was loaded."""
     console = Console(json)
 
     async def work() -> list[pulls.Pull]:
@@ -119,14 +167,29 @@ def ls(json: Json = False) -> None:
             return await pulls.listed(connection)
 
     found = run(work())
-    rows = [[each.source, each.state, each.time or "", each.since or "", each.reason or each.place] for each in found]
-    console.table("Pulls", ["source", "state", "as of", "since", "where, or why not"], rows)
+    rows = [
+        [each.source, each.state, each.time or "", each.since or "", _loaded(each), each.reason or each.place]
+        for each in found
+    ]
+    console.table("Pulls", ["source", "state", "as of", "since", "loaded", "where, or why not"], rows)
     if not found:
         console.line("There is no pull: fhirgw pull --from URL --as NAME")
     console.document([pulls.as_json(each) for each in found])
 
 
-async def _pulled(console: Console, given: Settings, credentials: Credentials, asked: Asked, to: Path | None) -> Pulled:
+def _loaded(each: pulls.Pull) -> str:
+    """Whether it is in the store."""
+    if each.state != "done":
+        return ""
+    if each.refused is None:
+        return "no"
+    told = f"{each.refused:,} refused" if each.refused else "all"
+    return told if each.loaded else f"in part, {told}"
+
+
+async def _pulled(
+    console: Console, given: Settings, engine: Engine, credentials: Credentials, asked: Asked, to: Path | None
+) -> Pulled:
     def place(id: str) -> Path:
         folder = (to or given.data / "pulls" / asked.source / id).absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -137,13 +200,12 @@ async def _pulled(console: Console, given: Settings, credentials: Credentials, a
         await audited(connection, given.controller, "pull")
 
     console.note("If it is interrupted, the same command goes on with it.")
-    async with opened(given) as (_, engine):
-        with _Progress(console) as progress:
-            try:
-                return await pulling.pull(engine, credentials, asked, place, progress, audit)
-            except Interrupted as error:
-                told = f"{error}.\nNothing is lost: the same command goes on where it was."
-                raise CommandError(told, 3) from None
+    with _Progress(console) as progress:
+        try:
+            return await pulling.pull(engine, credentials, asked, place, progress, audit)
+        except Interrupted as error:
+            told = f"{error}.\nNothing is lost: the same command goes on where it was."
+            raise CommandError(told, 3) from None
 
 
 class _Progress:
@@ -178,7 +240,7 @@ class _Progress:
             self._stage.update(size // 1000)
 
 
-def _end(console: Console, done: Pulled) -> None:
+def _show(console: Console, done: Pulled, loaded: list[Loaded], *, loading: bool) -> None:
     counted: dict[tuple[str, str], list[int]] = {}
     for each in done.files:
         row = counted.setdefault((each.kind, each.type), [0, 0, 0])
@@ -190,11 +252,12 @@ def _end(console: Console, done: Pulled) -> None:
     said = [[severity, code, count] for (severity, code), count in sorted(done.issues.items())]
     console.table("What the server says of it", ["severity", "code", "issues"], said)
     console.line()
-    console.line(f"As of {done.pull.time}. To take it in: {_load(done.pull)}")
+    to_load = f"fhirgw pull load {done.pull.source}"
+    console.line(f"As of {done.pull.time}." + ("" if loading else f" To take it in: {to_load}"))
     console.document(
         pulls.as_json(done.pull)
+        | ({"loads": [each.as_json() for each in loaded]} if loading else {"load": to_load})
         | {
-            "load": _load(done.pull),
             "manifest": str(Path(done.pull.place) / MANIFEST),
             "files": [
                 {"list": kind, "type": type, "files": files, "lines": lines, "bytes": bytes}
@@ -203,11 +266,9 @@ def _end(console: Console, done: Pulled) -> None:
             "issues": [{"severity": severity, "code": code, "count": count} for severity, code, count in said],
         }
     )
-
-
-def _load(done: pulls.Pull) -> str:
-    """The command that goes on: what it brings is the source's, and so are the addresses in its references."""
-    return shlex.join(["fhirgw", "load", done.place, "--from", done.source, "--base", done.base])
+    pull_load.show(console, loaded)
+    if loading and not (loaded and loaded[-1].pull.id == done.pull.id):
+        raise CommandError("It was pulled, and follows on what is not loaded: `fhirgw pull --load` asks anew.", 3)
 
 
 def _key(given: Settings, name: str, path: Path | None) -> jose.Key:

@@ -16,7 +16,8 @@ from fhirgw.council.council import Council
 from fhirgw.council.generate import generate
 from fhirgw.council.layout import Layout
 from fhirgw.council.layouts import LAYOUTS
-from fhirgw.jobs.export import Exported, export
+from fhirgw.jobs.export_folder import Exported, export
+from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import Definitions, Judge, SystemDefinition, load
@@ -130,8 +131,9 @@ async def exported(console: Console, engine: Engine, permit: Permit, selection: 
         def tell(rows: int, size: int, expected: int) -> None:
             stage.update(rows, max(rows, expected))
 
-        done = await export(engine, permit, selection, folder, request=f"fhirgw export --to {folder}", progress=tell)
-        written = sum(file.lines for file in done.files.values())
+        request = f"fhirgw export --to {folder}"
+        done = await export(engine, permit, selection, folder, request=request, policy=policy(), progress=tell)
+        written = sum(done.counts.values())
         stage.update(written, written)
     return done
 
@@ -176,7 +178,7 @@ def show_sync(console: Console, done: SyncSummary, errors: Path) -> None:
 
 def show_export(console: Console, done: Exported, folder: Path) -> None:
     """The files by type."""
-    rows = [[name, file.lines, file.bytes, file.name] for name, file in done.files.items()]
+    rows = [[each[name] for name in ("type", "count", "bytes", "url")] for each in done.manifest["output"]]
     console.table(f"Exported to {folder}", ["type", "resources", "bytes", "file"], rows)
     if not rows:
         console.line("Nothing matched: the manifest lists no file.")

@@ -13,7 +13,7 @@ from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
 from fhirgw.jobs.place import Place
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.withdrawal import withdraw
+from fhirgw.jobs.withdrawal import told_few, withdraw
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
@@ -43,7 +43,7 @@ async def conclude(connection: Connection, id: str, place: Place, projects: Proj
     elif all(each["state"] == "done" for each in parts):
         if few := _few(job, parts):
             await place.remove(each["key"] for each in few)
-            reason = _too_few(few)
+            reason = told_few(dict.fromkeys(each["view"] or each["type"] for each in few))
             await ledger.refuse(connection, id, [each["number"] for each in few], reason)
             await export_job.end(connection, id, "failed", failed("business-rule", reason))
             return
@@ -63,12 +63,6 @@ def _few(job: Job, parts: list[Any]) -> list[Any]:
     written = [each for each in parts if each["kind"] == "output" and each["rows"]]
     enough = {(each["type"], each["view"]) for each in written if each["persons"] >= rules().smallest}
     return [each for each in written if (each["type"], each["view"]) not in enough]
-
-
-def _too_few(parts: list[Any]) -> str:
-    names = ", ".join(dict.fromkeys(each["view"] or each["type"] for each in parts))
-    told = f"{names}: of fewer than {rules().smallest} people, who might be known by it"
-    return f"{told}: ask for more people, or for others of the types (_type) or views (_view)"
 
 
 def failed(code: str, diagnostics: str) -> Resource:

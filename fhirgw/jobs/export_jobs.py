@@ -111,7 +111,7 @@ class ExportJobs:
         self._worker.projects.begin(permit, asked)
         id = uuid4().hex
         async with direct(self._engine) as connection:
-            await _check_people(connection, permit, asked)
+            await check_people(connection, permit, asked)
             if await export_job.under_way(connection, permit) >= AT_ONCE:
                 raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
             form = replace(asked, **self._form, job=id)
@@ -209,7 +209,7 @@ class ExportJobs:
         return True
 
 
-async def _check_people(connection: Connection, permit: Permit, asked: Selection) -> None:
+async def check_people(connection: Connection, permit: Permit, asked: Selection) -> None:
     """Raises FhirError: not-found for a Group that is hidden or not there; invalid unless the permit shows all the
     patients who are named, and they are in the Group: it says no more of one who is hidden.
     """

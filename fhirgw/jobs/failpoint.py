@@ -17,7 +17,7 @@ PLACES = (
         "before finish",
         "after finish",
     ),
-    *("before manifest", "after manifest"),
+    *("before manifest", "after manifest", "pull deleted", "pull loaded"),
 )
 
 _armed: list[str] = []

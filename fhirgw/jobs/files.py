@@ -209,8 +209,8 @@ def _lock(path: Path) -> IO[bytes]:
 def _listed(manifest: Path) -> set[str]:
     """The data files a manifest lists beside itself; none where it is missing, or is not one of ours."""
     try:
-        output = orjson.loads(manifest.read_bytes())["output"]
-        urls = {each["url"] for each in output}
+        document = orjson.loads(manifest.read_bytes())
+        urls = {each["url"] for each in [*document["output"], *document.get("deleted", ())]}
         plain = {url for url in urls if url.endswith(DATA) and url == Path(url).name and "\0" not in url}
         return {url for url in plain if len(url.encode()) < 256}
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):

@@ -22,8 +22,9 @@ from fhirgw.jobs.files import DATA, Unwritable, draft
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.lease import Blame, Work, renewed
 from fhirgw.jobs.line import judges
+from fhirgw.jobs.lines import PARQUET
 from fhirgw.jobs.sources import Sources
-from fhirgw.jobs.taking import take
+from fhirgw.jobs.taking import named, take
 from fhirgw.private import private_folder
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, Engine, away, direct
@@ -51,7 +52,7 @@ class Importer(Work[Job, Input]):
 
     async def do(self, job: Job, part: Input) -> None:
         """Takes in an input."""
-        kept = self.folder / job.id / f"{part.number}.input"
+        kept = self.folder / job.id / f"{part.number}.input{PARQUET if named(part).endswith(PARQUET) else ''}"
 
         async def keep() -> bool:
             async with direct(self.engine) as connection:

@@ -1,4 +1,4 @@
-"""NDJSON as it comes: a file, packed by gzip or not, as batches of numbered lines that fit into memory.
+"""NDJSON as it comes: a file, packed by gzip or not, as batches of numbered lines that fit into memory. Or Parquet.
 
 What a file is its first bytes say, and where its name says otherwise, it is not read at all. A line that is too long is
 told and passed over, however long it is; a file that breaks off says after which line. Places are bytes of the unpacked
@@ -22,8 +22,9 @@ LINES, BYTES = 500, 1 << 22
 ENDLESS = 1 << 30
 """Bytes of a line that are passed over: a few kilobytes, packed, may be as many as anybody likes of one letter."""
 PACKED, GZIP = ".gz", b"\x1f\x8b"
+PARQUET, MAGIC = ".parquet", b"PAR1"
 OTHERS = {
-    b"PAR1": "Parquet: write its resources as NDJSON, one a line",
+    MAGIC: "Parquet: name it .parquet, and do not pack it again",
     b"PK\x03\x04": "a ZIP archive: unpack it",
     b"\x28\xb5\x2f\xfd": "packed by zstd: pack it by gzip, or not at all",
     b"BZh": "packed by bzip2: pack it by gzip, or not at all",
@@ -60,8 +61,26 @@ class Batch:
 def batches(path: Path, longest: int, place: int = 0, line: int = 1) -> Iterator[Batch]:
     """The batches of a file from a place on, where the line of that number begins. Raises Unreadable at the end.
 
-    What precedes the place at which a file breaks off has been yielded then. `longest`: bytes that a line may have.
+    What precedes the place at which a file breaks off has been yielded then. `longest`: bytes that a line may have. A
+    file that by its name is Parquet has rows for lines.
     """
+    if path.suffix != PARQUET:
+        yield from _batches(path, longest, place, line)
+        return
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(MAGIC))
+    except OSError as error:
+        raise Unreadable(f"It cannot be read ({error.strerror or type(error).__name__})") from None
+    if first != MAGIC:
+        raise Unreadable("By its name it is Parquet, and it is not: name it as what it is")
+    from fhirgw.jobs.parquet_lines import rows  # a hundred megabytes of library, for who brings it alone
+
+    yield from rows(path, longest, place, line)
+
+
+def _batches(path: Path, longest: int, place: int, line: int) -> Iterator[Batch]:
+    """Those of NDJSON."""
     held, size = Batch(place, line), 0
     try:
         with path.open("rb") as file:

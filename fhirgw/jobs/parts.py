@@ -28,6 +28,7 @@ from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
+from fhirgw.store.joined import joined
 from fhirgw.store.lease import LEASE
 from fhirgw.store.ledger import Made, Part, Planned
 
@@ -75,14 +76,14 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
         if asked.project is not None:
             types = [each for each in types if each in rules().types]
-        members = await _members(taken.connection, permit, asked)
+        members, new = await _members(taken.connection, permit, asked)
         people = len(members) if asked.group is not None else len(asked.patients or ()) or None
         of_all = types if asked.organized else ()
         parts = [
             Planned("output", each.type, each.low, each.high, rows, table)
             for kind in (("Patient",) if asked.organized else types)
             if (tables := _tables(asked, kind))
-            for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people)
+            for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people, len(new))
             for table in tables
         ]
         if asked.since:
@@ -92,17 +93,20 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         of = await taken.text(), taken.time
     reach("plan made")
     async with direct(engine) as connection:
-        if not await ledger.plan(connection, part, of, types, parts, members):
+        if not await ledger.plan(connection, part, of, types, parts, members, new):
             raise Lost
     reach("plan kept")
 
 
-async def _members(connection: Connection, permit: Permit, asked: Selection) -> Collection[str]:
-    """Whom an export of a Group is of."""
+async def _members(connection: Connection, permit: Permit, asked: Selection) -> tuple[Collection[str], Collection[str]]:
+    """Whom an export of a Group is of; and those of them who were not in it at the moment since which it is."""
     if asked.group is None:
-        return ()
+        return (), ()
     group = await cohort.find(connection, permit, asked.group)
-    return await cohort.people(connection, permit, group, asked.patients or None)
+    members = await cohort.people(connection, permit, group, asked.patients or None)
+    if asked.since is None:
+        return members, ()
+    return members, await joined(connection, permit, asked.group, members, asked.since)
 
 
 def _tables(asked: Selection, kind: str) -> list[str]:

@@ -34,7 +34,7 @@ from fhirgw.fhir.references import LOCAL
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.lease import Lost
 from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of, version_of
-from fhirgw.jobs.lines import Batch, Unreadable, batches
+from fhirgw.jobs.lines import PARQUET, Batch, Unreadable, batches
 from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
@@ -178,7 +178,8 @@ async def take(
 
 def told(name: str, line: int, issues: Iterable[Issue]) -> str:
     """The OperationOutcome of a line: where, which rule, what to do; nothing that is in it."""
-    placed = [Issue(e.code, f"{name}, line {line}: {e.diagnostics}", e.expression, e.severity) for e in issues]
+    where = f"{name}, {'row' if name.endswith(PARQUET) else 'line'} {line}"
+    placed = [Issue(e.code, f"{where}: {e.diagnostics}", e.expression, e.severity) for e in issues]
     return encode(outcome(placed)).decode()
 
 

@@ -2,25 +2,28 @@
 
 A file is written anew without the lines, and the manifest names that one, with its count, size and SHA-256. A person
 who is still shown, but without their whereabouts, keeps a line: what the permit shows of them now. What has been
-fetched already nobody can take back.
+fetched already nobody can take back. A pseudonymised export that tells of too few people then is withheld, all of it,
+as one that does so at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import structlog
 
-from fhirgw.fhir.pseudonym import Pseudonymiser
+from fhirgw.fhir.issue import Issue, outcome
+from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
 from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.recount import Table, table_of, too_few
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
@@ -44,7 +47,7 @@ async def withdraw(
     persons, until = await withdrawal.narrowed(connection, job.id)
     kinds = {kind for each in result["output"] for kind in _kinds(job, each)} if persons else set()
     withheld = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in sorted(kinds)}
-    before, left = {each["key"] for each in result["output"]}, []
+    before, left = _keys(result["output"]), []
     lost = await _lost(place, job, before) if job.state == "done" and any(withheld.values()) else ()
     try:
         for each in result["output"]:
@@ -56,12 +59,18 @@ async def withdraw(
             told = await _kept(place, each, form, other) if other else each
             if told["count"]:
                 left.append(told)
+        few = await _few(connection, job, result["output"], left, projects)
     except BaseException:
-        await place.remove({each["key"] for each in left} - before)
+        await place.remove(_keys(left) - before)
         raise
-    changed = {**result, "output": left} if left != result["output"] else result
-    kept = await withdrawal.looked(connection, job.id, job.state, job.looked, until, changed)
-    after = {each["key"] for each in changed["output"]}
+    seen, after = (job.id, job.state, job.looked, until), _keys(left)
+    if few:
+        reason = told_few(dict.fromkeys(view or kind for kind, view in few))
+        kept = await withdrawal.withhold(connection, *seen, outcome([Issue("business-rule", reason)]), reason)
+        after, before = (set(), before | after) if kept else (after, before)
+    else:
+        changed = {**result, "output": left} if left != result["output"] else result
+        kept = await withdrawal.looked(connection, *seen, changed)
     await place.remove(before - after if kept else after - before)
     return kept
 
@@ -72,6 +81,30 @@ async def _lost(place: Place, job: Job, keys: set[str]) -> set[str]:
     for key in sorted(lost):
         log.error("file of an export lost", job=job.id, key=key)
     return lost
+
+
+def _keys(files: Sequence[dict[str, Any]]) -> set[str]:
+    return {each["key"] for each in files}
+
+
+async def _few(
+    connection: Connection,
+    job: Job,
+    before: Sequence[dict[str, Any]],
+    left: Sequence[dict[str, Any]],
+    projects: Projects | None,
+) -> list[Table]:
+    """Of what something was taken out of, and something is left: what tells of too few people now."""
+    if job.asked.project is None or projects is None:
+        return []
+    changed = {table_of(each) for each in before if each not in left}
+    return await too_few(connection, job, changed & {table_of(each) for each in left}, projects)
+
+
+def told_few(names: Iterable[str]) -> str:
+    """Why there is nothing to be had of tables, or types, of too few people; and what to do."""
+    told = f"{', '.join(names)}: of fewer than {rules().smallest} people, who might be known by it"
+    return f"{told}: ask for more people, or for others of the types (_type) or views (_view)"
 
 
 def _kinds(job: Job, told: dict[str, Any]) -> Sequence[str]:

@@ -38,21 +38,23 @@ async def stretches(
     selection: Selection,
     types: Sequence[str] = (),
     people: int | None = None,
+    joined: int = 0,
 ) -> list[tuple[Stretch, int]]:
     """The parts a type is exported in, each with about how many resources it has: 0 where that is not to be known.
 
     The connection is in the snapshot's transaction. `types`: of all of them together, divided by the ids of the
-    Patients they are about. `people`: how many persons it is of, None for everybody. There are as many parts as what is
-    asked for is large: a few people's records, and what changed since a moment, are mostly one: indexes lead to them.
+    Patients they are about. `people`: how many persons it is of, None for everybody; of so many of those as have
+    `joined`, not of what changed alone. There are as many parts as what is asked for is large: a few people's records,
+    and what changed since a moment, are mostly one: indexes lead to them.
     """
     size, rows = await connection.fetchrow(SIZE, list(types or (kind,)))
-    share = 1.0
+    share, new = 1.0, 0.0
     if people is not None:
         _, persons = await connection.fetchrow(SIZE, ["Patient"])
-        share = min(1.0, people / persons) if persons else share
+        share, new = (min(1.0, people / persons), joined / persons) if persons else (share, new)
     if selection.since and not types and rows:
         changed = await connection.fetchval(CHANGED, kind, selection.since, rows)
-        share = min(share, changed / rows)
+        share = min(share, changed / rows + new)
     known = rows if permit.purpose == Purpose.OPERATIONS and not selection.since and people is None else 0
     number = -(-int(size * share) // selection.part)
     if number <= 1:

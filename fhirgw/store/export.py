@@ -37,7 +37,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
-from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.type_filter import read
 from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
@@ -96,17 +95,14 @@ WITH RECURSIVE held AS (
 SELECT type FROM held WHERE type IS NOT NULL"""
 """Steps from type to type through the primary key: DISTINCT would read every row."""
 
-ESTIMATE = """
-SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class JOIN pg_inherits ON inhrelid = oid
-WHERE inhparent = 'fhirgw.resource'::regclass AND relname = ANY ($1)"""
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What to export: the types (none named: all there are), whose records, and changed after when.
 
     `patients` None is the whole system; empty, everybody's records; else the records of these ids. `until`: changed
-    before when. `group`: of the people in a Group, as the plan of the job `job` has them. `filters`: searches
+    before when. `group`: of the people in a Group, as the plan of the job `job` has them; of who has joined it since,
+    all. `filters`: searches
     (`Observation?code=…`), of which what is of their types meets at least one. `elements`: only these, as `_elements`
     has them. `organized`: in blocks, a Patient's each. `associated`: of Provenance, `latest` or `relevant` to the rest.
     `paged`: the manifest comes in pages. `form`: ndjson, or the rows of `views` (none named: of all of the types) as
@@ -165,25 +161,6 @@ class Snapshot:
     async def types(self) -> list[str]:
         """The types of which there is at least one resource, in their order."""
         return [found["type"] for found in await self.connection.fetch(TYPES)]
-
-    async def estimate(self, permit: Permit, types: Sequence[str]) -> int:
-        """About how many resources there are of the types, by the statistics; 0 where nobody knows.
-
-        0 too for a permit that does not show all of them: how many there are is then not its holder's to know.
-        """
-        if permit.purpose != Purpose.OPERATIONS:
-            return 0
-        names = [f"resource_{name.lower()}" for name in types]
-        return int(await self.connection.fetchval(ESTIMATE, names))
-
-    async def copy(self, permit: Permit, resource_type: str, selection: Selection, sink: Sink) -> None:
-        """Everything of the type that the permit shows and the selection asks for, a JSON text a line."""
-        shown = visible(permit, "r", resource_type, bulk=selection.patients is None)
-        asked = _conditions(resource_type, selection, resource)
-        made = statement(select(visibility.body(permit, resource_type)).where(shown, *asked))
-        await self.connection.copy_from_query(
-            made.sql, *made.arguments(visibility.values(permit)), output=sink, **NDJSON
-        )
 
 
 async def filtering(
@@ -320,7 +297,10 @@ def _conditions(
     if whose:
         yield from about(selection, table)
     if selection.since is not None:
-        yield table.c.updated > selection.since
+        changed = table.c.updated > selection.since
+        yield (
+            changed if selection.group is None else or_(changed, table.c.patient.in_(_members(selection, joined=True)))
+        )
     if selection.until is not None:
         yield table.c.updated < selection.until
 
@@ -332,5 +312,10 @@ def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[boo
     if selection.patients:
         yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
     if selection.group is not None:
-        members = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
-        yield table.c.patient.in_(members)
+        yield table.c.patient.in_(_members(selection))
+
+
+def _members(selection: Selection, *, joined: bool = False) -> Select[tuple[str]]:
+    """The people of a Group; or who has joined it since."""
+    found = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
+    return found.where(export_member.c.joined) if joined else found

@@ -18,7 +18,7 @@ from fhirgw.store.export import Selection
 
 COLUMNS = """
 SELECT j.id, j.state, j.permit::text, j.types, j.effective, j.asked::text, j.request, j.place, j.created, j.finished,
-    j.polled, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
+    j.polled, j.local, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
     j.result::text
 FROM fhirgw.export_job j CROSS JOIN LATERAL (
     SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
@@ -43,7 +43,7 @@ class Job:
     `state` is running, done (`result`: its manifest), failed (an OperationOutcome) or cancelled. `types` were asked
     for, `effective` are those it is of, once it is planned, as of `snapshot` (`time` for callers). `place` is its
     folder, None for the one where all exports are. `expected` is about how many rows there will be, 0 if that is not
-    for the caller to know; `polled`: somebody has asked how it goes.
+    for the caller to know; `polled`: somebody has asked how it goes. `local`: no worker takes it but who asked for it.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Job:
     created: datetime
     finished: datetime | None
     polled: bool
+    local: bool
     snapshot: str | None
     time: datetime | None
     rows: int
@@ -78,11 +79,13 @@ async def accept(
     *,
     policy: str = "",
     place: str | None = None,
+    local: bool = False,
 ) -> None:
     """Writes the job down with the one part it begins with, its plan; before anything else of it is done."""
     await connection.execute(
-        "WITH job AS (INSERT INTO fhirgw.export_job (id, permit, types, request, asked, policy, place, narrowed)"
-        " VALUES ($1, $2::jsonb, $3, $4, $5::jsonb, $6, $7, pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+        "WITH job AS (INSERT INTO fhirgw.export_job (id, permit, types, request, asked, policy, place, local,"
+        " narrowed) VALUES ($1, $2::jsonb, $3, $4, $5::jsonb, $6, $7, $8,"
+        " pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         " RETURNING id) INSERT INTO fhirgw.export_part (job, number, kind) SELECT id, 0, 'plan' FROM job",
         id,
         orjson.dumps(asdict(permit)).decode(),
@@ -91,6 +94,7 @@ async def accept(
         orjson.dumps(asdict(asked)).decode(),
         policy,
         place,
+        local,
     )
 
 
@@ -101,8 +105,8 @@ async def find(connection: Connection, id: str) -> Job | None:
 
 
 async def listed(connection: Connection) -> list[Job]:
-    """All of them, the newest first."""
-    return [_job(each) for each in await connection.fetch(f"{COLUMNS} ORDER BY j.created DESC, j.id")]
+    """All of them that workers take, the newest first."""
+    return [_job(each) for each in await connection.fetch(f"{COLUMNS} WHERE NOT local ORDER BY j.created DESC, j.id")]
 
 
 def _job(found: Any) -> Job:
@@ -149,8 +153,9 @@ async def under_way(connection: Connection, permit: Permit) -> int:
 
 
 async def in_state(connection: Connection, state: str) -> list[str]:
-    """The jobs that are running, done, failed or cancelled."""
-    return [row["id"] for row in await connection.fetch("SELECT id FROM fhirgw.export_job WHERE state = $1", state)]
+    """The jobs that workers take which are running, done, failed or cancelled."""
+    query = "SELECT id FROM fhirgw.export_job WHERE state = $1 AND NOT local"
+    return [row["id"] for row in await connection.fetch(query, state)]
 
 
 async def revoke(connection: Connection) -> None:
@@ -184,6 +189,11 @@ async def poll(connection: Connection, id: str) -> None:
 async def forget(connection: Connection, id: str) -> None:
     """There never was such a job."""
     await connection.execute("DELETE FROM fhirgw.export_job WHERE id = $1", id)
+
+
+async def abandon(connection: Connection, below: str) -> None:
+    """There never were the jobs whose folders are below one, which nobody else writes to now: who did was killed."""
+    await connection.execute("DELETE FROM fhirgw.export_job WHERE local AND starts_with(place, $1)", below)
 
 
 async def expired(connection: Connection, age: timedelta) -> list[str]:

@@ -26,6 +26,7 @@ LEASES = Leases(
     progress=("rows", "bytes"),
     unless=FAILED.format("$1"),
     over=FAILED.format("j.id"),
+    ours="NOT j.local",
 )
 renew, fail, release = LEASES.renew, LEASES.fail, LEASES.release
 waiting, sweep = LEASES.waiting, LEASES.sweep
@@ -46,7 +47,9 @@ PARTS = """
 SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, view, number"""
 
-MEMBERS = "INSERT INTO fhirgw.export_member (job, patient) SELECT $1, unnest($2::text[])"
+MEMBERS = """
+INSERT INTO fhirgw.export_member (job, patient, joined)
+SELECT $1, patient, patient = ANY ($3::text[]) FROM unnest($2::text[]) AS members (patient)"""
 
 RESUME = """
 UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHERE job = $1 AND state = 'failed'"""
@@ -126,10 +129,11 @@ async def plan(
     types: Sequence[str],
     parts: Sequence[Planned],
     members: Collection[str] = (),
+    joined: Collection[str] = (),
 ) -> bool:
     """Writes the plan down, in one transaction with its being done. False: somebody else has planned it.
 
-    `members`: the ids of the Patients whom an export of a Group is of.
+    `members`: the ids of the Patients whom an export of a Group is of; of those who have `joined` it is of all.
     """
     async with connection.transaction():
         if await connection.execute(PLANNED, *part.held) != "UPDATE 1":
@@ -146,7 +150,7 @@ async def plan(
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             rows,
         )
-        await connection.execute(MEMBERS, part.job, list(members))
+        await connection.execute(MEMBERS, part.job, list(members), list(joined))
     return True
 
 
@@ -157,6 +161,15 @@ def _columns(each: Planned) -> tuple[Any, ...]:
 async def parts(connection: Connection, job: str) -> list[Any]:
     """What the ledger says of each part of a job, by type and number."""
     return list(await connection.fetch(PARTS, job))
+
+
+async def stretches(connection: Connection, job: str, kind: str, view: str) -> list[tuple[str | None, str | None]]:
+    """The bounds of a job's parts of a type and view, in their order."""
+    query = (
+        "SELECT low, high FROM fhirgw.export_part WHERE job = $1 AND kind = 'output' AND type = $2 AND view = $3"
+        " ORDER BY number"
+    )
+    return list(map(tuple, await connection.fetch(query, job, kind, view)))
 
 
 async def resume(connection: Connection, job: str) -> bool:

@@ -6,9 +6,9 @@ it, a digest after they are durable. So whatever dies, what is left says how to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from fhirgw.store.database import Connection
@@ -19,7 +19,8 @@ class Pull:
     """An export of the server at `base`: `asked` is its kick-off without `_since`, which is `since`.
 
     `state` is asked, waiting (for `status_url`), fetching (what the manifest lists, which is as of `time`), done, or
-    failed (`reason`). `token`: files need one. `since` and `time` are in the server's own spelling.
+    failed (`reason`). `token`: files need one. `since` and `time` are in the server's own spelling. `loaded`: when all
+    of it was taken in here; `refused`: how many of its lines and deletions were not, None while nobody has tried.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Pull:
     token: bool | None
     created: datetime
     finished: datetime | None
+    loaded: datetime | None
+    refused: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class PulledFile:
     name: str | None = None
 
 
+EVER = datetime(1, 1, 1, tzinfo=UTC)
 PULLS = ", ".join(each.name for each in fields(Pull))
 FILES = ", ".join(each.name for each in fields(PulledFile))
 
@@ -86,14 +90,49 @@ async def under_way(connection: Connection, source: str) -> Pull | None:
     return Pull(*row) if row else None
 
 
-async def newest(connection: Connection, source: str, base: str, asked: str) -> str | None:
-    """What the newest finished pull of the same is as of; None where there is none, so that all of it is asked for."""
+async def newest(connection: Connection, source: str, base: str, asked: str, *, loaded: bool = False) -> str | None:
+    """What the newest finished pull of the same is as of; None where there is none, so that all of it is asked for.
+
+    `loaded`: the newest that was taken in here as well.
+    """
+    found = await _newest(connection, source, base, asked, loaded)
+    return found.time if found else None
+
+
+async def _newest(connection: Connection, source: str, base: str, asked: str, loaded: bool) -> Pull | None:
     query = (
-        "SELECT time FROM fhirgw.pull WHERE source = $1 AND base = $2 AND asked = $3 AND state = 'done'"
-        " ORDER BY created DESC LIMIT 1"
+        f"SELECT {PULLS} FROM fhirgw.pull WHERE source = $1 AND base = $2 AND asked = $3 AND state = 'done'"
+        " AND (loaded IS NOT NULL OR NOT $4) ORDER BY created DESC LIMIT 1"
     )
-    found: str | None = await connection.fetchval(query, source, base, asked)
-    return found
+    row = await connection.fetchrow(query, source, base, asked, loaded)
+    return Pull(*row) if row else None
+
+
+async def to_load(
+    connection: Connection, source: str, base: str, asked: str, without: Collection[str] = ()
+) -> Pull | None:
+    """The pull of the same that is to be loaded next: of everything, or of what changed since the newest that was.
+
+    What was pulled before that one says nothing that it does not; what follows on something that was not loaded whole,
+    or is one of those `without`, waits for it in vain.
+    """
+    last = await _newest(connection, source, base, asked, loaded=True)
+    query = (
+        f"SELECT {PULLS} FROM fhirgw.pull WHERE source = $1 AND base = $2 AND asked = $3 AND state = 'done'"
+        " AND refused IS NULL AND created > $4 ORDER BY created, id"
+    )
+    rows = await connection.fetch(query, source, base, asked, last.created if last else EVER)
+    since = (None, last.time) if last else (None,)
+    waiting = (Pull(*row) for row in rows)
+    return next((each for each in waiting if each.since in since and each.id not in without), None)
+
+
+async def load_ended(connection: Connection, id: str, refused: int, whole: bool) -> None:
+    """All of a pull has been tried; `whole`: the next one may be of what has changed since. In the caller's
+    transaction, with the last of what was taken in.
+    """
+    query = "UPDATE fhirgw.pull SET refused = $2, loaded = CASE WHEN $3 THEN clock_timestamp() END WHERE id = $1"
+    await connection.execute(query, id, refused, whole)
 
 
 async def listed(connection: Connection) -> list[Pull]:

@@ -281,10 +281,14 @@ export_job = Table(
     _text("place", nullable=True),
     _text("snapshot", nullable=True),
     _instant("time", nullable=True),
+    Column("local", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("state IN ('running', 'done', 'failed', 'cancelled')", name="export_job_state"),
     Index("export_job_by_created", "created"),
 )
-"""`asked`: the Selection, and the form of its files; `place`: the folder, if it is not the one all exports are in."""
+"""`asked`: the Selection, and the form of its files; `place`: the folder, if it is not the one all exports are in.
+
+`local`: the command line's own, which no worker may take.
+"""
 
 export_part = Table(
     "export_part",
@@ -319,8 +323,12 @@ export_member = Table(
     metadata,
     Column("job", Text(collation="C"), ForeignKey("fhirgw.export_job.id", ondelete="CASCADE"), primary_key=True),
     _text("patient", primary_key=True),
+    Column("joined", Boolean, nullable=False, server_default=text("false")),
 )
-"""Whom an export of a Group is of, as of the job's snapshot, whether they may be seen or not."""
+"""Whom an export of a Group is of, as of the job's snapshot, whether they may be seen or not.
+
+`joined`: they were not in it at the moment since which the export is.
+"""
 
 
 import_job = Table(
@@ -414,12 +422,18 @@ pull = Table(
     Column("token", Boolean),
     _instant("created", server_default=text("clock_timestamp()")),
     _instant("finished", nullable=True),
+    _instant("loaded", nullable=True),
+    Column("refused", BigInteger),
     CheckConstraint("state IN ('asked', 'waiting', 'fetching', 'done', 'failed')", name="pull_state"),
     CheckConstraint("(state IN ('done', 'failed')) = (finished IS NOT NULL)", name="pull_finished"),
     CheckConstraint("state NOT IN ('fetching', 'done') OR time IS NOT NULL", name="pull_time"),
+    CheckConstraint("loaded IS NULL OR (state = 'done' AND refused IS NOT NULL)", name="pull_loaded"),
     Index("pull_open", "source", unique=True, postgresql_where=text("finished IS NULL")),
 )
-"""Exports of other servers. `since` and `time` are in the other server's own spelling; `token`: files need one."""
+"""Exports of other servers. `since` and `time` are in the other server's own spelling; `token`: files need one.
+
+`refused`: of what was taken in here, how much was not; NULL if that has not been tried to its end.
+"""
 
 pull_file = Table(
     "pull_file",

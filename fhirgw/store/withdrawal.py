@@ -49,6 +49,16 @@ SELECT array(
 ) AS persons, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS transaction, statement_timestamp() AS moment"""
 
 
+WITHHELD = """
+WITH job AS (
+    UPDATE fhirgw.export_job
+    SET narrowed = $4, looked = $5, result = $6::jsonb, state = 'failed',
+        finished = coalesce(finished, clock_timestamp())
+    WHERE id = $1 AND state = $2 AND looked = $3 RETURNING id)
+UPDATE fhirgw.export_part p SET state = 'failed', reason = $7, rows = 0, bytes = 0
+FROM job WHERE p.job = job.id AND p.kind = 'output' AND p.state = 'done'"""
+"""All parts of it are to be made anew, if it is ever gone on with: lines have been taken out of some."""
+
 LOOKED = """
 UPDATE fhirgw.export_job
 SET narrowed = $4, looked = $5, result = $6::jsonb, state = 'done', finished = coalesce(finished, clock_timestamp())
@@ -94,6 +104,15 @@ async def looked(connection: Connection, job: str, state: str, since: datetime, 
     """
     status = await connection.execute(LOOKED, job, state, since, *until, orjson.dumps(result).decode())
     return bool(status == "UPDATE 1")
+
+
+async def withhold(
+    connection: Connection, job: str, state: str, since: datetime, until: Looked, told: Any, reason: str
+) -> bool:
+    """As `looked`, of a job that comes to nothing by what was taken out: it has failed, as `told`."""
+    arguments = job, state, since, *until, orjson.dumps(told).decode(), reason
+    status = await connection.execute(WITHHELD, *arguments)
+    return bool(status != "UPDATE 0")
 
 
 async def forget(connection: Connection, age: timedelta) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
-from fhirgw.jobs.export import export
+from fhirgw.jobs.export_folder import export
 from fhirgw.store import resources
 from fhirgw.store.database import connect
 from fhirgw.store.everything import Asked, everything
@@ -405,9 +405,9 @@ async def test_exports(pairs: Any, name: str, tmp_path: Path) -> None:
             await engine.dispose()
         lines = {
             each["type"]: sorted((tmp_path / str(at) / each["url"]).read_text().splitlines())
-            for each in made.manifest()["output"]
+            for each in made.manifest["output"]
         }
-        both.append((lines, [{**each, "sha256": ""} for each in made.manifest()["output"]]))
+        both.append((lines, [{**each, "sha256": ""} for each in made.manifest["output"]]))
     assert both[0] == both[1]
     judge = Judge(pair.worlds[0], CALLERS[name], NOW)
     assert sum(map(len, both[0][0].values())) == len(judge.seen())

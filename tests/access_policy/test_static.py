@@ -56,7 +56,6 @@ PLACES = {
     "store/explain.py:_of": "counts, for queries that each hand the predicate over",
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
-    "store/export.py:ESTIMATE": "the statistics, for operations alone: everybody else is told 0",
     "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
@@ -64,6 +63,9 @@ PLACES = {
     "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
+    "store/joined.py:_then": "whom a Group named then: every part of the export has the predicate; no answer has them",
+    "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
+    "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fhirgw.settings import Settings
@@ -172,6 +175,29 @@ def test_a_whole_import(council: httpx.Client, gateway: Gateway, elsewhere: str,
         ("Observation", 0, 0, 2, 1),
         ("Patient", 0, 0, 1, 0),
     ]
+
+
+def test_parquet_is_imported_by_its_name(council: httpx.Client, elsewhere: str) -> None:
+    rows = [json.dumps({"resourceType": "Patient", "id": f"q{n}"}) for n in range(3)]
+    made = io.BytesIO()
+    pq.write_table(pa.table({"id": ["a", "b", "c", "d"], "resource": [*rows, '{"resourceType":"Patient"}']}), made)
+    Elsewhere.files["/p.parquet"] = Elsewhere.files["/p.ndjson"] = made.getvalue()
+    parquet = {"name": "inputFormat", "valueCode": "application/vnd.apache.parquet"}
+
+    def kicked(name: str, *formats: Resource) -> httpx.Response:
+        body = asked_for(("Patient", f"{elsewhere}/{name}?signed=secret"))
+        body["parameter"] = [*(formats or body["parameter"][:1]), *body["parameter"][1:]]
+        return council.post("/fhir/$import", headers=ASYNC, json=body)
+
+    done = ended(council, kicked("p.parquet", parquet))
+    assert counts(done) == [("Patient", 3, 0, 0, 1)]
+    assert [each.partition(": ")[0] for each in told(council, done)] == ["p.parquet, row 4"]
+    for answer in (kicked("p.ndjson", parquet), kicked("p.parquet")):
+        assert issue(answer, 400) == (
+            "invalid: input.url: the path of a Parquet file ends in .parquet, and that of no NDJSON does"
+        )
+    spoilt = ended(council, kicked("p.ndjson"))
+    assert told(council, spoilt)[0].startswith("p.ndjson, line 1: It is no NDJSON but Parquet: name it .parquet")
 
 
 def test_what_was_asked_for_is_the_asker_s_alone(council: httpx.Client, gateway: Gateway, folder: Path) -> None:
@@ -361,10 +387,13 @@ def test_nobody_is_waited_for_for_ever(
             "not-supported: The parameter 'inputs' is not supported: did",
         ),
         (asked_for(("Patient", "file:///x"), inputSource="x"), "invalid: inputSource: the FHIR base"),
-        (asked_for(("Patient", "file:///x"), inputFormat="y"), "not-supported: inputFormat: NDJSON alone is taken"),
+        (
+            asked_for(("Patient", "file:///x"), inputFormat="y"),
+            "not-supported: inputFormat: NDJSON and Parquet are taken",
+        ),
         (
             {"resourceType": "Parameters", "parameter": [{"name": "inputFormat", "valueCode": "application/fhir+xml"}]},
-            "not-supported: inputFormat: NDJSON alone is taken",
+            "not-supported: inputFormat: NDJSON and Parquet are taken",
         ),
         ({"resourceType": "Parameters", "parameter": [7]}, "structure: Each parameter has a name"),
         (

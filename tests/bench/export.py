@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from fhirgw.access.permit import operations
 from fhirgw.jobs.engine import Queue
-from fhirgw.jobs.export import export
+from fhirgw.jobs.export_folder import export
 from fhirgw.jobs.work import Worker
 from fhirgw.settings import Settings
 from fhirgw.store import export_job

@@ -11,7 +11,7 @@ import time
 import orjson
 
 from fhirgw.access.permit import operations
-from fhirgw.jobs.export import export
+from fhirgw.jobs.export_folder import export
 from fhirgw.settings import Settings
 from fhirgw.store.export import Selection
 from tests.bench.council import World, world

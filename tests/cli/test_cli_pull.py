@@ -101,7 +101,7 @@ def test_a_pull_that_is_killed_in_the_middle_of_a_file_goes_on(
 def test_what_is_pulled_is_told_to_people(ask: list[str], command: Command, database: str, tmp_path: Path) -> None:
     done = command(*ask, "--type", "Patient", FHIRGW_DATABASE_URL=database)
     assert done.code == 0, done.err
-    assert "fhirgw load " in done.out
+    assert "fhirgw pull load other" in done.out
     assert "Patient" in done.out
     assert "files: " in done.err
     nothing = command(*ask, "--type", "Patient", FHIRGW_DATABASE_URL=database)

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fhirgw.access.permit import Permit
@@ -46,6 +48,8 @@ COUNCIL = Permit(
     registration="council-system",
 )
 PATIENCE = timedelta(seconds=30)
+NAMES = ("0.ndjson", "1.parquet", "2.ndjson")
+PLACES = ("0.ndjson, line 34: ", "1.parquet, row 34: ", "2.ndjson, line 34: ")
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def made(engine: Engine, folder: Path, lease: timedelta = LEASE) -> Importer:
 
 
 class Import:
-    """Three files of flags about people who come last, with a faulty line in each."""
+    """Three files of flags, the second Parquet, about people who come last, with a faulty line in each."""
 
     def __init__(self, folder: Path, url: str, engine: Engine) -> None:
         self.folder, self.url, self.engine, self.id = folder, url, engine, uuid4().hex
@@ -100,7 +104,10 @@ class Import:
         for number, ids in enumerate(self.ids):
             texts = [json.dumps(self.flag(id)) for id in ids]
             texts.insert(33, '{"resourceType":"Flag","id":"faulty"}')
-            (folder / f"{number}.ndjson").write_text("\n".join(texts))
+            if number == 1:
+                pq.write_table(pa.table({"resource": texts}), folder / NAMES[number], row_group_size=32)
+            else:
+                (folder / NAMES[number]).write_text("\n".join(texts))
         (folder / "p.ndjson").write_text("\n".join(map(json.dumps, self.people)))
 
     @staticmethod
@@ -109,7 +116,7 @@ class Import:
         return {"resourceType": "Flag", "id": id, "status": "active", "code": {"text": "x"}, "subject": subject}
 
     async def accept(self) -> None:
-        inputs = [(f"file://{self.folder}/{name}.ndjson", "Flag") for name in "012"]
+        inputs = [(f"file://{self.folder}/{name}", "Flag") for name in NAMES]
         inputs.append((f"file://{self.folder}/p.ndjson", "Patient"))
         async with direct(self.engine) as connection, connection.transaction():
             await import_job.accept(connection, self.id, COUNCIL, "app:council", "test", inputs)
@@ -143,7 +150,7 @@ class Import:
         )
         told = [path.read_text() for path in sorted((self.folder / "spool" / self.id).glob("errors-*.ndjson"))]
         assert len(told) == 3
-        assert all(f"{n}.ndjson, line 34: " in text for n, text in enumerate(told))
+        assert all(where in text for text, where in zip(told, PLACES, strict=True))
         assert [len(text.splitlines()) for text in told] == [each["count"] for each in job.result["error"]]
 
 

@@ -23,7 +23,7 @@ from fhirgw.fhir.pseudonym import rules
 from fhirgw.fhir.views import views
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.projects import Projects
-from fhirgw.store import opt_out
+from fhirgw.store import export_job, ledger, opt_out
 from fhirgw.store.database import connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
@@ -44,6 +44,7 @@ fields:
   - {{column: reason_id, path: "identifier.where(system = 'https://fhirgw.uk/Id/{name}/reason').value"}}
   - {{column: person_id, path: subject, reference: person}}
   - {{column: words, path: code.text}}
+  - {{column: restricted, path: "meta.security.where(system = 'https://fhirgw.uk/fhir/CodeSystem/record-class').code"}}
 """
 
 
@@ -64,7 +65,8 @@ async def world(tmp_path: Path, database: str) -> AsyncIterator[World]:
     people[1:] = [[str(n), number(n), f"Canarybird{n}", "1940-02-01", "F"] for n in range(1, PEOPLE + 1)]
     made.tables["alert"], made.tables["phone"] = made.tables["alert"][:1], made.tables["phone"][:1]
     made.tables["dissent"] = [["dissent_id", "person_id"]]
-    made.tables["reason"] = [["reason_id", "person_id", "words"], *([str(n), str(n), "a word"] for n in range(1, 12))]
+    reasons = ([str(n), str(n), "a word", ""] for n in range(1, 12))
+    made.tables["reason"] = [["reason_id", "person_id", "words", "restricted"], *reasons]
     await made.sync()
     async with direct(engine) as connection:
         await opt_out.load(connection, [number(99)], datetime.now(UTC))
@@ -234,6 +236,60 @@ async def test_who_opts_out_is_taken_out_by_their_key(world: World, tmp_path: Pa
         assert (told["count"], told["sha256"]) == (PEOPLE - 1, hashlib.sha256(left).hexdigest())
         gone = set(whole.splitlines()) - set(left.splitlines())
         assert len(gone) == 1 and set(left.splitlines()) < set(whole.splitlines())
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
+async def test_what_is_left_of_too_few_people_is_withheld(world: World, tmp_path: Path, form: str) -> None:
+    """As at a kick-off: ten are enough, also where one of them has less in it than before; nine are not."""
+    world.tables["reason"].append(["12", "1", "another word", ""])
+    await world.sync()
+    folder = tmp_path / "exports"
+    async with jobs_in(world, tmp_path) as jobs:
+        id, job = await made(jobs, Selection(form=form, project="falls"))
+        assert {each["type"]: each["count"] for each in job.result["output"]} == {"Condition": 12, "Patient": 11}
+
+        async def left(*gone: int) -> Job:
+            async with direct(world.engine) as connection:
+                await opt_out.load(connection, [number(at) for at in gone], datetime.now(UTC))
+            await jobs.look()
+            return await jobs.status(STUDY, id)
+
+        job = await left(4)
+        assert {each["type"]: each["count"] for each in job.result["output"]} == {"Condition": 11, "Patient": 10}
+        world.tables["reason"][-1][-1] = "safeguarding"
+        await world.sync()
+        job = await left(4)
+        assert (job.state, [each["count"] for each in job.result["output"]]) == ("done", [10, 10])
+        job = await left(4, 5)
+        assert (job.state, "of fewer than 10 people" in job.result["issue"][0]["diagnostics"]) == ("failed", True)
+        assert list((folder / id).iterdir()) == []
+        with pytest.raises(FhirError, match="no such export"):
+            await jobs.file(STUDY, id, "Patient.ndjson")
+        await left(99)
+        async with direct(world.engine) as connection:
+            assert await ledger.resume(connection, id)
+        await jobs._queue.ask(id)
+        job = await done(jobs, id, STUDY)  # which makes it anew: they have opted in again
+        assert {each["type"]: each["count"] for each in job.result["output"]} == {"Condition": 11, "Patient": 11}
+
+
+async def test_who_opts_out_before_the_end_counts_no_more(world: World, tmp_path: Path) -> None:
+    waiting = ExportJobs(world.engine, tmp_path / "exports", projects=Projects(tmp_path / "keys"), working=False)
+    async with waiting as jobs:
+        id, worker = await jobs.kick_off(STUDY, Selection(("Patient",), project="falls"), "request"), jobs._worker
+        for _ in range(2):  # the plan, and the one part
+            async with direct(world.engine) as connection:
+                part, job = await ledger.claim(connection, id, "w"), await export_job.find(connection, id)
+            assert part is not None and job is not None
+            await worker.attempt(job, part)
+        async with direct(world.engine) as connection:
+            await opt_out.load(connection, [number(4), number(5)], datetime.now(UTC))
+        await worker.conclude(id)
+        job = await jobs.status(STUDY, id)
+        assert (job.state, job.result["issue"][0]["diagnostics"][:34]) == (
+            "failed",
+            "Patient: of fewer than 10 people, ",
+        )
 
 
 async def test_what_is_deleted_is_told_by_its_key(world: World, tmp_path: Path) -> None:

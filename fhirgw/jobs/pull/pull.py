@@ -2,7 +2,7 @@
 
 Each step is in the ledger (fhirgw.store.pulls) before the next begins, so the same call goes on wherever another one
 ended, or died. One at a time for each source. What the newest finished pull was as of is what the next is asked for
-since, if it asks for the same. https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-export-operation-request-flow
+since, if it asks for the same; who loads what is pulled asks since the newest that was loaded whole. https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-export-operation-request-flow
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ KICK_OFF = {"accept": "application/fhir+json", "prefer": "respond-async"}
 class Asked:
     """What is pulled: of which server, by which name of ours, and how.
 
-    `level` is '', 'Patient' or 'Group/ID'. `full`: not since the last. `most` bytes and `seconds` in one run.
+    `level` is '', 'Patient' or 'Group/ID'. `full`: not since the last. `load`: since the last that was loaded. `most`
+    bytes and `seconds` in one run.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Asked:
     types: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     full: bool = False
+    load: bool = False
     restart: bool = False
     gzip: bool = True
     at_once: int = 4
@@ -116,8 +118,9 @@ async def _begun(engine: Engine, asked: Asked, place: Callable[[str], Path]) -> 
             found = None
         if found is None:
             id, base = uuid4().hex, asked.reach.base
-            since = None if asked.full else await pulls.newest(connection, asked.source, base, asked.kick_off)
-            return await pulls.begin(connection, id, asked.source, base, asked.kick_off, since, str(place(id)))
+            what = asked.source, base, asked.kick_off
+            since = None if asked.full else await pulls.newest(connection, *what, loaded=asked.load)
+            return await pulls.begin(connection, id, *what, since, str(place(id)))
     if (found.base, found.asked) != (asked.reach.base, asked.kick_off):
         remedy = "say the same to go on with it, --restart to give it up, or another name"
         raise Interrupted("business-rule", f"A pull of {asked.source} that asks for something else is open: {remedy}")

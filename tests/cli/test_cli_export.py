@@ -1,0 +1,96 @@
+"""`fhirgw export run`: of whom, of what, since and until when, as a kick-off over HTTP would have it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.put import STAMP, put
+
+PEOPLE = [{"resourceType": "Patient", "id": f"p{n}", "gender": "other", "birthDate": "1940-02-01"} for n in range(4)]
+SAID = {"description": {"text": "x"}, "note": [{"text": "not asked for"}]}
+MEMBERS = [{"entity": {"reference": f"Patient/p{n}"}} for n in (1, 2)]
+GROUP = {"resourceType": "Group", "id": "g", "type": "person", "actual": True, "member": MEMBERS}
+
+
+def goal(n: int, **more: Any) -> dict[str, Any]:
+    status = ("active", "completed")[n // 4 % 2]
+    subject = {"reference": f"Patient/p{n % 4}"}
+    return {"resourceType": "Goal", "id": f"g{n:02}", "lifecycleStatus": status, "subject": subject, **more}
+
+
+PROVENANCE = {
+    "resourceType": "Provenance",
+    "id": "v",
+    "target": [{"reference": "Goal/g01"}],
+    "recorded": "2026-01-01T00:00:00Z",
+    "agent": [{"who": {"display": "x"}}],
+}
+
+
+@pytest.fixture
+async def held(database: str) -> str:
+    await put(database, *PEOPLE, GROUP, PROVENANCE, *(goal(n, **SAID) for n in range(12)))
+    await put(database, *(goal(n, **SAID) for n in range(12, 16)), updated=STAMP + timedelta(days=9))
+    return database
+
+
+def test_what_is_asked_for_is_exported(command: Command, held: str, tmp_path: Path) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        ended = command("export", "run", "--to", str(out), *arguments, "--json", **given)
+        assert ended.code == 0, ended.err
+        urls = [each["key"] for each in json.loads(ended.out)["result"]["output"]]
+        return [json.loads(line) for url in urls for line in (out / url).read_text().splitlines()]
+
+    until = (STAMP + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%S")
+    asked = ("--group", "g", "--type", "Goal", "--until", until, "--elements", "Goal.subject")
+    found = run(*asked, "--type-filter", "Goal?lifecycle-status=active")
+    assert [each["id"] for each in found] == ["g01", "g02", "g09", "g10"]
+    asked_for = {
+        "id",
+        "meta",
+        "resourceType",
+        "subject",
+        "description",
+        "lifecycleStatus",
+    }  # the last two are mandatory
+    assert all(set(each) == asked_for for each in found)
+    blocks = run("--group", "g", "--patient", "p2", "--organize-by", "Patient")
+    assert [each["resourceType"] for each in blocks] == ["Parameters", "Patient", *["Goal"] * 4]
+    assert {each["subject"]["reference"] for each in blocks[2:]} == {"Patient/p2"}
+    related = run("--type", "Goal", "--filter", "Goal?_id=g01", "--associated", "LatestProvenanceResources")
+    assert [each["id"] for each in related] == ["g01", "v"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--group", "nobody"], "There is no such Group"),
+        (["--group", "g", "--patient", "p3"], "patient: not all of these are patients"),
+        (["--group", "g", "--type", "Organization"], "Organization is in nobody's record"),
+        (["--since", "2026-03-01", "--until", "2026-02-01"], "_until: this moment is not after _since"),
+        (["--since", "2999-01-01"], "--since: this moment is still to come"),
+        (["--type-filter", "Goal?stauts=active"], "stauts"),
+        (["--type", "Task", "--type-filter", "Goal?_id=x"], "Goal is not among the types"),
+        (["--elements", "Gaol.status"], "no type this gateway holds"),
+        (["--organize-by", "Practitioner", "--patients"], "output is organised by Patient"),
+        (["--organize-by", "Patient"], "where everything is somebody's"),
+        (["--associated", "LatestProvenance"], "did you mean LatestProvenanceResources?"),
+        (["--format", "csv", "--elements", "status"], "a view has the columns it has"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else None,
+)
+def test_what_cannot_be_asked_for_is_told(command: Command, database: str, arguments: list[str], message: str) -> None:
+    asyncio.run(put(database, *PEOPLE, GROUP))
+    ended = command("export", "run", *arguments, FHIRGW_DATABASE_URL=database)
+    assert (ended.code in (2, 3), message in ended.err) == (True, True), ended
+    assert command("export", "ls", "--json", FHIRGW_DATABASE_URL=database).out.strip() == "[]"
