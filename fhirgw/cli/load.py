@@ -34,6 +34,8 @@ SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 """Names of files in a folder that are loaded."""
 LARGE = 16_000_000
 """Bytes from which on it is worth starting processes to judge lines."""
+BETWEEN = 100_000
+"""Lines between two collections of garbage."""
 
 
 def load_files(
@@ -108,8 +110,10 @@ async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpe
     worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
 
     def progress(lines: int) -> None:
+        before = stage.done
         stage.update(stage.done + lines)
-        gc.collect()  # which is not to happen while batches are judged: they hold no cycles
+        if before // BETWEEN != stage.done // BETWEEN:
+            gc.collect()  # which is not to happen while batches are judged: they hold no cycles
 
     with console.stage("load", "lines") as stage, judges(helpers) as judging, undisturbed():
         while True:

@@ -80,6 +80,7 @@ def _compact(body: bytes) -> bytes:
 
 def _slowly(body: bytes) -> Any:
     """What the body says, each object pair by pair. Raises FhirError."""
+    _shallow(body)  # which tells of brackets that do not match, too
     try:
         return _decoder.decode(body.decode())
     except (ValueError, RecursionError) as error:

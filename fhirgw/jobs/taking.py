@@ -37,7 +37,7 @@ from fhirgw.store import identity, import_job, lineage, load, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.ledger import LEASE
-from fhirgw.store.load import Incoming, Kept, Stale
+from fhirgw.store.load import Kept, Staged, Stale, staged
 from fhirgw.store.write import Held
 from fhirgw.store.writing import MILLISECOND, same
 
@@ -203,6 +203,7 @@ class _Taking:
     skew: timedelta
     said: Said
     here: set[tuple[str, str]] = field(default_factory=set)
+    brought: dict[str, bool] = field(default_factory=dict)
 
     def _now(self) -> datetime:
         moment = datetime.now(UTC) + self.skew
@@ -239,6 +240,10 @@ class _Taking:
                 by_type[front[1].decode()][front[2].decode()] = number, text
         known: set[int] = set()
         for kind, lines in by_type.items():
+            if kind not in self.brought:
+                self.brought[kind] = await lineage.any_of(reader, self.job.origin, kind)
+            if not self.brought[kind]:
+                continue  # what comes twice within this input is found where it is written
             traced = await lineage.traced(reader, self.job.origin, kind, list(lines))
             same = {id: each.digest for id, each in traced.items() if each.digest == digest(lines[id][1])}
             known |= {lines[id][0] for id in same}
@@ -340,7 +345,7 @@ class _Taking:
                     found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
                     found = self._new(each, texts[each.number], last.get(id, 0), id in traced)
-                if isinstance(found, Incoming):
+                if isinstance(found, Staged):
                     versions.append((each, self._allowed(found)))
                 else:
                     done.counts["unchanged"] += 1
@@ -350,19 +355,20 @@ class _Taking:
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 
-    def _new(self, judged: Judged, text: bytes, last: int, mine: bool) -> Incoming:
+    def _new(self, judged: Judged, text: bytes, last: int, mine: bool) -> Staged:
         """What is not there; `last` is its last version, if it once was, and `mine`: this origin brought it then."""
         assert judged.version is not None
         if not last:
             return judged.version
         if not mine:
             raise FhirError(TAKEN)
-        made = version_of(resource_of(text, self.terms), "create", last + 1, self._now(), self.terms)
-        return made._replace(key=made.id, digest=judged.digest)
+        return staged(
+            version_of(resource_of(text, self.terms), "create", last + 1, self._now(), self.terms, judged.digest)
+        )
 
     async def _onto(
         self, writer: Connection, judged: Judged, text: bytes, kept: Kept, held: Held | None
-    ) -> Incoming | Unchanged:
+    ) -> Staged | Unchanged:
         """What a line makes of what is there. Raises FhirError."""
         before, after = decode(kept.body), resource_of(text, self.terms)
         mine = kept.origin == self.job.origin
@@ -379,12 +385,12 @@ class _Taking:
         if labels(before) & ~labels(after):
             raise FhirError(LIFTED)
         moment = max(self._now(), _updated(before) + MILLISECOND)
-        made = version_of(after, "update", kept.version + 1, moment, self.terms)
+        made = version_of(after, "update", kept.version + 1, moment, self.terms, judged.digest)
         if made.patient != index(before).patient:
             raise FhirError(MOVED)
-        return made._replace(key=made.id, digest=judged.digest, controller=kept.controller or "")
+        return staged(made._replace(controller=kept.controller or ""))
 
-    def _allowed(self, made: Incoming) -> Incoming:
+    def _allowed(self, made: Staged) -> Staged:
         """What is to be written, if the permit lets it. Raises FhirError."""
         permit, verb = self.job.permit, "c" if made.kind == "create" else "u"
         if not self.job.operator:
@@ -394,13 +400,13 @@ class _Taking:
                 raise FhirError(HIDING)
         return made
 
-    async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum) -> None:
+    async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Staged]], done: _Sum) -> None:
         """Writes the versions; where the store takes one of them not, all but that one."""
         if not versions:
             return
         try:
             async with writer.transaction():
-                await load.merge(writer, self.job.origin, kind, [made for _, made in versions])
+                await load.merge_staged(writer, self.job.origin, kind, [made for _, made in versions])
         except write.REFUSED:
             if len(versions) == 1:
                 done.refuse(versions[0][0].number, [REFUSED])
