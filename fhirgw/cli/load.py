@@ -20,7 +20,7 @@ from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs import import_end
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.line import judges
+from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.sync import undisturbed
 from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
@@ -32,8 +32,6 @@ from fhirgw.store.import_job import Job
 
 SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 """Names of files in a folder that are loaded."""
-LARGE = 16_000_000
-"""Bytes from which on it is worth starting processes to judge lines."""
 BETWEEN = 100_000
 """Lines between two collections of garbage."""
 
@@ -56,7 +54,7 @@ def load_files(
         raise CommandError("--from names who brings them, in 1 to 100 printable characters.", 2)
     files = _files(paths)
     size = sum(each.stat().st_size for each in files)
-    helpers = processes if processes is not None else (os.cpu_count() or 1) * (size >= LARGE)
+    judging = processes if processes is not None else helpers(size)
     told_in = errors or given.data / "errors" / "load.ndjson"
     permit = operations(given.controller)
 
@@ -64,7 +62,7 @@ def load_files(
         name = f"load:{origin}"
         async with opened(given) as (_, engine), direct(engine) as connection, runs.alone(connection, name):
             job = await _begun(connection, permit, name, files, base or [])
-            await _taken(console, engine, job, given.longest_body, helpers)
+            await _taken(console, engine, job, given.longest_body, judging)
             return await _ended(connection, job, told_in), await identity.claims(connection)
 
     came, claims = run(work())
@@ -105,7 +103,7 @@ async def _begun(connection: Connection, permit: Permit, origin: str, files: lis
     return job
 
 
-async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpers: int) -> None:
+async def _taken(console: Console, engine: Engine, job: Job, longest: int, processes: int) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
     worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
 
@@ -115,7 +113,7 @@ async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpe
         if before // BETWEEN != stage.done // BETWEEN:
             gc.collect()  # which is not to happen while batches are judged: they hold no cycles
 
-    with console.stage("load", "lines") as stage, judges(helpers) as judging, undisturbed():
+    with console.stage("load", "lines") as stage, judges(processes) as judging, undisturbed():
         while True:
             async with direct(engine) as connection:
                 held = await import_job.claim(connection, job.id, worker)

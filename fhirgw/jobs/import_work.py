@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ from fhirgw.jobs import import_end
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.files import DATA, Unwritable, draft
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.line import judges
+from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.lines import Unreadable
 from fhirgw.jobs.parts import PULSE, Lost
 from fhirgw.jobs.sources import Sources
@@ -56,19 +55,18 @@ class Importer:
         True: there is more to do.
         """
         until, asked = time.monotonic() + TURN, False
-        with judges(0) as judging:
-            while True:
-                async with direct(self.engine) as connection:
-                    held = await import_job.claim(connection, id, self.name, self.lease)
-                    job = await import_job.find(connection, id)
-                if held is None or job is None:
-                    break
-                if not asked:
-                    asked = True
-                    await more()
-                await self.attempt(job, held, judging)
-                if time.monotonic() > until:
-                    return True
+        while True:
+            async with direct(self.engine) as connection:
+                held = await import_job.claim(connection, id, self.name, self.lease)
+                job = await import_job.find(connection, id)
+            if held is None or job is None:
+                break
+            if not asked:
+                asked = True
+                await more()
+            await self.attempt(job, held)
+            if time.monotonic() > until:
+                return True
         await self.conclude(id)
         return False
 
@@ -85,13 +83,14 @@ class Importer:
             await self.conclude(id)
         return [id for id, waiting, ended in found if waiting and not ended]
 
-    async def attempt(self, job: Job, held: Input, judging: Executor) -> None:
-        """Takes in an input, or says in the ledger why not."""
+    async def attempt(self, job: Job, held: Input) -> None:
+        """Takes in an input, or says in the ledger why not. The lines of a large one are judged by other processes."""
         kept = self.folder / job.id / f"{held.number}.input"
         try:
             async with self._renewed(held):
                 path = await self.sources.text(held.source, kept)
-                await take(self.engine, job, held, path, judging, self.longest, self.lease)
+                with judges(helpers(_size(path))) as judging:
+                    await take(self.engine, job, held, path, judging, self.longest, self.lease)
             with suppress(OSError):
                 kept.unlink()
         except Lost:
@@ -188,3 +187,11 @@ class Importer:
         finally:
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
+
+
+def _size(path: Path) -> int:
+    """How large a file is; nothing for one that is not there, which is told where it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -39,6 +39,8 @@ REFERENCE = re.compile(
 FOREIGN = re.compile(rb'"reference"\s*:\s*"(?:[./]|[^"]*//)')
 """One that may be an address below a base."""
 Lines = Sequence[tuple[int, bytes]]
+LARGE, MOST = 16_000_000, 4
+"""Bytes from which on it is worth starting processes to judge lines; more of them than one writer keeps busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,16 @@ def judges(processes: int) -> Iterator[Executor]:
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # what is imported is imported once, for all of them
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begun) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begun)
+    try:
         yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def helpers(size: int) -> int:
+    """How many processes are to judge the lines of so many bytes; none where there are few, or there may be none."""
+    return min(os.cpu_count() or 1, MOST) if size >= LARGE and not multiprocessing.current_process().daemon else 0
 
 
 def _begun() -> None:
