@@ -19,7 +19,7 @@ from fhirgw.access.permit import Permit, operations
 from fhirgw.cli.console import Console
 from fhirgw.jobs import import_end
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.line import judges
+from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.sync import undisturbed
 from fhirgw.jobs.taking import Said, take
 from fhirgw.private import private_folder, private_text
@@ -29,8 +29,8 @@ from fhirgw.store.audit import record_now
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import Job
 
-LARGE = 16_000_000
-"""Bytes from which on it is worth starting processes to judge lines."""
+BETWEEN = 100_000
+"""Lines between two collections of garbage."""
 
 End = Callable[[Connection, Sequence[Came], TextIO], Awaitable[None]]
 """What else is done in the transaction that ends it; it may tell more in the file of errors."""
@@ -49,11 +49,11 @@ class Loading:
     processes: int | None = None
 
     @property
-    def helpers(self) -> int:
+    def judging(self) -> int:
         """How many processes judge lines."""
         if self.processes is not None:
             return self.processes
-        return (os.cpu_count() or 1) * (sum(path.stat().st_size for path, _ in self.files) >= LARGE)
+        return helpers(sum(path.stat().st_size for path, _ in self.files))
 
 
 async def _nothing(connection: Connection, came: Sequence[Came], told_in: TextIO) -> None:
@@ -67,7 +67,7 @@ async def load(
     name, permit = f"load:{loading.origin}", operations(given.controller)
     async with direct(engine) as connection, runs.alone(connection, name):
         job = await _begun(connection, permit, name, loading, f"fhirgw {what}")
-        await _taken(console, engine, job, given.longest_body, loading.helpers)
+        await _taken(console, engine, job, given.longest_body, loading.judging)
         return await _ended(connection, job, loading.errors, end)
 
 
@@ -90,15 +90,17 @@ async def _begun(connection: Connection, permit: Permit, origin: str, loading: L
     return job
 
 
-async def _taken(console: Console, engine: Engine, job: Job, longest: int, helpers: int) -> None:
+async def _taken(console: Console, engine: Engine, job: Job, longest: int, processes: int) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
     worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
 
     def progress(lines: int) -> None:
+        before = stage.done
         stage.update(stage.done + lines)
-        gc.collect()  # which is not to happen while batches are judged: they hold no cycles
+        if before // BETWEEN != stage.done // BETWEEN:
+            gc.collect()  # which is not to happen while batches are judged: they hold no cycles
 
-    with console.stage("load", "lines") as stage, judges(helpers) as judging, undisturbed():
+    with console.stage("load", "lines") as stage, judges(processes) as judging, undisturbed():
         while True:
             async with direct(engine) as connection:
                 held = await import_job.claim(connection, job.id, worker)

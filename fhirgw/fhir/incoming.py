@@ -5,7 +5,9 @@ twice in one object at any depth, depth over DEEPEST, numbers of more than DIGIT
 LARGEST. A decimal keeps its text (fhirgw.fhir.canonical). https://hl7.org/fhir/R4/datatypes.html#string
 
 Each question is asked of the whole text in C: brackets are counted with the strings taken out, characters are looked
-at one by one only where an escape names one that might not do. 8 microseconds a kilobyte, beside 5 for orjson.
+at one by one only where an escape names one that might not do. Whether a key stands twice, or a number says more than
+was read, is asked by writing down what was read: where that is the text again, nothing was lost. What is written
+otherwise (`\/`, `1E5`) is read slowly, pair by pair. 12 microseconds a kilobyte, beside 5 for orjson and 37 for pairs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from fhirgw.fhir.canonical import INTEGERS, LONGEST_INTEGER, _place
+import orjson
+
+from fhirgw.fhir.canonical import INTEGERS, LONGEST_INTEGER, _place, encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 
 DEEPEST = 64
@@ -27,6 +31,10 @@ LARGEST = 32
 
 STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+BLANKS, SPACED = b" \t\r\n", b'": '
+FRACTIONS = [re.compile(each) for each in (rb'":-?[0-9]+[.eE]', rb"\[-?[0-9]", rb",-?[0-9]", rb"\A-?[0-9]")]
+"""One of them is in every compact text with a number that is to keep its text; four, for each begins with a letter of
+its own to look for."""
 SUSPECT = re.compile(rb"\\u(?:00[01]|[dD][89a-fA-F])")
 """An escape that may stand for a control character or half a character."""
 REFUSED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
@@ -42,20 +50,55 @@ def read(body: bytes) -> Resource:
 
 def parse(body: bytes) -> Any:
     """The JSON value of a body, as `read` does it; a JSON Patch is a list."""
-    _shallow(body)
-    try:
-        found = _decoder.decode(body.decode())
-    except (ValueError, RecursionError) as error:
-        raise FhirError(Issue("structure", f"The body is not JSON: {_place(error)}")) from None
+    if body.count(b"{") + body.count(b"[") > DEEPEST:
+        _shallow(body)
+    found = _quickly(_compact(body) if SPACED in body else body)
+    if found is None:
+        found = _slowly(body)
     if SUSPECT.search(body):
         _plain(found)
     return found
 
 
+def _quickly(body: bytes) -> Any:
+    """What the body says, where writing that down gives the body again, so that no key and no digit was lost."""
+    try:
+        found = _reader.decode(body.decode()) if any(each.search(body) for each in FRACTIONS) else orjson.loads(body)
+        return found if encode(found) == body else None
+    except (ValueError, TypeError, RecursionError, FhirError):
+        return None
+
+
+def _compact(body: bytes) -> bytes:
+    """The body without blanks between its tokens; as it is, where strings have escapes."""
+    if b"\\" in body:
+        return body
+    parts = body.split(b'"')
+    parts[::2] = [each.translate(None, BLANKS) for each in parts[::2]]
+    return b'"'.join(parts)
+
+
+def _slowly(body: bytes) -> Any:
+    """What the body says, each object pair by pair. Raises FhirError."""
+    _shallow(body)  # which tells of brackets that do not match, too
+    try:
+        return _decoder.decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise FhirError(Issue("structure", f"The body is not JSON: {_place(error)}")) from None
+
+
 def _shallow(body: bytes) -> None:
-    """Takes out pairs of brackets that hold none, level by level: what is then left is deeper."""
+    """Takes out pairs of brackets that hold none, level by level: what is then left is deeper.
+
+    First two levels at a time, which is sure of what is at most half as deep, and that is everything but an attack.
+    """
     outside = STRINGS.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
-    left = outside.translate(None, NOT_BRACKETS)
+    brackets = left = outside.translate(None, NOT_BRACKETS)
+    for _ in range(DEEPEST // 2):
+        if not left:
+            return
+        left = left.replace(b"{}", b"").replace(b"[]", b"")
+    left = brackets
     for _ in range(DEEPEST):
         if not left:
             return
@@ -119,6 +162,6 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_decimal, parse_int=_integer, parse_constant=_no_constant
-)
+_numbers: Any = {"parse_float": _decimal, "parse_int": _integer, "parse_constant": _no_constant}
+_reader = json.JSONDecoder(**_numbers)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, **_numbers)

@@ -41,24 +41,24 @@ class Filling:
         self._saving: asyncio.Task[None] | None = None
         self._refused: Exception | None = None
 
-    async def sink(self, data: bytes) -> None:
+    async def sink(self, lines: list[bytes]) -> None:
         """What COPY writes to; nothing more, once any of it was refused."""
         if self._refused is None:
             try:
-                await self._write(*self._made(data))
+                await self._write(*self._made(lines))
             except Exception as error:
                 self._refused = error
 
-    def _made(self, data: bytes) -> tuple[bytes, int | None]:
-        """What is written for a chunk, and how many resources or rows that is, if not one a line."""
-        return data, None
+    def _made(self, lines: list[bytes]) -> tuple[bytes, int]:
+        """What is written for some lines, and how many resources or rows that is."""
+        return b"\n".join([*lines, b""]), len(lines)
 
-    async def _write(self, data: bytes, count: int | None = None) -> None:
+    async def _write(self, data: bytes, count: int) -> None:
         if not data and not count:
             return
-        draft, lines = self.draft, self.draft.lines
+        draft = self.draft
         draft.write(data, count)
-        self._told(draft.lines - lines, len(data))
+        self._told(count, len(data))
         if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
             await self.settled()
             self._saved = draft.bytes

@@ -25,7 +25,8 @@ from fhirgw.fhir.views import views
 from fhirgw.jobs import csv_rows
 from fhirgw.jobs.elements import shape_of
 from fhirgw.jobs.files import DATA, PACKED, unpacked
-from fhirgw.store.export import PARTED, Selection
+from fhirgw.store.copied import PARTED
+from fhirgw.store.export import Selection
 
 BATCH = 8 << 20
 """Bytes of a file that are looked through at once."""

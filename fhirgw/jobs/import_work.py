@@ -21,7 +21,7 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.files import DATA, Unwritable, draft
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.lease import Blame, Work, renewed
-from fhirgw.jobs.line import judges
+from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.lines import PARQUET
 from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.taking import named, take
@@ -51,7 +51,7 @@ class Importer(Work[Job, Input]):
         return (job, held) if held and job else None
 
     async def do(self, job: Job, part: Input) -> None:
-        """Takes in an input."""
+        """Takes in an input. The lines of a large one are judged by other processes."""
         kept = self.folder / job.id / f"{part.number}.input{PARQUET if named(part).endswith(PARQUET) else ''}"
 
         async def keep() -> bool:
@@ -60,7 +60,7 @@ class Importer(Work[Job, Input]):
 
         async with _gone(kept), renewed(keep, self.lease):
             path = await self.sources.text(part.source, kept)
-            with judges(0) as judging:
+            with judges(helpers(_size(path))) as judging:
                 await take(self.engine, job, part, path, judging, self.longest, self.lease)
 
     def blame(self, error: Exception) -> Blame:
@@ -132,3 +132,11 @@ async def _gone(kept: Path) -> AsyncIterator[None]:
 def _remove(kept: Path) -> None:
     with suppress(OSError):
         kept.unlink()
+
+
+def _size(path: Path) -> int:
+    """How large a file is; nothing for one that is not there, which is told where it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -26,7 +26,7 @@ from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.references import local, localised, references
 from fhirgw.store.incoming import made_of
-from fhirgw.store.load import Incoming
+from fhirgw.store.load import Incoming, Staged, staged
 from fhirgw.store.writing import named, sound
 
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
@@ -39,6 +39,8 @@ REFERENCE = re.compile(
 FOREIGN = re.compile(rb'"reference"\s*:\s*"(?:[./]|[^"]*//)')
 """One that may be an address below a base."""
 Lines = Sequence[tuple[int, bytes]]
+LARGE, MOST = 16_000_000, 4
+"""Bytes from which on it is worth starting processes to judge lines; more of them than one writer keeps busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,14 @@ class Terms:
 
 
 class Judged(NamedTuple):
-    """A line: what it is if it is sound, as a version to be created, or what is wrong with it.
+    """A line: what it is if it is sound, staged as a version to be created, or what is wrong with it.
 
     `references` are those of the resource that can lead to something held here, as (type, id).
     """
 
     number: int
     digest: bytes
-    version: Incoming | None
+    version: Staged | None
     issues: tuple[Issue, ...] = ()
     references: tuple[tuple[str, str], ...] = ()
 
@@ -78,13 +80,14 @@ def judge(lines: Lines, terms: Terms, moment: datetime) -> list[Judged]:
 
 
 def _judged(number: int, text: bytes, terms: Terms, moment: datetime) -> Judged:
+    said = digest(text)
     try:
         resource = resource_of(text, terms)
-        version = version_of(resource, "create", 1, moment, terms, sound(resource))
+        version = version_of(resource, "create", 1, moment, terms, said, sound(resource))
         found = tuple(dict.fromkeys(_references(text, resource)))
-        return Judged(number, digest(text), version._replace(key=version.id, digest=digest(text)), (), found)
+        return Judged(number, said, staged(version), (), found)
     except FhirError as error:
-        return Judged(number, digest(text), None, error.issues)
+        return Judged(number, said, None, error.issues)
 
 
 def resource_of(text: bytes, terms: Terms) -> Resource:
@@ -115,11 +118,13 @@ def _references(text: bytes, resource: Resource) -> list[tuple[str, str]]:
 
 
 def version_of(
-    resource: Resource, kind: str, version: int, moment: datetime, terms: Terms, found: Index | None = None
+    resource: Resource, kind: str, version: int, moment: datetime, terms: Terms, said: bytes, found: Index | None = None
 ) -> Incoming:
-    """The version to be written of a resource. Raises FhirError."""
+    """The version to be written of a resource, from a line of the digest `said`. Raises FhirError."""
     try:
-        return made_of(resource, kind, version, moment, terms.origin, terms.controller, found)
+        return made_of(
+            *(resource, kind, version, moment, terms.origin, terms.controller, found), key=resource["id"], digest=said
+        )
     except (AttributeError, TypeError, KeyError):
         raise FhirError(Issue("structure", "An element has the wrong shape", resource["resourceType"])) from None
 
@@ -135,8 +140,17 @@ def judges(processes: int) -> Iterator[Executor]:
             thread.shutdown(wait=False, cancel_futures=True)  # what it is at ends soon, and nobody waits for it
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begun) as pool:
+    context.set_forkserver_preload([__name__])  # what is imported is imported once, for all of them
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begun)
+    try:
         yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def helpers(size: int) -> int:
+    """How many processes are to judge the lines of so many bytes; none where there are few, or there may be none."""
+    return min(os.cpu_count() or 1, MOST) if size >= LARGE and not multiprocessing.current_process().daemon else 0
 
 
 def _begun() -> None:

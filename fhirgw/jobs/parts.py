@@ -23,9 +23,10 @@ from fhirgw.jobs.forms import Form, Lines, form_of, suffix
 from fhirgw.jobs.lease import Lost, renewed
 from fhirgw.jobs.place import Place, ready
 from fhirgw.store import cohort, division, ledger
+from fhirgw.store.copied import Sink
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import concerned, deleted
-from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
+from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
 from fhirgw.store.joined import joined
@@ -158,7 +159,7 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseu
     elif part.kind == "error":
         for each in job.asked.ignored:
             told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
-            await sink(encode(outcome([told])) + b"\n")
+            await sink([encode(outcome([told]))])
     else:
         kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
         if pseudonyms:
@@ -170,7 +171,7 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseu
             every = {*unseen[kind], *gone}
             ids = sorted(pseudonyms.id(kind, each) if pseudonyms else each for each in every)
             for at in range(0, len(ids), ENTRIES):
-                await sink(encode(_deleting(kind, ids[at : at + ENTRIES])) + b"\n")
+                await sink([encode(_deleting(kind, ids[at : at + ENTRIES]))])
 
 
 def _deleting(kind: str, ids: Sequence[str]) -> Resource:
@@ -184,7 +185,7 @@ class _Filling(Filling):
 
     def __init__(self, draft: Draft, form: Form) -> None:
         super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._form, self._begun = form, b""
+        self._form = form
 
     async def begin(self) -> None:
         """Writes what the file begins with."""
@@ -195,8 +196,5 @@ class _Filling(Filling):
         if self._refused is None:
             await self._write(self._form.end(), 0)
 
-    def _made(self, data: bytes) -> tuple[bytes, int | None]:
-        if self._form.plain:
-            return data, None
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        return self._form.add(lines)
+    def _made(self, lines: list[bytes]) -> tuple[bytes, int]:
+        return super()._made(lines) if self._form.plain else self._form.add(lines)

@@ -48,14 +48,13 @@ class _Counting:
     """Has a part made once more, for whom it counts, and keeps nothing of it."""
 
     def __init__(self, form: Form, pseudonyms: Pseudonymiser) -> None:
-        self._form, self._pseudonyms, self._begun = form, pseudonyms, b""
+        self._form, self._pseudonyms = form, pseudonyms
         self._refused: Exception | None = None
         form.begin()
 
-    async def sink(self, data: bytes) -> None:
+    async def sink(self, lines: list[bytes]) -> None:
         """What COPY writes to. It never raises: asyncpg would not come back from that."""
         if self._refused is None and len(self._pseudonyms.persons) < rules().smallest:
-            *lines, self._begun = (self._begun + data).split(b"\n")
             try:
                 self._form.add(lines)
             except Exception as error:

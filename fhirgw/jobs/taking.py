@@ -39,7 +39,7 @@ from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.lease import LEASE
-from fhirgw.store.load import Incoming, Kept, Stale
+from fhirgw.store.load import Kept, Staged, Stale, staged
 from fhirgw.store.write import Held
 from fhirgw.store.writing import MILLISECOND, same
 
@@ -218,6 +218,7 @@ class _Taking:
     skew: timedelta
     said: Said
     here: set[tuple[str, str]] = field(default_factory=set)
+    brought: dict[str, bool] = field(default_factory=dict)
 
     def _now(self) -> datetime:
         moment = datetime.now(UTC) + self.skew
@@ -254,6 +255,10 @@ class _Taking:
                 by_type[front[1].decode()][front[2].decode()] = number, text
         known: set[int] = set()
         for kind, lines in by_type.items():
+            if kind not in self.brought:
+                self.brought[kind] = await lineage.any_of(reader, self.job.origin, kind)
+            if not self.brought[kind]:
+                continue  # what comes twice within this input is found where it is written
             traced = await lineage.traced(reader, self.job.origin, kind, list(lines))
             same = {id: each.digest for id, each in traced.items() if each.digest == digest(lines[id][1])}
             known |= {lines[id][0] for id in same}
@@ -357,7 +362,7 @@ class _Taking:
                     found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
                     found = self._new(each, texts[each.number], last.get(id, 0), buried.get(id))
-                if isinstance(found, Incoming):
+                if isinstance(found, Staged):
                     versions.append((each, self._allowed(found)))
                 else:
                     done.counts["unchanged"] += 1
@@ -365,13 +370,13 @@ class _Taking:
             except FhirError as error:
                 done.refuse(each.number, error.issues)
         if self.job.operator:
-            versions = await self._vouched(writer, kind, versions, done)
+            versions = await self._vouched(writer, kind, versions, texts, done)
         elif kind == "Organization":
-            versions = await self._known(writer, versions, kept, done)
+            versions = await self._known(writer, versions, texts, kept, done)
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 
-    def _new(self, judged: Judged, text: bytes, last: int, before: str | None) -> Incoming:
+    def _new(self, judged: Judged, text: bytes, last: int, before: str | None) -> Staged:
         """What is not there; `last` is its last version, if it once was, and `before` what that said, if this origin
         brought it.
         """
@@ -383,12 +388,11 @@ class _Taking:
         after = resource_of(text, self.terms)
         if _classes(decode(before)) & ~_classes(after):
             raise FhirError(LIFTED)
-        made = version_of(after, "create", last + 1, self._now(), self.terms)
-        return made._replace(key=made.id, digest=judged.digest)
+        return staged(version_of(after, "create", last + 1, self._now(), self.terms, judged.digest))
 
     async def _onto(
         self, writer: Connection, judged: Judged, text: bytes, kept: Kept, held: Held | None
-    ) -> Incoming | Unchanged:
+    ) -> Staged | Unchanged:
         """What a line makes of what is there. Raises FhirError."""
         before, after = decode(kept.body), resource_of(text, self.terms)
         mine = kept.origin == self.job.origin
@@ -405,30 +409,34 @@ class _Taking:
         if _classes(before) & ~_classes(after):
             raise FhirError(LIFTED)
         moment = max(self._now(), _updated(before) + MILLISECOND)
-        made = version_of(after, "update", kept.version + 1, moment, self.terms)
+        made = version_of(after, "update", kept.version + 1, moment, self.terms, judged.digest)
         if made.patient != index(before).patient:
             raise FhirError(MOVED)
-        return made._replace(key=made.id, digest=judged.digest, controller=kept.controller or "")
+        return staged(made._replace(controller=kept.controller or ""))
 
-    def _allowed(self, made: Incoming) -> Incoming:
+    def _allowed(self, made: Staged) -> Staged:
         """What is to be written, if the permit lets it. Raises FhirError."""
         permit, verb = self.job.permit, "c" if made.kind == "create" else "u"
         if not self.job.operator:
             if not covered(permit, verb, made.type, made.tokens, made.patient):
                 raise FhirError(UNCOVERED)
-            hides = made.labels | (0 if made.redacted is None else RESTRICTED)
+            hides = made.labels | (RESTRICTED if made.redacts else 0)
             if hides & ~opened(permit, made.type):
                 raise FhirError(HIDING)
         return made
 
     async def _vouched(
-        self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum
-    ) -> list[tuple[Judged, Incoming]]:
+        self, writer: Connection, kind: str, versions: list[tuple[Judged, Staged]], texts: dict[int, bytes], done: _Sum
+    ) -> list[tuple[Judged, Staged]]:
         """Without what would open, or close, a record that others brought: files are anybody's, as of a care provider's
         own server, and nobody empowers themselves.
         """
         if kind == "PractitionerRole":
-            about, of, wrong = "Organization", [_employer(each) for _, each in versions], JOINING
+            about, of, wrong = (
+                "Organization",
+                [_employer(resource_of(texts[each.number], self.terms)) for each, _ in versions],
+                JOINING,
+            )
         else:
             about, of, wrong = "Patient", [each.patient if _decides(each) else None for _, each in versions], OPENING
         named = {each for each in of if each is not None}
@@ -445,11 +453,16 @@ class _Taking:
         return left
 
     async def _known(
-        self, writer: Connection, versions: list[tuple[Judged, Incoming]], kept: dict[str, Kept], done: _Sum
-    ) -> list[tuple[Judged, Incoming]]:
+        self,
+        writer: Connection,
+        versions: list[tuple[Judged, Staged]],
+        texts: dict[int, bytes],
+        kept: dict[str, Kept],
+        done: _Sum,
+    ) -> list[tuple[Judged, Staged]]:
         """Without Organizations that claim an ODS code which is another's: callers are known by it."""
         had = {made.id: ods.codes(decode(kept[made.id].body)) if made.id in kept else set() for _, made in versions}
-        codes = {made.id: ods.codes(decode(made.body)) for _, made in versions}
+        codes = {made.id: ods.codes(resource_of(texts[each.number], self.terms)) for each, made in versions}
         claimed = {code for id in codes for code in codes[id] - had[id]}
         taken = await ods.taken(writer, claimed, list(codes)) | {code for id in codes for code in codes[id] & had[id]}
         left = []
@@ -462,13 +475,13 @@ class _Taking:
                 taken |= new
         return left
 
-    async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Incoming]], done: _Sum) -> None:
+    async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Staged]], done: _Sum) -> None:
         """Writes the versions; where the store takes one of them not, all but that one."""
         if not versions:
             return
         try:
             async with writer.transaction():
-                await load.merge(writer, self.job.origin, kind, [made for _, made in versions])
+                await load.merge_staged(writer, self.job.origin, kind, [made for _, made in versions])
         except write.REFUSED:
             if len(versions) == 1:
                 done.refuse(versions[0][0].number, [REFUSED])
@@ -506,15 +519,15 @@ def _classes(resource: Resource) -> int:
     return labels(resource) | (RESTRICTED if restricted(resource) else 0)
 
 
-def _decides(made: Incoming) -> bool:
+def _decides(made: Staged) -> bool:
     """Whether a version decides who sees the record it is in: by a tie, a consent, a delegation, or as a case."""
     case = made.type == "Flag" and made.labels & SAFEGUARDING
-    return bool(made.ties or made.directives or made.delegations or case)
+    return bool(made.ruling or case)
 
 
-def _employer(made: Incoming) -> str | None:
+def _employer(role: Resource) -> str | None:
     """The id of the Organization that a PractitionerRole is at."""
-    organisation = decode(made.body).get("organization", {})
+    organisation = role.get("organization", {})
     found = LOCAL.fullmatch(str(organisation.get("reference", "")))
     return found[2] if found and found[1] == "Organization" else None
 

@@ -1,14 +1,13 @@
-"""Reading many resources at once, as NDJSON that PostgreSQL itself writes: one COPY a type, all of one snapshot.
+"""Reading many resources at once, as the lines of NDJSON: one COPY a type, all of one snapshot.
 
-A body is text without control characters, so CSV with a quote and a delimiter that are control characters never quotes
-anything: the bytes of a COPY are the bodies, a line each. https://www.postgresql.org/docs/18/sql-copy.html
+A body is text without control characters, so it is a line as it is. https://www.postgresql.org/docs/18/sql-copy.html
 
 Long, because a part is chosen in as many ways as an export may be asked for: by people, time, search, block.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,18 +39,14 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.type_filter import read
 from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
+from fhirgw.store.copied import Sink, copied
 from fhirgw.store.database import Connection, Engine, declared, direct, statement
 from fhirgw.store.matching import Matching, as_of
 from fhirgw.store.schema import export_member, history, resource
 from fhirgw.store.visibility import visible
 
-Sink = Callable[[bytes], Awaitable[None]]
-
-NDJSON = {"format": "csv", "quote": "\x01", "delimiter": "\x02"}
 NAME = "fhirgw export"
 PROVENANCE = "Provenance"
-PARTED = NDJSON["delimiter"]
-"""Parts the columns of a COPY."""
 
 Filters = Mapping[str, Sequence[Matching]]
 
@@ -197,7 +192,7 @@ async def copy_part(
     values = visibility.values(permit) | {"snapshot": snapshot}
     async with declared(connection, permit):
         await connection.execute(f"SET LOCAL application_name = '{NAME}'; SET LOCAL work_mem = '{SORTED}'")
-        await connection.copy_from_query(made.sql, *made.arguments(values), output=sink, **NDJSON)
+        await copied(connection, made, values, sink)
 
 
 def _part(permit: Permit, part: Stretch, selection: Selection, filters: Filters, types: Sequence[str]) -> Select[Any]:

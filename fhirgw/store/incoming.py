@@ -34,10 +34,12 @@ def made_of(
     origin: str,
     controller: str | None,
     found: Index | None = None,
+    key: str = "",
+    digest: bytes = b"",
 ) -> Incoming:
     """The version to be written; `kind` is create or update. Its meta gets the version and the moment.
 
-    `found` is what it is found by, where that is known already.
+    `found` is what it is found by, where that is known already; `key` and `digest` are the source's.
     Raises FhirError for an element of the wrong shape, and for a date that does not exist.
     """
     meta = resource.setdefault("meta", {})
@@ -46,7 +48,7 @@ def made_of(
     found = found or index(resource)
     held = list(_identifiers(resource)) if resource["resourceType"] == "Patient" else []
     return Incoming(
-        *(kind, "", b"", resource["resourceType"], resource["id"], version, moment),
+        *(kind, key, digest, resource["resourceType"], resource["id"], version, moment),
         *(found.patient, origin, controller or "", found.tokens),
         dates=tuple([end for span in found.dates for end in (span or _NO_SPAN)]),
         body=encode(resource).decode(),

@@ -96,7 +96,7 @@ def cells(each: Incoming) -> tuple[str, ...]:
     """
     return (
         *(each.kind, each.key, "\\x" + each.digest.hex(), each.type, each.id, str(each.version)),
-        *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{str(each.tokens)[1:-1]}}}"),
+        *(_spelt(each.updated), each.patient or "", each.origin, each.controller, f"{{{_listed(each.tokens)}}}"),
         *["" if moment is None else _spelt(moment) for moment in each.dates],
         *(
             each.body,
@@ -112,18 +112,38 @@ def cells(each: Incoming) -> tuple[str, ...]:
     )
 
 
-def _line(each: Incoming) -> str:
-    """A staged row as COPY reads it: nothing in it is quoted."""
-    return CELL.join(cells(each)) + "\n"
+class Staged(NamedTuple):
+    """A version as COPY reads it (`line`), with what is asked of it before that.
+
+    Made where the version is, in whatever process: one string goes from there to here, and not 40 values.
+    """
+
+    line: bytes
+    kind: str
+    type: str
+    id: str
+    patient: str | None
+    tokens: list[int]
+    labels: int
+    ruling: bool
+    redacts: bool
+
+
+def staged(each: Incoming) -> Staged:
+    """The version as it is staged: nothing in its line is quoted."""
+    line = (CELL.join(cells(each)) + "\n").encode()
+    ruling = bool(each.ties or each.directives or each.delegations)
+    told = each.kind, each.type, each.id, each.patient, each.tokens, each.labels
+    return Staged(line, *told, ruling, each.redacted is not None)
+
+
+def _listed(tokens: list[int]) -> str:
+    return orjson.dumps(tokens)[1:-1].decode()
 
 
 def _json(rows: Sequence[Any]) -> str:
     """Rows as JSON, which escapes every control character; most resources have none, which is an empty cell."""
     return orjson.dumps(rows, default=str).decode() if rows else ""
-
-
-def _ruling(each: Incoming) -> bool:
-    return bool(each.ties or each.directives or each.delegations)
 
 
 @lru_cache(maxsize=1 << 15)
@@ -320,15 +340,19 @@ async def fold(connection: Connection, resource_type: str) -> None:
 
 async def merge(connection: Connection, system: str, mapping: str, incoming: Sequence[Incoming]) -> None:
     """Writes versions of resources of one type, and all that follows; Stale where one was not the next version."""
+    await merge_staged(connection, system, mapping, list(map(staged, incoming)))
+
+
+async def merge_staged(connection: Connection, system: str, mapping: str, incoming: Sequence[Staged]) -> None:
+    """The same of versions that are ready to be staged."""
     if not incoming:
         return
-    lines = "".join(map(_line, incoming)).encode()
-    await _copied(connection, lines)
+    await _copied(connection, b"".join([each.line for each in incoming]))
     news = all(each.kind == "create" for each in incoming)
     query = CREATE if news else MERGE.replace("{type}", incoming[0].type)
     written = await connection.fetchval(query, system, mapping)
     back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
-    await rules.write(connection, renewed=not news, any_made=any(map(_ruling, incoming)), back=back)
+    await rules.write(connection, renewed=not news, any_made=any(each.ruling for each in incoming), back=back)
     await connection.execute("TRUNCATE stage")
     if written != len(incoming):
         raise Stale(incoming[0].type, len(incoming) - written)

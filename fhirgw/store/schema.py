@@ -69,7 +69,7 @@ def _instant(name: str, **options: Any) -> Column[Any]:
 
 
 NO_CONTROL = r"{} !~ '[\x01-\x1f]'"
-"""What lets COPY write NDJSON itself: a JSON text needs no control character, so nothing is ever quoted."""
+"""What lets a body be a line of NDJSON as it is, and be staged as it is: a JSON text needs no control character."""
 
 
 def _dates() -> list[Column[Any]]:

@@ -10,8 +10,13 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from fhirgw.fhir.issue import Issue, Resource
 
+SHORT, KEPT = 400, 512
+"""Bytes of a value that is remembered, and how many are for each element."""
+REFERS = b'"reference"'
 Found = list[tuple[str, Issue]]
 Check = Callable[[Any, "Scope"], Found | None]
 """Judges a value; nothing, or an empty list, when it is sound."""
@@ -69,3 +74,27 @@ class Scope:
 def below(name: str, found: Found) -> Found:
     """What was found, seen from whoever holds it by that name."""
     return [(name + place, issue) for place, issue in found]
+
+
+def remembered(check: Check) -> Check:
+    """The same check, which knows again what it found sound: codes are few, and come in every resource.
+
+    What a value says decides alone, unless it refers to something: that may be here once and not again.
+    """
+    sound: set[bytes] = set()
+
+    def known(value: Any, scope: Scope) -> Found | None:
+        try:
+            text = orjson.dumps(value)
+        except TypeError:  # a Decimal, say
+            return check(value, scope)
+        if text in sound:
+            return None
+        found = check(value, scope)
+        if not found and len(text) <= SHORT and REFERS not in text:
+            if len(sound) >= KEPT:
+                sound.clear()
+            sound.add(text)
+        return found
+
+    return known

@@ -20,7 +20,7 @@ from fhirgw.validation.claim import by_claim
 from fhirgw.validation.extension import Extensions, extensions, homes
 from fhirgw.validation.primitive import answers, is_remembered, primitive
 from fhirgw.validation.reference import reference
-from fhirgw.validation.scope import Check, Found, Scope, below
+from fhirgw.validation.scope import Check, Found, Scope, below, remembered
 from fhirgw.validation.shape import (
     LIST,
     NOTHING,
@@ -48,6 +48,7 @@ NO_PROFILE = Issue("value", "A SimpleQuantity has no comparator: leave it out")
 RULES = Issue("not-supported", "Rules that change what a resource means are not understood here: send it without them")
 MOST_NAMED = 6
 """Types of a choice that are named in an issue."""
+CODED = ("CodeableConcept", "Coding")
 RESET = ("Extension", "Resource")
 """Contexts that are the same wherever they stand: no path leads through them."""
 
@@ -168,7 +169,8 @@ class Rules(dict[str, Rule]):
             checks.append(simple_quantity)
         if element.inner != path:
             checks += invariant.of_path(f"{self.context}.{stem(element)}[x]" if element.choices else path)
-        return together(tuple(checks))
+        every = together(tuple(checks))
+        return remembered(every) if element.type in CODED else every
 
 
 def judge_primitive(element: Element, path: str) -> tuple[One, Table | None]:
@@ -192,7 +194,7 @@ def many_extensions(place: str, known: Extensions, stands: tuple[str, ...]) -> R
             return (found or []) + more
         return found
 
-    every = many_objects(place, one, None)
+    every = many_objects(place, remembered(one), None)
 
     def check(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
         found = every(value, holder, scope)

@@ -240,13 +240,12 @@ async def exported(engine: Engine, told: Told) -> None:
     async with snapshot(engine, told.asked) as copied:
         for kind in sorted({kind for kind, _ in told.world.resources}):
             if told.asked.covering("r", kind):
-                parts: list[bytes] = []
+                lines: list[bytes] = []
 
-                async def sink(part: bytes, into: list[bytes] = parts) -> None:
-                    into.append(part)
+                async def sink(more: list[bytes], into: list[bytes] = lines) -> None:
+                    into.extend(more)
 
                 await copied.copy(told.asked, kind, Selection(), sink)
-                lines = b"".join(parts).decode().splitlines()
                 expected = {key: stamped(each) for key, each in told.readable.items() if key[0] == kind}
                 assert {(kind, each["id"]): each for each in map(orjson.loads, lines)} == expected
                 assert len(lines) == len(expected)

@@ -22,7 +22,6 @@ from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, declared, direct, readers, statement
 from fhirgw.store.examples import provider
-from fhirgw.store.export import NDJSON
 from fhirgw.store.matching import few
 from fhirgw.store.registration import ODS_CODE, SECTORS
 from fhirgw.store.schema import resource
@@ -92,7 +91,7 @@ async def _export(connection: Connection, permit: Permit) -> float:
             shown = visibility.visible(permit, "r", kind, bulk=True)
             made = statement(select(visibility.body(permit, kind)).where(resource.c.type == kind, shown))
             told = await connection.copy_from_query(
-                made.sql, *made.arguments(visibility.values(permit)), output=_nowhere, **NDJSON
+                made.sql, *made.arguments(visibility.values(permit)), output=_nowhere, format="binary"
             )
             rows += int(told.split()[1])
     return (time.perf_counter() - begun) / rows * 1e6

@@ -55,3 +55,38 @@ def test_numbers_are_bounded_and_keep_their_digits(digits: int, exponent: int) -
 @pytest.mark.parametrize("text", ["1.10", "0.00000001", "-0", "100", "1.0", "12345678901234567890123456789"])
 def test_a_number_is_written_as_it_was(text: str) -> None:
     assert encode(read(f'{{"a":{text}}}'.encode())) == f'{{"a":{text}}}'.encode()
+
+
+@pytest.mark.parametrize("spelt", ['{"a":%s}', '{"a": %s}', '{ "a" :%s }', '{"a":{"b":[%s]}}', '{"a": [1, %s]}'])
+@pytest.mark.parametrize("number", ["1.10", "1.1", "5e-7", "1e16", "-0", "12345678901234567890123", "7"])
+def test_a_number_keeps_its_text_however_it_is_spaced(spelt: str, number: str) -> None:
+    """Whatever way a body is read by: one way keeps the text of all."""
+    body = (spelt % number).encode()
+    plain = json.loads(body, parse_float=Decimal, parse_int=lambda text: Decimal(text) if text == "-0" else int(text))
+    found = read(body)
+    assert found == plain
+    assert "e" in number or encode(found) == "".join((spelt % number).split()).encode()
+    assert float not in _classes(found)
+
+
+def _classes(value: Any) -> set[type]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {type(value)}.union(*map(_classes, inner))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a":1,"a":1}',
+        '{"a": 1, "a": 1}',
+        '{"a":{"b":"c","b":"d"}}',
+        '{"a":[{"b":1.5,"b":1.5}]}',
+        r'{"a":1,"\u0061":1}',
+        '{"a" : 1,\n "a" : 1}',
+    ],
+)
+def test_a_property_stands_once(body: str) -> None:
+    once = body.replace('"b"', '"c"', 1) if '"b"' in body else body.replace('"a"', '"c"', 1)
+    assert isinstance(read(once.encode()), dict)
+    with pytest.raises(FhirError, match="twice"):
+        read(body.encode())

@@ -13,6 +13,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -26,7 +27,7 @@ import pytest
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.jobs import failpoint, lines, taking
+from fhirgw.jobs import failpoint, import_work, line, lines, taking
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.sources import Sources
 from fhirgw.store import import_job
@@ -261,6 +262,26 @@ async def test_postgresql_is_killed_while_lines_are_taken_in(tmp_path: Path) -> 
                 await ended(asked)
         await asked.check()
         await engine.dispose()
+
+
+async def test_the_lines_of_a_large_input_are_judged_by_processes_of_their_own(
+    asked: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes of them is the same; the few people are judged here."""
+    pools: list[type] = []
+
+    @contextmanager
+    def told(processes: int) -> Iterator[Executor]:
+        with line.judges(processes) as pool:
+            pools.append(type(pool))
+            yield pool
+
+    monkeypatch.setattr(import_work, "judges", told)
+    monkeypatch.setattr(line, "LARGE", 1000)
+    monkeypatch.setattr(line, "MOST", 1)
+    await made(asked.engine, asked.folder).help(asked.id, nobody)
+    assert pools == [ProcessPoolExecutor] * 3 + [ThreadPoolExecutor]
+    await asked.check()
 
 
 async def test_an_import_that_is_cancelled_stops_and_what_is_in_stays(asked: Import) -> None:

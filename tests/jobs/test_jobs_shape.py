@@ -15,8 +15,9 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.forms import form_of
+from fhirgw.store.copied import PARTED
 from fhirgw.store.database import Engine
-from fhirgw.store.export import PARTED, Selection
+from fhirgw.store.export import Selection
 from tests.jobs.world import done
 from tests.put import connected, put
 

@@ -139,3 +139,15 @@ def test_a_name_of_any_length_is_looked_up_at_once() -> None:
     for name, remedy in (("birth_date", "did you mean birthDate?"), ("identifiers", "did you mean identifier?")):
         (unknown,) = [each for each in validate({**PATIENT, name: 1}) if each.severity == "error"]
         assert unknown.diagnostics.endswith(remedy)
+
+
+def test_what_was_sound_once_is_judged_again_where_it_leads_elsewhere() -> None:
+    """The judge knows again what is sound in itself; what a reference leads to is not in itself."""
+    link = {"url": "http://hl7.org/fhir/StructureDefinition/flag-detail", "valueReference": {"reference": "#o"}}
+    flag: Resource = {"resourceType": "Flag", "status": "active", "code": {"text": "x"}, "extension": [link]}
+    flag |= {"subject": {"reference": "Patient/p"}}
+    contained = [{"resourceType": "Organization", "id": "o", "name": "Hild House"}]
+    for _ in range(2):
+        for resource, rule in ((flag | {"contained": contained}, []), (flag, ["ref-1"])):
+            keys = [each.diagnostics.partition(":")[0] for each in validate(resource)]
+            assert [each for each in keys if each.startswith("ref-")] == rule
