@@ -48,7 +48,7 @@ async def everything_of(request: Request) -> Response:
 
 async def _page(request: Request, wanted: Asked) -> tuple[list[Found], str | None]:
     permit = permitted(request)
-    async with context(request).searcher(permit) as connection:
+    async with context(request).reader(permit) as connection:  # one person's: one plan for all
         return await everything(connection, permit, wanted)
 
 

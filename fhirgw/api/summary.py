@@ -55,7 +55,7 @@ async def _held(request: Request, id: str) -> list[Found]:
     """What the caller may see of the record, of the types a summary has. Raises FhirError (404, 410, too-costly)."""
     permit, found = permitted(request), list[Found]()
     wanted = Asked(id, types=tuple(sorted({*TYPES, *SHARED})))
-    async with context(request).searcher(permit) as connection:
+    async with context(request).reader(permit) as connection:  # one person's: one plan for all
         page, cursor = await everything(connection, permit, wanted)
         found += page
         for _ in range(PAGES):

@@ -68,7 +68,8 @@ async def everything(connection: Connection, permit: Permit, asked: Asked) -> tu
     own = [] if shared else await _compartment(connection, permit, asked, place, asked.count + 1)
     if len(own) > asked.count:
         return own[: asked.count], _write(False, own[asked.count - 1])
-    rest = [each for each in await _shared(connection, permit, asked) if not shared or each[:2] > place]
+    whole = own if asked == Asked(asked.patient, count=asked.count) else None
+    rest = [each for each in await _shared(connection, permit, asked, whole) if not shared or each[:2] > place]
     taken = rest[: asked.count - len(own)]
     if len(taken) == len(rest):
         return own + taken, None
@@ -131,16 +132,17 @@ def _care_slot(resource_type: str) -> int | None:
     return next((slots[name] for name in CARE_DATES if name in slots), None)
 
 
-async def _shared(connection: Connection, permit: Permit, asked: Asked) -> list[Found]:
-    """The reference data the whole record names, in the order of types and ids.
+async def _shared(connection: Connection, permit: Permit, asked: Asked, whole: Sequence[Found] | None) -> list[Found]:
+    """The reference data the whole record names (`whole`, where it has been read), in the order of types and ids.
 
     Worked out again for each of its pages: a record is some thousands of resources at most, and a stateless page
     cannot remember what earlier ones named.
     """
     known: dict[tuple[str, str], Found] = {}
-    named: set[tuple[str, str]] = set()
-    async for batch in _batches(connection, permit, asked.patient):
-        named |= _names(batch)
+    named = _names(whole or ())
+    if whole is None:
+        async for batch in _batches(connection, permit, asked.patient):
+            named |= _names(batch)
     while wanted := named - known.keys():
         found = await fetch(connection, permit, sorted(wanted))
         known |= {(each.type, each.id): each for each in found}
@@ -161,6 +163,8 @@ async def _batches(connection: Connection, permit: Permit, patient: str) -> Asyn
     place = ("", "")
     while batch := await _compartment(connection, permit, Asked(patient), place, BATCH):
         yield batch
+        if len(batch) < BATCH:
+            break
         place = batch[-1][:2]
 
 

@@ -1,7 +1,8 @@
 """Every answer is audited before it leaves, permitted or refused; and the person is told who has looked."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,12 +18,13 @@ from fhirgw.access.audit_event import Seen
 from fhirgw.access.audit_facets import facets
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.api import audit_events, fhir, who_looked
+from fhirgw.api import audit_events, context, fhir, who_looked
 from fhirgw.api.audit import Entry, interactions
 from fhirgw.api.audit import access as access_of
 from fhirgw.api.context import Context
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
+from fhirgw.store import alike
 from fhirgw.store.audit import Auditor, record_now
 from fhirgw.store.audit_chain import verify
 from fhirgw.store.database import readers
@@ -199,6 +201,28 @@ async def test_other_ends_are_audited_too(world: World, path: str, headers: dict
 async def test_what_tells_nothing_of_anybody_is_not(world: World) -> None:
     assert (await world.get("care", "metadata")).status_code == 200
     assert await world.events() == []
+
+
+async def test_who_searches_at_the_same_time_gets_their_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one shape they share a statement; never a permit, and what comes along is each one's own."""
+    sizes = []
+
+    async def counted(connection: asyncpg.Connection, asked: Sequence[Any]) -> list[Any]:
+        sizes.append(len(asked))
+        return await alike.found(connection, asked)
+
+    monkeypatch.setattr(context, "found", counted)
+    asked = [(who, id) for who in ("care", "elsewhere", "narrow", "anne", "bert") for id in (ANNE, BERT)] * 3
+    query = "CarePlan?patient={}&_include=CarePlan:subject"
+    answers = await asyncio.gather(*(world.get(who, query.format(id)) for who, id in asked))
+    plan, person = f"CarePlan/{PLAN}", f"Patient/{ANNE}"
+    shown = {("care", ANNE): {plan, person}, ("narrow", ANNE): {plan}, ("anne", ANNE): {plan, person}}
+    for (who, id), response in zip(asked, answers, strict=True):
+        found = [each.get("fullUrl", "").partition("/fhir/")[2] for each in response.json()["entry"]]
+        assert {each for each in found if each} == shown.get((who, id), set()), (who, id)
+        assert response.json()["total"] == ((who, id) in shown)
+    assert len(sizes) < len(asked)  # some were answered together
+    assert len(await world.events()) == len(asked)
 
 
 async def test_without_an_audit_there_is_no_answer(world: World) -> None:
