@@ -167,7 +167,6 @@ class ExportJobs:
             await asyncio.sleep(LOOKED)
             try:
                 await self.look()
-                await self._tidy()
             except Exception as error:
                 log.error("exports not looked at", error=type(error).__name__, away=away(error))
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fhirgw.store.ledger import ATTEMPTS
+from fhirgw.store.lease import ATTEMPTS
 from tests.cli.conftest import Command
 from tests.conftest import NewDatabase
 from tests.put import put

@@ -33,7 +33,7 @@ from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import ATTEMPTS
+from fhirgw.store.lease import ATTEMPTS
 from tests.conftest import NewDatabase
 from tests.jobs.working import LEASE, nobody, until
 from tests.put import put, stamped
