@@ -8,8 +8,9 @@ import signal
 
 PLACES = (
     *("after claim", "plan made", "plan kept", "first bytes", "file written", "before finish", "after finish"),
-    *("before manifest", "after manifest", "pull deleted", "pull loaded"),
+    *("before manifest", "after manifest"),
 )
+"""Those of an export; of imports and of pulls their tests name others."""
 
 _armed: list[str] = []
 _left = 0
