@@ -7,18 +7,10 @@ import os
 import signal
 
 PLACES = (
-    *(
-        "after claim",
-        "plan made",
-        "plan kept",
-        "first bytes",
-        "file written",
-        "file kept",
-        "before finish",
-        "after finish",
-    ),
-    *("before manifest", "after manifest", "pull deleted", "pull loaded"),
+    *("after claim", "plan made", "plan kept", "first bytes", "file written", "file kept"),
+    *("before finish", "after finish", "before manifest", "after manifest"),
 )
+"""Those of an export; of imports and of pulls their tests name others."""
 
 _armed: list[str] = []
 _left = 0
