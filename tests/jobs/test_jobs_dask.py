@@ -138,7 +138,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "PATIENCE", 1)
 
 
-async def test_one_worker_of_two_is_killed_and_the_bytes_are_those_of_procrastinate(dask: Dask) -> None:
+async def test_one_worker_of_two_is_killed_and_the_bytes_are_those_of_procrastinate(
+    dask: Dask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked for when there is no scheduler yet. Both workers stop in the middle of a part; one of them for ever."""
     store, folder = dask.store, dask.exports
     usual = await store.planned(folder)
@@ -162,6 +164,7 @@ async def test_one_worker_of_two_is_killed_and_the_bytes_are_those_of_procrastin
             lives.send_signal(signal.SIGCONT)
             await dask.done(id)
             assert (killed.wait(30), lives.poll()) == (-signal.SIGKILL, None)
+    monkeypatch.setattr(clusters, "PATIENCE", 30)
     await reachable(f"dask://127.0.0.1:{dask.port}")
     await store.whole(folder, id)
     assert await store.files(folder, id) == await store.files(folder, usual)
