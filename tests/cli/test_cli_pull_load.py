@@ -155,7 +155,7 @@ def test_what_the_other_server_has_is_here_and_what_it_deleted_is_not(
     assert [(each["refused"], each["loaded"] is not None) for each in listed] == [(0, True)] * 3
 
 
-@pytest.mark.parametrize("fail", ["lines taken", "group kept", "pull deleted", "pull loaded"])
+@pytest.mark.parametrize("fail", ["lines taken", "pull deleted", "pull loaded"])
 def test_killed_anywhere_the_same_again_comes_to_the_same(
     arguments: list[str], between: Road, command: Command, database: str, other_url: str, tmp_path: Path, fail: str
 ) -> None:

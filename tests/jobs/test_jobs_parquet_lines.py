@@ -58,10 +58,10 @@ def test_every_row_comes_once_with_its_number_whoever_wrote_it(tmp_path: Path, c
     assert (found[-1].place, found[-1].line) == (len(TEXTS), len(TEXTS) + 1)
 
 
-@pytest.mark.parametrize("size", [1, 499, 500, 10_000])
+@pytest.mark.parametrize("size", [99, 500, 10_000])
 def test_whoever_goes_on_at_a_row_reads_the_rest(tmp_path: Path, size: int) -> None:
     path = written(tmp_path, {"resource": TEXTS}, row_group_size=size)
-    for place in (0, 1, 499, 500, 501, len(TEXTS) - 1, len(TEXTS)):
+    for place in (0, 98, 99, 100, 500, len(TEXTS) - 1, len(TEXTS)):
         rest, failure = read(path, place=place, line=place + 1)
         assert (numbered(rest), failure) == (NUMBERED[place:], "")
     gone, failure = read(path, place=len(TEXTS) + 1, line=1)
