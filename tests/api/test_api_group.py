@@ -172,6 +172,19 @@ def test_a_member_who_is_hidden_is_left_out(gateway: Gateway, provider: httpx.Cl
     assert "dissenting" not in gateway.http.get("/fhir/Group?_count=50").text
 
 
+def test_who_has_a_list_already_is_told_whom_it_is_without(gateway: Gateway, council: httpx.Client) -> None:
+    """Somebody on it may have dissented since: its version is the same, what is served of it is not."""
+    for path in ("Group/frail", "Group/frail/_history/1"):
+        seen = council.get(f"/fhir/{path}")
+        assert "dissenting" in seen.text
+        for header, value in (("if-none-match", "etag"), ("if-modified-since", "last-modified")):
+            again = gateway.http.get(f"/fhir/{path}", headers={header: seen.headers[value]})
+            assert again.status_code == 200 and "dissenting" not in again.text
+    person = council.get("/fhir/Patient/stranger")
+    same = council.get("/fhir/Patient/stranger", headers={"if-none-match": person.headers["etag"]})
+    assert same.status_code == 304
+
+
 def test_a_list_is_seen_by_its_controller_and_who_manages_it(gateway: Gateway, provider: httpx.Client) -> None:
     assert found(gateway.http, "Group") == sorted(each["id"] for each in GROUPS)
     assert found(provider, "Group") == ["frail", "weighed"]
