@@ -43,9 +43,9 @@ from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
-from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.sources import Sources
+from fhirgw.jobs.workers import made_importer
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -119,7 +119,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         size=settings.connections,
                         seconds=settings.statement_seconds,
                         replan=replan,
-                        standing=not replan,
+                        standing=True,
                     )
                 )
                 for replan in (False, True)
@@ -153,20 +153,19 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 def _exports(settings: Settings, engine: Engine) -> ExportJobs:
     return ExportJobs(
         engine,
-        settings.export_folder,
+        places(settings.export_folder, settings.export_store, settings.signed_for),
         working=settings.worker_in_serve,
         lease=timedelta(seconds=settings.lease_seconds),
         part=int(settings.part_megabytes * 1e6),
         gzip=settings.gzip_exports,
         projects=Projects(settings.project_folder),
+        moved=settings.executor,
     )
 
 
 def _imports(settings: Settings, engine: Engine) -> ImportJobs:
-    sources = Sources.of(settings.import_folder, settings.import_origins, settings.import_gigabytes)
-    lease = timedelta(seconds=settings.lease_seconds)
-    importer = Importer(engine, settings.import_spool.absolute(), sources, settings.longest_body, lease)
-    return ImportJobs(importer, working=settings.worker_in_serve)
+    importer = made_importer(settings, engine)
+    return ImportJobs(importer, working=settings.worker_in_serve, moved=settings.executor)
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ORIGIN = re.compile(r"\*|https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 """`*`, or a scheme, a host and a port: no path, no slash. https://www.rfc-editor.org/rfc/rfc6454#section-6"""
+
+DASK = re.compile(r"dask(?:\+tls)?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}/?")
+"""The scheduler of a Dask cluster."""
 
 
 class Settings(BaseSettings):
@@ -58,11 +63,25 @@ class Settings(BaseSettings):
     exports: Path | None = Field(
         None, description="The folder of exports, which every worker must see; unset: exports in the data folder"
     )
+    export_store: str | None = Field(
+        None,
+        description="An object store for the files of exports in place of that folder: s3://bucket/prefix, "
+        "az://container/prefix or gs://bucket/prefix",
+    )
+    signed_url_seconds: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description="How long an address leads to the object store itself, of a file that was asked for; "
+        "0: the gateway passes files on",
+    )
     worker_in_serve: bool = Field(
         True, description="Whether a serving process works on exports too; else `fhirgw worker` does all of that"
     )
-    executor: Literal["procrastinate"] = Field(
-        "procrastinate", description="Who moves the work of exports: Procrastinate, in the gateway's own PostgreSQL"
+    executor: str = Field(
+        "procrastinate",
+        description="Who moves the work: procrastinate, in the gateway's own PostgreSQL; or a Dask cluster, by its "
+        "scheduler's address: dask://host:port, dask+tls://host:port",
     )
     lease_seconds: float = Field(
         30, ge=1, le=3600, description="Seconds after which a worker that says nothing loses the part it works on"
@@ -102,6 +121,22 @@ class Settings(BaseSettings):
             raise ValueError("it names no PostgreSQL: write postgresql://account@host/name, or leave it unset")
         return url or None
 
+    @field_validator("executor")
+    @classmethod
+    def _known(cls, told: str) -> str:
+        if told != "procrastinate" and not DASK.fullmatch(told):
+            raise ValueError("it is procrastinate, or a Dask scheduler: dask://host:8786, dask+tls://host:8786")
+        if told != "procrastinate" and find_spec("distributed") is None:
+            raise ValueError("Dask is not installed here: pip install 'fhirgw[dask]', or leave it unset")
+        return told
+
+    @field_validator("export_store")
+    @classmethod
+    def _object_store(cls, url: str | None) -> str | None:
+        if url and not re.match(r"(s3|az|gs)://[^/]", url):
+            raise ValueError("it is no object store: write s3://bucket/prefix, az://… or gs://…, or leave it unset")
+        return url or None
+
     @field_validator("terminology_url")
     @classmethod
     def _web(cls, url: str | None) -> str | None:
@@ -137,6 +172,11 @@ class Settings(BaseSettings):
     def export_folder(self) -> Path:
         """The folder of exports."""
         return self.exports or self.data / "exports"
+
+    @property
+    def signed_for(self) -> timedelta:
+        """How long an address of the object store is good for that a caller is sent to."""
+        return timedelta(seconds=self.signed_url_seconds)
 
     @property
     def import_spool(self) -> Path:

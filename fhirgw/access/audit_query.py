@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -72,6 +72,14 @@ class AuditQuery:
             raise FhirError(*issues, status=400)
         told = tuple(Issue(each.code, each.diagnostics, severity="warning") for each in issues)
         return cls(query, tuple(found), (*query.warnings, *told))
+
+    def of(self, person: str) -> AuditQuery:
+        """What a person asks of their own: an AuditEvent may be about others too, by whom they do not find it."""
+        own = [
+            each._replace(values=tuple(id for id in each.values if id == person)) if each.part == "persons" else each
+            for each in self.conditions
+        ]
+        return replace(self, conditions=tuple(own))
 
 
 def by_id(id: str) -> tuple[Condition, ...]:

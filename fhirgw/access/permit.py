@@ -95,6 +95,12 @@ class Permit(_Hashed):
         """
         return self.purpose == Purpose.DIRECT_CARE and self.controls and COUNCIL in self.parties
 
+    @property
+    def broad(self) -> bool:
+        """Whether it may be all of a controller's people that it shows, and not few of them."""
+        shared = self.purpose in (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH)
+        return shared and self.controls and not self.in_person
+
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
         return tuple(scope for scope in self.scopes if scope.covers(verb, resource_type))

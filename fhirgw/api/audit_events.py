@@ -70,6 +70,7 @@ async def _searched(request: Request, given: list[tuple[str, str]]) -> Response:
     person, allowed = _allowed(request, permit, "s")
     names = AUDITED if person is None else OWN
     wanted = AuditQuery.parse(given, names=names, lenient=asked.lenient(request), base=address)
+    wanted = wanted if person is None else wanted.of(person)
     query = wanted.query
     part = Shape(query.summary, query.elements)
     async with context(request).searcher(permit) as connection:

@@ -23,6 +23,7 @@ from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
 from fhirgw.api.patience import Patience
 from fhirgw.api.served_file import file_answer
+from fhirgw.api.served_object import Stored, object_answer
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.views import views
@@ -35,6 +36,9 @@ PATIENCE = 10
 STUCK = 15
 """Seconds after which it is told that nobody works on an export."""
 
+ENDING = "; all of it is done but its end: the gateway's log says what it waits for"
+"""What is told of a job that has no more to do and runs."""
+
 PATIENT = Patience()
 
 
@@ -42,7 +46,7 @@ class File(Protocol):
     """See fhirgw.jobs.export_jobs."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path | Stored: ...
     @property
     def type(self) -> str: ...
     @property
@@ -112,11 +116,19 @@ async def cancel(request: Request) -> Response:
 
 
 async def file(request: Request) -> Response:
-    """GET of one file, whole or a Range of it, packed or not."""
+    """GET of one file, whole or a Range of it, packed or not; or where it is to be had for some minutes."""
     asked = request.path_params
     found = await exports(request).file(permitted(request), asked["job"], asked["name"])
     entry(request).everybody(found.types)
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
+    return await sent(request, found)
+
+
+async def sent(request: Request, found: File) -> Response:
+    """The answer with a file, wherever it is kept. Raises FhirError."""
+    told = found.bytes, found.sha256, found.packed, found.media
+    if isinstance(found.path, Path):
+        return file_answer(request, found.path, *told)
+    return await object_answer(request, found.path, *told)
 
 
 def routes() -> list[Route]:
@@ -179,6 +191,8 @@ def _progress(job: Job) -> dict[str, str]:
     told = f"{share}{job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
     if job.state == "running" and not job.running and age > STUCK and job.done < max(job.parts, 1):
         told += "; no worker is at it"
+    elif age > STUCK and 0 < job.parts == job.done:
+        told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

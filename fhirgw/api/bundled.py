@@ -1,7 +1,7 @@
 """What a Bundle's entries are answered with, and those of them that read.
 
-An entry that reads is a request within the request: the handler of its address answers it, under the same permit, and
-in a transaction over its connection. https://hl7.org/fhir/R4/bundle.html#transaction-response
+An entry that reads, or asks an operation that does, is a request within the request: the handler of its address answers
+it, under the same permit, and in a transaction over its connection. https://hl7.org/fhir/R4/bundle.html#transaction-response
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Message, Receive
 
 from fhirgw.access.permit import Permit
 from fhirgw.api.answer import FHIR_JSON, Handler, Interactions, check_format
@@ -25,7 +26,7 @@ from fhirgw.api.headers import FOUND
 from fhirgw.api.writers import STATUS, location, said
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.entries import Entry
-from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.store import resources
 from fhirgw.store.database import Connection
 from fhirgw.store.resources import Stored
@@ -52,6 +53,9 @@ class _Within(Context):
         return nullcontext(self.connection)
 
     def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self.connection)
+
+    def look(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self.connection)
 
 
@@ -99,12 +103,15 @@ async def read(request: Request, asked: Entry, connection: Connection | None = N
 
 def _request(request: Request, asked: Entry, connection: Connection | None) -> Request:
     here = context(request)
+    posts = asked.method == "POST"
     headers = [(name, value) for name, value in request.scope["headers"] if name == b"host"]
     if asked.none_match:
         headers.append((b"if-none-match", asked.none_match.encode("latin-1", "replace")))
+    if posts:
+        headers.append((b"content-type", FHIR_JSON.encode()))
     scope = {
         **request.scope,
-        "method": "GET",
+        "method": "POST" if posts else "GET",
         "path": f"/fhir/{'/'.join(asked.path)}",
         "query_string": quote(asked.query, safe=PLAIN).encode(),
         "headers": headers,
@@ -113,17 +120,27 @@ def _request(request: Request, asked: Entry, connection: Connection | None) -> R
     if connection is not None:
         known = {each.name: getattr(here, each.name) for each in fields(Context) if each.init}
         scope[WITHIN] = _Within(**known, connection=connection)
-    return Request(scope, request.receive)
+    return Request(scope, _sent(asked.given) if posts else request.receive)
+
+
+def _sent(given: Resource) -> Receive:
+    """What a request's body is received by, for the resource of an entry."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": encode(given), "more_body": False}
+
+    return receive
 
 
 def _handler(request: Request) -> Handler:
-    """Who answers a GET of this address. Raises FhirError(not-found)."""
+    """Who answers at this address. Raises FhirError(not-found)."""
+    method = request.method
     for route in request.app.routes:
-        if isinstance(route, Interactions) and "GET" in route.handlers:
+        if isinstance(route, Interactions) and method in route.handlers:
             match, found = route.matches(request.scope)
             if match is not Match.NONE:
                 request.scope.update(found)
-                return route.handlers["GET"]
+                return route.handlers[method]
     raise FhirError(Issue("not-found", "There is nothing to read at this address"))
 
 
@@ -131,7 +148,7 @@ def _shown(asked: Entry, response: Response, body: bytes) -> Told:
     told: Told = {"status": _status(response.status_code)}
     if etag := response.headers.get("etag"):
         told["etag"] = etag
-    shown = body and asked.method == "GET"
+    shown = body and asked.method != "HEAD"
     return ({"resource": orjson.Fragment(body)} if shown else {}) | {"response": told}
 
 

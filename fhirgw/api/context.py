@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
+from typing import TypeAlias, cast
 
 from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
 from fhirgw.api.shared import Shared
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store import resources
+from fhirgw.fhir.query import Query
+from fhirgw.store import resources, search
+from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Connection, Readers, declared
+from fhirgw.store.include import Found, beside, fetch
+from fhirgw.store.matching import alone, few, single
+from fhirgw.store.rarity import Rarity
 from fhirgw.store.resources import Stored
+from fhirgw.store.search import Page
 
 WAIT = 10.0
 """Seconds a request queues for a connection before it is told to come back: more waiting would answer nobody."""
 
+MOST = 16
+"""Searches of one statement: they are answered when the last of them is."""
+
+Types: TypeAlias = "tuple[str, ...]"
+Names: TypeAlias = "tuple[tuple[str, str], ...]"
 
 HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 """A name, an IPv4 or an IPv6 address, and a port. https://www.rfc-editor.org/rfc/rfc9110#section-7.2"""
@@ -40,10 +52,15 @@ class Context:
     version: str
     started: str
     statements: dict[str, bytes] = field(default_factory=dict)
+    _rarity: Rarity = field(init=False, default_factory=Rarity)
     _reads: Shared[tuple[Permit, str], str, Stored | None] = field(init=False)
+    _searches: Shared[Hashable, Alike, list[Found]] = field(init=False)
+    _fetches: Shared[tuple[Permit, Types], Names, list[Found]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_reads", Shared(self._read))
+        object.__setattr__(self, "_searches", Shared(self._search, MOST))
+        object.__setattr__(self, "_fetches", Shared(self._fetch, MOST))
 
     async def read(self, permit: Permit, resource_type: str, id: str) -> Stored:
         """The current version of a resource; who reads at the same time under the same permit reads along.
@@ -61,6 +78,39 @@ class Context:
         async with self.glance(key[0]) as connection:
             return await resources.read_each(connection, *key, ids)
 
+    async def page(self, permit: Permit, query: Query) -> Page | None:
+        """The page of a search of few, without a transaction; who searches alike at the same time searches along.
+
+        What comes along is as it is when that is asked. None for any other search, and for more than a page of them.
+        Raises FhirError: forbidden for the type.
+        """
+        if not alone(query):
+            return None
+        if asked := alike(permit, query):
+            matches = await self._searches(asked.key, asked)
+        else:
+            async with self.glance(permit) as connection:
+                matches = await search.only(connection, permit, query)
+        if len(matches) > query.count:
+            return None
+        along, notes = await beside(partial(self.fetch, permit), query, matches) if query.include else ([], [])
+        return Page(matches, along, None if query.total == "none" else len(matches), None, notes)
+
+    async def _search(self, key: Hashable, asked: Sequence[Alike]) -> list[list[Found]]:
+        async with self.glance(asked[0].matching.permit) as connection:
+            return await found(connection, asked)
+
+    async def fetch(self, permit: Permit, wanted: Iterable[tuple[str, str]]) -> list[Found]:
+        """The resources named by type and id that exist and may be seen, in the order of types and ids."""
+        names = tuple(wanted)
+        return await self._fetches((permit, tuple(sorted({each for each, _ in names}))), names)
+
+    async def _fetch(self, key: tuple[Permit, Types], wanted: Sequence[Names]) -> list[list[Found]]:
+        async with self.glance(key[0]) as connection:
+            every = await fetch(connection, key[0], dict.fromkeys(name for names in wanted for name in names))
+        known = {each[:2]: each for each in every}
+        return [[known[name] for name in sorted(names) if name in known] for names in wanted]
+
     def glance(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """`async with here.glance(permit) as connection`: for one statement that has the permit in it.
 
@@ -75,6 +125,30 @@ class Context:
     def searcher(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
         """The same, to search."""
         return _reading(self.searchers, permit)
+
+    def look(self, permit: Permit) -> AbstractAsyncContextManager[Connection]:
+        """The same as `glance`, to search."""
+        return _borrowed(self.searchers)
+
+    @asynccontextmanager
+    async def searching(self, permit: Permit, query: Query) -> AsyncIterator[Connection]:
+        """What a search needs: a transaction, unless one statement answers it; planned anew, unless it finds few."""
+        if few(query):
+            way = self.reader
+        elif not single(query):
+            way = self.searcher
+        else:
+            way = self.glance if await self._finds_few(permit, query) else self.look
+        async with way(permit) as connection:
+            yield connection
+
+    async def _finds_few(self, permit: Permit, query: Query) -> bool:
+        known = self._rarity.known(query)
+        if known is None:
+            async with self.glance(permit) as connection:
+                await self._rarity.ask(connection, query)
+            known = self._rarity.known(query)
+        return bool(known)
 
 
 WITHIN = "fhirgw.context"

@@ -30,7 +30,6 @@ from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
 from fhirgw.store.basis import LISTS
 from fhirgw.store.include import Found
-from fhirgw.store.matching import alone, few
 from fhirgw.store.resources import Stored
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -183,12 +182,9 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
     part = _part(query)
     here = context(request)
     permit = permitted(request)
-    page = None
-    if alone(query):
-        async with here.glance(permit) as connection:
-            page = await search.only(connection, permit, query)
+    page = await here.page(permit, query)
     if page is None:
-        async with (here.reader if few(query) else here.searcher)(permit) as connection:
+        async with here.searching(permit, query) as connection:
             if query.explain:
                 return answer(encode(await plan.explained(connection, permit, query)))
             page = await search.search(connection, permit, query)

@@ -22,11 +22,10 @@ from fhirgw.access.permit import Permit
 from fhirgw.api import asked
 from fhirgw.api.answer import interactions, refused
 from fhirgw.api.audit import entry
-from fhirgw.api.bulk import PATIENCE, STUCK, File
+from fhirgw.api.bulk import ENDING, PATIENCE, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.kick_off import JSON, NDJSON, preferences
 from fhirgw.api.patience import Patience
-from fhirgw.api.served_file import file_answer
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD
@@ -109,7 +108,7 @@ async def file(request: Request) -> Response:
     """GET of what was wrong with an input: an OperationOutcome a line."""
     given = request.path_params
     found = await imports(request).file(permitted(request), given["job"], given["name"])
-    return file_answer(request, found.path, found.bytes, found.sha256, found.packed, found.media)
+    return await sent(request, found)
 
 
 def routes() -> list[Route]:
@@ -224,6 +223,8 @@ def _progress(found: Status) -> dict[str, str]:
     told += f", {found.counts['refused']:,} refused"
     if found.job.state == "running" and not found.running and age > STUCK and found.ended < found.inputs:
         told += "; no worker is at it"
+    elif age > STUCK and found.ended == found.inputs:
+        told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

@@ -69,22 +69,32 @@ def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bo
 def _answered(request: Request, file: BinaryIO, size: int, headers: dict[str, str], media: str, read: Read) -> Response:
     """One range at most, as a server may choose; any other is answered with the whole."""
     headers |= {"accept-ranges": "bytes"}
-    low, high, status = 0, size - 1, 200
-    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
-    if asked is not None and request.headers.get("if-range") in (None, headers["etag"]):
-        first, last = asked.groups()
-        if first and not (last and int(last) < int(first)):
-            low, high, status = int(first), min(high, int(last or high)), 206
-        elif last and not first:
-            low, status = max(0, size - int(last)), 206
-    if status == 206 and low > high:
+    asked = asked_range(request, headers["etag"], size)
+    low, end = asked or (0, size)
+    if asked is not None and low >= end:
         file.close()
         return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
-    if status == 206:
-        headers |= {"content-range": f"bytes {low}-{high}/{size}"}
-    headers |= {"content-length": str(high - low + 1)}
-    body = _nothing() if request.method == "HEAD" else read(file, low, high - low + 1)
-    return _Sent(file, body, status, headers, media)
+    if asked is not None:
+        headers |= {"content-range": f"bytes {low}-{end - 1}/{size}"}
+    headers |= {"content-length": str(end - low)}
+    body = _nothing() if request.method == "HEAD" else read(file, low, end - low)
+    return _Sent(file, body, 200 if asked is None else 206, headers, media)
+
+
+def asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """The first byte that is asked for and the one after the last, none if the first is not before it; None: all.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
+    """
+    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
+    if asked is None or request.headers.get("if-range") not in (None, etag):
+        return None
+    first, last = asked.groups()
+    if not first:
+        return (max(0, size - int(last)), size) if last else None
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size
 
 
 def _length(file: BinaryIO) -> int:

@@ -24,8 +24,8 @@ class Shared(Generic[Key, Item, Answer]):
     What `ask` raises, all who were in it are told. One who goes away leaves the others their answer.
     """
 
-    def __init__(self, ask: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
-        self._ask = ask
+    def __init__(self, ask: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Answer]]], most: int = MOST) -> None:
+        self._ask, self._most = ask, most
         self._waiting: dict[Key, list[tuple[Item, asyncio.Future[Answer]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,7 +49,7 @@ class Shared(Generic[Key, Item, Answer]):
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
             while waiting := self._waiting[key]:
-                batch, self._waiting[key] = waiting[:MOST], waiting[MOST:]
+                batch, self._waiting[key] = waiting[: self._most], waiting[self._most :]
                 try:
                     answers = await self._ask(key, [item for item, _ in batch])
                 except Exception as error:

@@ -25,7 +25,8 @@ from fhirgw.api.writers import preferred, writers, written
 from fhirgw.fhir.entries import Entry, entries, renamed, resolved
 from fhirgw.fhir.entries import conditions as conditional_references
 from fhirgw.fhir.index import index
-from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.leaves import telling
 from fhirgw.store.audit import Auditor
 from fhirgw.store.database import Connection
 from fhirgw.store.replay import Answer
@@ -149,24 +150,24 @@ class _Transaction:
         change = changes[asked.number]
         if not change.id:
             with at(asked.place):
-                made = replace(change, id=new_id(_person(self._known(asked, found))))
+                made = replace(change, id=new_id(self._person(asked, found)))
                 self._call(asked, f"{made.type}/{made.id}")
             changes[asked.number] = made
 
-    def _known(self, asked: Entry, found: Found) -> Resource:
-        return renamed(asked, self.names, found, self.base)
+    def _person(self, asked: Entry, found: Found) -> str | None:
+        """Whose record it will be in, as far as it can be told; whether it is sound is judged later."""
+        told = telling(asked.kind) & asked.given.keys() if asked.kind != "Patient" else ()
+        if not told:
+            return None
+        saying = {"resourceType": asked.kind, **{name: asked.given[name] for name in told}}
+        try:
+            return index(renamed(replace(asked, given=saying), self.names, found, self.base)).patient
+        except FhirError:
+            return None
 
     def _call(self, asked: Entry, reference: str) -> None:
         if asked.full_url and self.names.setdefault(asked.full_url, reference) != reference:
             raise FhirError(Issue("invalid", "Two entries have one fullUrl", f"{asked.place}.fullUrl"))
-
-
-def _person(resource: Resource) -> str | None:
-    """Whose record it will be in, as far as it can be told; whether it is sound is judged later."""
-    try:
-        return index(resource).patient if resource["resourceType"] != "Patient" else None
-    except FhirError:
-        return None
 
 
 def _distinct(named: Iterable[tuple[Entry, Any]]) -> None:

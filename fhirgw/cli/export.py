@@ -6,7 +6,6 @@ Long, because it is six commands, each with its options declared and explained.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +23,15 @@ from fhirgw.cli.console import Console, Stage
 from fhirgw.cli.data import Json
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
-from fhirgw.cli.worker import made_worker
-from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.cluster import reachable
+from fhirgw.jobs.engine import executor
 from fhirgw.jobs.export import Exported, instant
 from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.files import MANIFEST
+from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
-from fhirgw.private import private_folder, private_text
+from fhirgw.jobs.workers import made_worker
+from fhirgw.private import private_text
 from fhirgw.settings import Settings
 from fhirgw.store import export_job, ledger
 from fhirgw.store.audit import record_now
@@ -173,10 +174,11 @@ def cancel(id: Id, json: Json = False) -> None:
     async def work() -> None:
         async with opened(given) as (_, engine), direct(engine) as connection:
             job = await _found(connection, id)
-            if not await export_job.end(connection, id, "cancelled"):
+            if job.place is None:  # forgotten when its files are sure to be gone: see ExportJobs
+                await export_job.cancel(connection, id)
+                await made_worker(given, engine).place(job).clear()
+            elif not await export_job.end(connection, id, "cancelled"):
                 await export_job.forget(connection, id)
-            if job.place is None:
-                await asyncio.to_thread(shutil.rmtree, given.export_folder / id, ignore_errors=True)
 
     run(work())
     console.line(f"{id} is cancelled.")
@@ -221,7 +223,8 @@ async def _found(connection: Any, id: str) -> Job:
 async def _followed(console: Console, given: Settings, url: str, engine: Engine, id: str, detach: bool) -> Job:
     """The job when it has ended; this process works on it too, as one of those who are asked."""
     worker = made_worker(given, engine)
-    async with Queue(url, worker).opened() as queue, AsyncExitStack() as working:
+    await reachable(given.executor)
+    async with executor(given.executor, url, worker).opened() as queue, AsyncExitStack() as working:
         await queue.ask(id)
         if not detach:
             await working.enter_async_context(queue.working())
@@ -230,6 +233,8 @@ async def _followed(console: Console, given: Settings, url: str, engine: Engine,
                 async with direct(engine) as connection:
                     job = await _found(connection, id)
                 _show(stage, job)
+                if job.state == "done":
+                    await _keep_manifest(worker.place(job), job)
                 if detach or job.state != "running":
                     return job
                 await asyncio.sleep(TICK)
@@ -248,21 +253,25 @@ def _told(job: Job) -> str:
     return far
 
 
+async def _keep_manifest(place: Place, job: Job) -> None:
+    """Puts its manifest beside its files, with their names for addresses."""
+    output = [{k: v for k, v in each.items() if k != "key"} | {"url": each["key"]} for each in job.result["output"]]
+    with private_text(await ready(place) / MANIFEST) as file:
+        file.write(orjson.dumps({**job.result, "output": output}, option=orjson.OPT_INDENT_2).decode() + "\n")
+    await place.keep(MANIFEST)
+
+
 def _end(console: Console, given: Settings, job: Job) -> None:
-    """What came of it, with its manifest in its folder."""
-    folder = Path(job.place) if job.place else given.export_folder / job.id
+    """What came of it."""
+    root = given.export_store or given.export_folder
     if job.state == "failed":
         reasons = "\n".join(each["diagnostics"] for each in job.result["issue"])
         raise CommandError(f"{reasons}\nWhen that is put right: fhirgw export resume {job.id}", 6)
     if job.state == "running":
         console.line(f"Workers have it: fhirgw export status {job.id}")
     else:
-        output = [{**each, "url": each["key"]} for each in job.result["output"]]
-        manifest = {**job.result, "output": [{k: v for k, v in each.items() if k != "key"} for each in output]}
-        with private_text(private_folder(folder) / MANIFEST) as file:
-            file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode() + "\n")
-        rows = [[each["type"], each["count"], each["bytes"], each["key"]] for each in output]
-        console.table(f"Exported to {folder}", ["type", "resources", "bytes", "file"], rows)
+        rows = [[each["type"], each["count"], each["bytes"], each["key"]] for each in job.result["output"]]
+        console.table(f"Exported to {job.place or f'{root}/{job.id}'}", ["type", "resources", "bytes", "file"], rows)
         if not rows:
             console.line("Nothing matched: the manifest lists no file.")
     console.document(_as_json(job))

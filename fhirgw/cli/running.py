@@ -26,7 +26,7 @@ CODES = """Exit codes:
   1    the gateway failed: a fault of ours
   2    the command or a setting was not understood
   3    the input cannot be used: an extract, a mapping, a file
-  4    the database is away, refuses, or has not been migrated
+  4    the database is away, refuses, or has not been migrated; or no Dask scheduler answers
   5    it would delete much: look, then say --force
   6    a file cannot be written, or a port is taken
   7    another process is doing the same: wait for it

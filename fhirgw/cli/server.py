@@ -15,6 +15,7 @@ from fhirgw.api.jwks import KeySets
 from fhirgw.api.keys import Keyring
 from fhirgw.app import create_app
 from fhirgw.cli.running import listen, unlisten
+from fhirgw.jobs.place import places
 from fhirgw.settings import Settings
 
 GRACE = 10
@@ -22,9 +23,10 @@ GRACE = 10
 
 
 def check(given: Settings) -> None:
-    """Raises FhirError for what would keep the app from starting and is known before: keys and issuers."""
+    """Raises FhirError for what would keep the app from starting, and is known before: keys, issuers, object store."""
     Keyring(given.key_folder)
     Issuers.read(given.issuers, KeySets(given.loopback_jwks))
+    places(given.export_folder, given.export_store)
 
 
 async def served(given: Settings, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:

@@ -23,12 +23,14 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on
 def serve(host: Host = "127.0.0.1", port: Port = 8080, workers: Workers = 1) -> None:
     """Serve FHIR until stopped."""
     from fhirgw.cli.server import check, served, shared  # here, because only who serves needs all of HTTP
+    from fhirgw.jobs.cluster import reachable
 
     console, given = Console(), settings()
     check(given)
 
     async def work() -> None:
         async with opened(given):
+            await reachable(given.executor)
             with bound(host, port) as listening:
                 console.note(f"Serving {address(listening)}/fhir; stop with Ctrl-C")
                 if workers > 1:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from fhirgw.cli.console import Console
-from fhirgw.cli.running import listen, opened, run, settings
-from fhirgw.jobs.engine import Queue
-from fhirgw.jobs.import_jobs import QUEUE
+from fhirgw.cli.running import CommandError, listen, opened, run, settings
+from fhirgw.jobs.cluster import COMMAND, address
+from fhirgw.jobs.engine import IMPORTS, PROCRASTINATE, Queue
 from fhirgw.jobs.import_work import Importer
-from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.work import Worker
+from fhirgw.jobs.workers import made_importer, made_worker
 from fhirgw.log import configure_log
-from fhirgw.settings import Settings
-from fhirgw.store.database import Engine
 
 
 def worker(
@@ -27,14 +23,17 @@ def worker(
 ) -> None:
     """Work on exports and imports, one part at a time, until stopped; the part it is at goes to another."""
     console, given = Console(), settings()
+    if given.executor != PROCRASTINATE:
+        told = f"FHIRGW_EXECUTOR names a Dask cluster, whose own workers do it: {COMMAND}"
+        raise CommandError(told.format(address(given.executor)), 2)
     configure_log(given)
 
     async def work() -> None:
         async with opened(given) as (url, engine):
             made, importer = made_worker(given, engine), made_importer(given, engine)
-            exports, imports = Queue(url, made), Queue(url, importer, QUEUE)
+            exports, imports = Queue(url, made), Queue(url, importer, IMPORTS)
             async with exports.opened(), imports.opened():
-                told = f"Working on exports and imports in {given.export_folder} as {made.name}"
+                told = f"Working on exports and imports in {given.export_store or given.export_folder} as {made.name}"
                 console.note(f"{told}; stop with Ctrl-C")
                 if until_idle:
                     await _until_idle(exports, made)
@@ -43,19 +42,6 @@ def worker(
                     await _until_stopped(exports, imports)
 
     run(work())
-
-
-def made_worker(given: Settings, engine: Engine) -> Worker:
-    """A worker of these settings."""
-    projects = Projects(given.project_folder)
-    return Worker(engine, given.export_folder.absolute(), timedelta(seconds=given.lease_seconds), projects)
-
-
-def made_importer(given: Settings, engine: Engine) -> Importer:
-    """Who works on imports, of these settings."""
-    sources = Sources.of(given.import_folder, given.import_origins, given.import_gigabytes)
-    lease = timedelta(seconds=given.lease_seconds)
-    return Importer(engine, given.import_spool.absolute(), sources, given.longest_body, lease)
 
 
 async def _until_stopped(exports: Queue, imports: Queue) -> None:

@@ -22,6 +22,8 @@ ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 CONDITION = re.compile(r"([A-Z][A-Za-z]{1,63})\?(.+)", re.DOTALL)
 RELATIVE = re.compile(r"[A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64}")
+ASKED = ("$expand", "$lookup", "$match", "$translate", "$validate", "$validate-code")
+"""Operations that are asked by POST and change nothing. https://hl7.org/fhir/R4/operations.html#executing"""
 OWN = ("urn:uuid:", "urn:oid:")
 """How a Bundle names what has no address yet."""
 
@@ -53,7 +55,7 @@ class Entry:
     @property
     def reads(self) -> bool:
         """Whether it changes nothing."""
-        return ORDER[self.method] == ORDER["GET"]
+        return ORDER[self.method] == ORDER["GET"] or self.path[-1] in ASKED
 
     @property
     def condition(self) -> str | None:
@@ -100,8 +102,13 @@ def entry(number: int, given: Any, base: str) -> Entry:
 def _check(method: str, path: tuple[str, ...], query: str, resource: Any, place: str) -> None:
     """Raises FhirError where the address and the resource are not what the method wants."""
     kind, *below = path
+    if method == "POST" and path[-1] in ASKED:
+        if not isinstance(resource, dict):
+            told = "An operation by POST needs a resource: its Parameters, or what it is about"
+            raise FhirError(Issue("required", told, f"{place}.resource"))
+        return
     if any(each.startswith("$") or each == "_search" for each in path):
-        told = "Operations and searches are asked in a Bundle by GET, with what they are asked in the url"
+        told = f"Searches are asked in a Bundle by GET, with what they are asked in the url; by POST {', '.join(ASKED)}"
         raise FhirError(Issue("not-supported", told, f"{place}.request.url"))
     if kind not in HELD:
         raise FhirError(Issue("not-supported", "url begins with a type that is held here", f"{place}.request.url"))

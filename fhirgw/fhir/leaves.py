@@ -29,6 +29,13 @@ def is_patient(parameter: Parameter) -> bool:
     return parameter.name in PRIMARY and len({source.path for source in looked}) == 1 and not looked[0].repeats
 
 
+@cache
+def telling(resource_type: str) -> frozenset[str]:
+    """The elements of a type in which it says whose record it is."""
+    primary = [each for name, each in parameters(resource_type).items() if name in PRIMARY]
+    return frozenset(source.path[0].name for each in primary for source in each.sources)
+
+
 Names = tuple[str, ...]
 Tokens = tuple[int, ...]
 Strings = tuple[tuple[str, str], ...]

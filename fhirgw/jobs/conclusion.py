@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from fhirgw.fhir.issue import Issue, Resource, outcome
@@ -13,6 +11,7 @@ from fhirgw.fhir.pseudonym import rules
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
+from fhirgw.jobs.place import Place
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.store import export_job, ledger
@@ -28,10 +27,10 @@ PAGE = 100
 INTERRUPTED = "The gateway was stopped while it was exporting: ask for the export again"
 
 
-async def conclude(connection: Connection, id: str, folder: Path, projects: Projects | None = None) -> None:
+async def conclude(connection: Connection, id: str, place: Place, projects: Projects | None = None) -> None:
     """Ends a job that runs, if all its parts are done or one has failed. Any process may, and several at once.
 
-    Raises Unwritable where lines are to be taken out and cannot be.
+    Raises Unwritable, Unkept where lines are to be taken out and cannot be.
     """
     async with connection.transaction(isolation="repeatable_read"):
         job, parts = await export_job.find(connection, id), await ledger.parts(connection, id)
@@ -43,15 +42,14 @@ async def conclude(connection: Connection, id: str, folder: Path, projects: Proj
         await export_job.end(connection, id, "failed", _reasons(lost))
     elif all(each["state"] == "done" for each in parts):
         if few := _few(job, parts):
-            for each in few:
-                (folder / each["key"]).unlink(missing_ok=True)
+            await place.remove(each["key"] for each in few)
             reason = _too_few(few)
             await ledger.refuse(connection, id, [each["number"] for each in few], reason)
             await export_job.end(connection, id, "failed", failed("business-rule", reason))
             return
         reach("before manifest")
-        if await withdraw(connection, job, _manifest(job, parts), folder, projects):
-            await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
+        if await withdraw(connection, job, _manifest(job, parts), place, projects):
+            await _tidied(place, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
 
 
@@ -115,10 +113,8 @@ def _reasons(lost: list[Any]) -> Resource:
     return outcome([Issue("exception", reason) for reason in told])
 
 
-def _tidied(folder: Path, keys: set[str]) -> None:
+async def _tidied(place: Place, keys: set[str]) -> None:
     """Removes what attempts left that died, or were given up for dead; nothing that is not a part's by its name."""
     named = {key.partition(".")[0] for key in keys}
-    for path in folder.iterdir():
-        found = KEY.fullmatch(path.name)
-        if found and found[1] not in named:
-            path.unlink(missing_ok=True)
+    found = {name: KEY.fullmatch(name) for name in await place.names()}
+    await place.remove(name for name, key in found.items() if key and key[1] not in named)

@@ -1,9 +1,12 @@
-"""Who moves the work: Procrastinate, which needs nothing but the PostgreSQL that is there.
+"""Who moves the work: Procrastinate, which needs nothing but the PostgreSQL that is there; or a Dask cluster.
 
-https://procrastinate.readthedocs.io. What is queued says "help with this export" and no more: which parts there are and
-who does them is the ledger's. A worker that takes it recruits the next, as long as parts wait: one notification for
-each worker that joins, none for each part. The job of a worker that was killed stays `doing` for ever, so every process
-sweeps: what the ledger says waits is queued again, and what nobody does any more is removed.
+Whichever it is tells workers that a part of a job is ready, and that is all: which part, who has it, how often it was
+begun and what it came to are the ledger's (fhirgw.store.ledger), so what is told may be lost, or told twice.
+
+Dask is in fhirgw.jobs.cluster; here is Procrastinate, https://procrastinate.readthedocs.io. A worker that takes what is
+queued recruits the next, as long as parts wait: one notification for each worker that joins, none for each part. The
+job of a worker that was killed stays `doing` for ever, so every process sweeps: what the ledger says waits is queued
+again, and what nobody does any more is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from procrastinate.jobs import Status
 from fhirgw.store.database import away, plain
 from fhirgw.store.queue import OPTIONS
 
-QUEUE = "exports"
+EXPORTS = "exports"
+IMPORTS = "imports"
+PROCRASTINATE = "procrastinate"
 HELP = "help"
 SWEPT = 5.0
 """Seconds between two sweeps of a process."""
@@ -36,8 +41,14 @@ log = structlog.get_logger("fhirgw.jobs")
 class Executor(Protocol):
     """What has workers do `Worker.help` for a job."""
 
+    def opened(self) -> AbstractAsyncContextManager[Executor]:
+        """Connects; sweeps again and again until the block ends."""
+
     async def ask(self, id: str) -> None:
         """Has somebody help with the job, soon; twice is once."""
+
+    async def sweep(self) -> None:
+        """Has what waits worked on, whoever was to do it."""
 
     def working(self) -> AbstractAsyncContextManager[None]:
         """Works in this process while the block runs."""
@@ -50,12 +61,42 @@ class Help(Protocol):
 
     async def help(self, id: str, more: Callable[[], Awaitable[None]]) -> bool: ...
     async def sweep(self) -> list[str]: ...
+    async def waiting(self, id: str, most: int) -> list[tuple[int, int]]: ...
+
+
+def executor(told: str, url: str, worker: Help, name: str = EXPORTS) -> Executor:
+    """The one that the setting FHIRGW_EXECUTOR names, for one kind of work."""
+    if told == PROCRASTINATE:
+        return Queue(url, worker, name)
+    from fhirgw.jobs.cluster import Cluster, address  # here, because it is Dask's only
+
+    return Cluster(address(told), worker, name)
+
+
+@asynccontextmanager
+async def swept(sweep: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Sweeps again and again while the block runs."""
+
+    async def again() -> None:
+        while True:
+            await asyncio.sleep(SWEPT)
+            try:
+                await sweep()
+            except Exception as error:
+                log.error("jobs not swept", error=type(error).__name__, away=away(error))
+
+    sweeper = asyncio.create_task(again(), name="jobs swept")
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        await asyncio.gather(sweeper, return_exceptions=True)
 
 
 class Queue:
     """The Procrastinate executor; it is open while its block runs. `name`: each kind of work has a queue of its own."""
 
-    def __init__(self, url: str, worker: Help, name: str = QUEUE) -> None:
+    def __init__(self, url: str, worker: Help, name: str = EXPORTS) -> None:
         self._worker, self._name = worker, name
         connector = PsycopgConnector(conninfo=plain(url), min_size=1, max_size=4, kwargs={"options": OPTIONS})
         self._app = App(connector=connector)
@@ -65,13 +106,8 @@ class Queue:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Queue]:
         """Connects; sweeps again and again until the block ends."""
-        async with self._app.open_async():
-            sweeper = asyncio.create_task(self._sweep(), name="exports swept")
-            try:
-                yield self
-            finally:
-                sweeper.cancel()
-                await asyncio.gather(sweeper, return_exceptions=True)
+        async with self._app.open_async(), swept(self.sweep):
+            yield self
 
     async def ask(self, id: str) -> None:
         """Has somebody help with the job, soon; twice is once."""
@@ -99,7 +135,7 @@ class Queue:
                     delete_jobs="always",
                     install_signal_handlers=False,
                     shutdown_graceful_timeout=0,
-                    fetch_job_polling_interval=1.0,
+                    fetch_job_polling_interval=SWEPT,  # it is notified; this is for what went amiss
                 )
             except Exception as error:
                 log.error("worker interrupted", error=type(error).__name__, away=away(error))
@@ -119,11 +155,3 @@ class Queue:
         jobs = self._app.job_manager
         for each in await jobs.get_stalled_jobs(queue=self._name, seconds_since_heartbeat=STALLED):
             await jobs.finish_job(each, Status.FAILED, delete_job=True)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEPT)
-            try:
-                await self.sweep()
-            except Exception as error:
-                log.error("exports not swept", error=type(error).__name__, away=away(error))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +22,11 @@ import structlog
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.engine import PROCRASTINATE, executor
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED
+from fhirgw.jobs.place import ABSENT, MEDIA, File, Places, Unkept
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
@@ -34,7 +34,7 @@ from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
 from fhirgw.store.export import PART, PROVENANCE, Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 
 AT_ONCE = 2
 """Exports of one application that run: it waits for one of them before it has another."""
@@ -45,13 +45,14 @@ KEPT = timedelta(hours=24)
 ID = re.compile("[0-9a-f]{32}")
 """A job's name, as `kick_off` makes it."""
 
+LATELY = timedelta(hours=1)
+"""For how long what has been cancelled is removed again; and once more when it expires."""
+
+TIDIED = 5.0
+"""Seconds that beginning waits for old exports to be removed."""
+
 LOOKED = 10.0
 """Seconds between two looks at what finished exports may no longer hold."""
-
-MEDIA = {".ndjson": "application/fhir+ndjson", ".csv": "text/csv; charset=utf-8; header=present"} | {
-    ".parquet": "application/vnd.apache.parquet"
-}
-"""What files are, by how their names end. https://www.rfc-editor.org/rfc/rfc4180#section-3"""
 
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
@@ -60,29 +61,34 @@ log = structlog.get_logger("fhirgw.jobs")
 
 
 class ExportJobs:
-    """The exports below `folder`, a folder each; `working`: this process does its share of the work."""
+    """The exports in `places`, or below that folder; `working`: this process does its share of the work, if
+    Procrastinate moves it; `moved`: who does, as FHIRGW_EXECUTOR says.
+    """
 
     kept = KEPT
 
     def __init__(
         self,
         engine: Engine,
-        folder: Path,
+        places: Path | Places,
         *,
         working: bool = True,
         lease: timedelta = LEASE,
         part: int = PART,
         gzip: bool = False,
         projects: Projects | None = None,
+        moved: str = PROCRASTINATE,
     ) -> None:
-        self._engine, self._folder, self._working = engine, folder, working
+        self._engine, self._working = engine, working
         self._form: dict[str, Any] = {"part": part, "gzip": gzip}
-        self._worker = Worker(engine, folder, lease, projects)
-        self._queue = Queue(engine.url.render_as_string(hide_password=False), self._worker)
+        self._worker = Worker(engine, places, lease, projects)
+        self._queue = executor(moved, engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._tidy()
+        with suppress(TimeoutError):  # whoever serves does not wait for an object store that is away
+            async with asyncio.timeout(TIDIED):
+                await self._tidy()
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
@@ -125,8 +131,7 @@ class ExportJobs:
         """Ends the job and removes its files. Raises FhirError(not-found)."""
         async with direct(self._engine) as connection:
             await self._find(connection, permit, id)
-            if not await export_job.end(connection, id, "cancelled"):
-                await export_job.forget(connection, id)
+            await export_job.cancel(connection, id)
         await self._remove(id)
 
     async def file(self, permit: Permit, id: str, name: str) -> File:
@@ -137,9 +142,9 @@ class ExportJobs:
         if name not in listed:
             raise absent()
         told = listed[name]
-        path = self._worker.place(job) / told["key"]
+        path = self._worker.place(job).file(told["key"])
         types = job.effective if job.asked.organized else (told["type"],)
-        packed, media = path.suffix == PACKED, MEDIA[Path(name).suffix]
+        packed, media = told["key"].endswith(PACKED), MEDIA[Path(name).suffix]
         return File(path, told["type"], told["bytes"], told["sha256"], packed, media, types)
 
     async def _find(self, connection: Connection, permit: Permit, id: str) -> Job:
@@ -157,11 +162,12 @@ class ExportJobs:
         return job
 
     async def _keep(self) -> None:
-        """Takes out of finished exports what may no longer be in them, again and again."""
+        """Takes out of finished exports what may no longer be in them, and forgets old ones, again and again."""
         while True:
             await asyncio.sleep(LOOKED)
             try:
                 await self.look()
+                await self._tidy()
             except Exception as error:
                 log.error("exports not looked at", error=type(error).__name__, away=away(error))
 
@@ -174,42 +180,33 @@ class ExportJobs:
         await self._tidy()
         async with direct(self._engine) as connection:
             await export_job.revoke(connection)
-            for id in await export_job.in_state(connection, "cancelled"):
+            for id in await export_job.cancelled(connection, LATELY):
                 await self._remove(id)  # what a worker wrote before it noticed
             await withdrawal.forget(connection, KEPT * 2)
             for id in await export_job.in_state(connection, "done"):
                 job = await export_job.find(connection, id)
-                if job is None or job.state != "done" or not (folder := self._worker.place(job)).is_dir():
+                if job is None or job.state != "done" or not (place := self._worker.place(job)).there():
                     continue
                 try:
-                    await withdraw(connection, job, job.result, folder, self._worker.projects)
-                except FhirError as error:
+                    await withdraw(connection, job, job.result, place, self._worker.projects)
+                except (FhirError, OSError) as error:
                     log.error("export not looked at", job=id, error=str(error))
 
     async def _tidy(self) -> None:
         """Forgets old exports."""
         async with direct(self._engine) as connection:
             for id in await export_job.expired(connection, KEPT):
-                await self._remove(id)
-                await export_job.forget(connection, id)
+                if await self._remove(id):
+                    await export_job.forget(connection, id)
 
-    async def _remove(self, id: str) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A finished file of a `media` type: `bytes` and `sha256` of what is in it, which may be `packed` as gzip; `types`
-    are all that it is of.
-    """
-
-    path: Path
-    type: str
-    bytes: int
-    sha256: str
-    packed: bool
-    media: str
-    types: tuple[str, ...] = ()
+    async def _remove(self, id: str) -> bool:
+        """Removes a job's files. False, and it is to be tried again: an object store does not let them be removed."""
+        try:
+            await self._worker.places.of(id).clear()
+        except Unkept as error:
+            log.error("export not removed", job=id, cause=error.cause)
+            return False
+        return True
 
 
 async def _check_people(connection: Connection, permit: Permit, asked: Selection) -> None:
@@ -238,7 +235,7 @@ def policy() -> str:
 
 def absent() -> FhirError:
     """The answer for an export that does not exist, and for one that is somebody else's."""
-    return FhirError(Issue("not-found", "There is no such export"))
+    return FhirError(Issue("not-found", ABSENT))
 
 
 def _files(job: Job) -> list[dict[str, Any]]:

@@ -7,7 +7,16 @@ import os
 import signal
 
 PLACES = (
-    *("after claim", "plan made", "plan kept", "first bytes", "file written", "before finish", "after finish"),
+    *(
+        "after claim",
+        "plan made",
+        "plan kept",
+        "first bytes",
+        "file written",
+        "file kept",
+        "before finish",
+        "after finish",
+    ),
     *("before manifest", "after manifest"),
 )
 

@@ -20,16 +20,16 @@ import structlog
 from fhirgw.access import writing
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.jobs.engine import Queue
+from fhirgw.jobs.engine import IMPORTS, PROCRASTINATE, executor
 from fhirgw.jobs.entitled import SAME
-from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED, MEDIA, File
+from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import MEDIA, File
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, away, direct
 from fhirgw.store.import_job import COUNTS, Job
 
-QUEUE = "imports"
 AT_ONCE = 2
 """Imports of one application that run: it waits for one of them before it has another."""
 
@@ -51,14 +51,16 @@ class Status:
 
 
 class ImportJobs:
-    """The imports that an importer works on; `working`: this process does its share of the work."""
+    """The imports that an importer works on; `working`: this process does its share of the work, if Procrastinate moves
+    it; `moved`: who does, as FHIRGW_EXECUTOR says.
+    """
 
     kept = KEPT
 
-    def __init__(self, importer: Importer, *, working: bool = True) -> None:
+    def __init__(self, importer: Importer, *, working: bool = True, moved: str = PROCRASTINATE) -> None:
         self._importer, self._working = importer, working
         self._engine = importer.engine
-        self._queue = Queue(self._engine.url.render_as_string(hide_password=False), importer, QUEUE)
+        self._queue = executor(moved, self._engine.url.render_as_string(hide_password=False), importer, IMPORTS)
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

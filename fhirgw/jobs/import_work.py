@@ -6,11 +6,7 @@ Any number of workers do the same for one import, each at an input of its own. S
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,17 +20,15 @@ from fhirgw.jobs import import_end
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.files import DATA, Unwritable, draft
 from fhirgw.jobs.import_end import Came
+from fhirgw.jobs.lease import Blame, Work, renewed
 from fhirgw.jobs.line import judges
-from fhirgw.jobs.lines import Unreadable
-from fhirgw.jobs.parts import PULSE, Lost
 from fhirgw.jobs.sources import Sources
 from fhirgw.jobs.taking import take
-from fhirgw.jobs.work import TURN
 from fhirgw.private import private_folder
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.import_job import Input, Job
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 
 ROOM = "The gateway cannot keep what it fetches: its operators have to make room"
 GONE = "The database went away while it was taken in, each time: import it again"
@@ -42,73 +36,44 @@ FAULT = "Taking it in failed; the gateway's log says where"
 log = structlog.get_logger("fhirgw.jobs")
 
 
-class Importer:
+class Importer(Work[Job, Input]):
     """Works on imports from `sources`; what it fetches, and what is told of errors, is below `folder`."""
 
     def __init__(self, engine: Engine, folder: Path, sources: Sources, longest: int, lease: timedelta = LEASE) -> None:
-        self.engine, self.folder, self.sources, self.lease = engine, folder, sources, lease
-        self.longest = longest
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        super().__init__(engine, import_job.LEASES, lease)
+        self.folder, self.sources, self.longest = folder, sources, longest
 
-    async def help(self, id: str, more: Callable[[], Awaitable[None]]) -> bool:
-        """Takes in inputs of a job until none waits, or its turn is over; `more` is called when others could help.
+    async def claim(self, connection: Connection, id: str) -> tuple[Job, Input] | None:
+        """The next input of a job, begun; None where none waits."""
+        held = await import_job.claim(connection, id, self.name, self.lease)
+        job = await import_job.find(connection, id) if held else None
+        return (job, held) if held and job else None
 
-        True: there is more to do.
-        """
-        until, asked = time.monotonic() + TURN, False
-        with judges(0) as judging:
-            while True:
-                async with direct(self.engine) as connection:
-                    held = await import_job.claim(connection, id, self.name, self.lease)
-                    job = await import_job.find(connection, id)
-                if held is None or job is None:
-                    break
-                if not asked:
-                    asked = True
-                    await more()
-                await self.attempt(job, held, judging)
-                if time.monotonic() > until:
-                    return True
-        await self.conclude(id)
-        return False
+    async def do(self, job: Job, part: Input) -> None:
+        """Takes in an input."""
+        kept = self.folder / job.id / f"{part.number}.input"
 
-    async def running(self) -> list[str]:
-        """The jobs that run."""
-        async with direct(self.engine) as connection:
-            return [id for id, *_ in await import_job.sweep(connection)]
-
-    async def sweep(self) -> list[str]:
-        """Takes inputs from workers that have gone, and ends jobs that are done; the jobs of which inputs wait."""
-        async with direct(self.engine) as connection:
-            found = await import_job.sweep(connection)
-        for id in [id for id, _, ended in found if ended]:
-            await self.conclude(id)
-        return [id for id, waiting, ended in found if waiting and not ended]
-
-    async def attempt(self, job: Job, held: Input, judging: Executor) -> None:
-        """Takes in an input, or says in the ledger why not."""
-        kept = self.folder / job.id / f"{held.number}.input"
-        try:
-            async with self._renewed(held):
-                path = await self.sources.text(held.source, kept)
-                await take(self.engine, job, held, path, judging, self.longest, self.lease)
-            with suppress(OSError):
-                kept.unlink()
-        except Lost:
-            log.warning("input given to another", job=job.id, input=held.number)
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                await asyncio.shield(self._release(held))
-            raise
-        except Unwritable as error:
-            log.error("input not kept", job=job.id, input=held.number, error=str(error))
-            await self._unreadable(held, Unreadable(ROOM))
-        except FhirError as error:
-            await self._unreadable(held, error)
-        except Exception as error:
-            log.error("input failed", job=job.id, input=held.number, error=type(error).__name__, away=away(error))
+        async def keep() -> bool:
             async with direct(self.engine) as connection:
-                await import_job.again(connection, held, GONE if away(error) else FAULT)
+                return await import_job.renew(connection, part, lease=self.lease)
+
+        async with _gone(kept), renewed(keep, self.lease):
+            path = await self.sources.text(part.source, kept)
+            with judges(0) as judging:
+                await take(self.engine, job, part, path, judging, self.longest, self.lease)
+
+    def blame(self, error: Exception) -> Blame:
+        """What is to be told of what kept an input from being taken in."""
+        match error:
+            case Unwritable():  # the message names a folder of ours; that is for our log
+                return Blame(str(error), ROOM, again=False)
+            case FhirError():
+                return Blame(error.issues[0].code, str(error), again=False)
+        return Blame(type(error).__name__, GONE if away(error) else FAULT, again=True)
+
+    async def swept(self, connection: Connection) -> list[tuple[str, bool, bool]]:
+        """As for all work; and imports of stopped applications are cancelled."""
+        return await import_job.sweep(connection)
 
     async def conclude(self, id: str) -> None:
         """Ends the job, if all its inputs have: what came of each, and what is told of errors, in files."""
@@ -141,52 +106,28 @@ class Importer:
                     drafted.write(line.encode() + b"\n")
                 written = await asyncio.to_thread(drafted.finish)
             if not written.lines:
-                part.unlink()
                 return None
             part.replace(folder / name)
         except OSError as error:
             raise Unwritable(folder, error) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()  # what could not be finished would only take more of the room that is wanting
         listed = {"input": of.source, "url": name, "count": written.lines}
         return {**listed, "bytes": written.bytes, "sha256": written.sha256}
 
-    async def _unreadable(self, held: Input, error: FhirError) -> None:
-        """There is nothing to be had of an input, and it is told why; what was fetched of it nobody needs any more."""
-        with suppress(OSError):
-            (self.folder / held.job / f"{held.number}.input").unlink()
-        async with direct(self.engine) as connection:
-            await import_job.end(connection, held, str(error))
 
-    async def _release(self, held: Input) -> None:
-        async with direct(self.engine) as connection:
-            await import_job.release(connection, held)
+@asynccontextmanager
+async def _gone(kept: Path) -> AsyncIterator[None]:
+    """Removes what was fetched of an input, once it is taken in, or there is nothing to be had of it."""
+    try:
+        yield
+    except FhirError:
+        _remove(kept)
+        raise
+    _remove(kept)
 
-    @asynccontextmanager
-    async def _renewed(self, held: Input) -> AsyncIterator[None]:
-        """Renews the lease while the block runs, and ends the block with Lost when it cannot be renewed."""
-        working = asyncio.current_task()
-        lost = False
 
-        async def renewing() -> None:
-            nonlocal lost
-            while True:
-                await asyncio.sleep(min(PULSE, self.lease.total_seconds() / 3))
-                try:
-                    async with direct(self.engine) as connection:
-                        kept = await import_job.renew(connection, held, self.lease)
-                except Exception:
-                    kept = True  # nobody has said otherwise
-                if not kept and working is not None:
-                    lost = True
-                    working.cancel()
-                    return
-
-        renewal = asyncio.create_task(renewing(), name=f"lease of {held.job}/{held.number}")
-        try:
-            yield
-        except asyncio.CancelledError:
-            if lost and working is not None and working.uncancel() == 0:
-                raise Lost from None
-            raise
-        finally:
-            renewal.cancel()
-            await asyncio.gather(renewal, return_exceptions=True)
+def _remove(kept: Path) -> None:
+    with suppress(OSError):
+        kept.unlink()

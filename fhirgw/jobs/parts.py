@@ -7,10 +7,8 @@ What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
@@ -20,41 +18,35 @@ from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views_of
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
-from fhirgw.jobs.files import Draft, Unwritable, draft, durable
+from fhirgw.jobs.files import Draft, draft
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
-from fhirgw.private import private_folder
+from fhirgw.jobs.lease import Lost, renewed
+from fhirgw.jobs.place import Place, ready
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Sink, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
 from fhirgw.store.hidden import hidden
-from fhirgw.store.ledger import LEASE, Made, Part, Planned
-
-PULSE = 1.0
-"""Seconds between two renewals; a cancellation is noticed as soon."""
-
+from fhirgw.store.lease import LEASE
+from fhirgw.store.ledger import Made, Part, Planned
 
 ENTRIES = 1000
 """Deletions that one Bundle tells of."""
 
 
-class Lost(Exception):
-    """The part is somebody else's by now, or nobody wants it any more."""
-
-
 async def run_part(
     engine: Engine,
-    folder: Path,
+    place: Place,
     job: Job,
     part: Part,
     lease: timedelta = LEASE,
     pseudonyms: Pseudonymiser | None = None,
 ) -> None:
-    """Does a part that was claimed, and says so in the ledger; `folder` is the job's, `pseudonyms` its project's.
+    """Does a part that was claimed, and says so in the ledger; `place` is the job's, `pseudonyms` its project's.
 
-    Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, FhirError, an error of the
-    database. Then the part is still claimed, and the file is gone.
+    Raises Lost, leaving nothing behind; or what kept it from being done: Unwritable, Unkept, FhirError, an error of the
+    database. Then the part is still claimed, and the file is gone, or the ledger could not be asked and will tell.
     """
     reach("after claim")
     if part.kind == "plan":
@@ -62,18 +54,18 @@ async def run_part(
         return
     ending = suffix(job.asked.form if part.view else "ndjson", job.asked.gzip)
     key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
-    path = folder / key
     try:
-        made = await _written(engine, path, job, part, lease, pseudonyms)
-        reach("before finish")
-        async with direct(engine) as connection:
-            if not await ledger.finish(connection, part, made):
-                raise Lost
-        reach("after finish")
+        made = await _written(engine, place, key, job, part, lease, pseudonyms)
     except BaseException:
-        with suppress(OSError):
-            path.unlink()
+        await place.drop(key)
         raise
+    reach("before finish")
+    async with direct(engine) as connection:  # if it goes away now, nobody knows: the file stays until the job ends
+        finished = await ledger.finish(connection, part, made)
+    if not finished:
+        await place.drop(key)
+        raise Lost
+    reach("after finish")
 
 
 async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
@@ -119,15 +111,25 @@ def _tables(asked: Selection, kind: str) -> list[str]:
 
 
 async def _written(
-    engine: Engine, path: Path, job: Job, part: Part, lease: timedelta, pseudonyms: Pseudonymiser | None
+    engine: Engine,
+    place: Place,
+    key: str,
+    job: Job,
+    part: Part,
+    lease: timedelta,
+    pseudonyms: Pseudonymiser | None,
 ) -> Made:
-    """The part's file, on the disk for good."""
+    """The part's file, where it is kept for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
-    await asyncio.to_thread(_kept, private_folder, path.parent)
-    with draft(path) as drafted:
+    with draft(await ready(place) / key) as drafted:
+
+        async def keep() -> bool:
+            async with direct(engine) as connection:
+                return await ledger.renew(connection, part, drafted.lines, drafted.bytes, lease=lease)
+
         output = part.kind == "output"
         filling = _Filling(drafted, form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines())
-        async with _renewed(engine, part, drafted, lease):
+        async with renewed(keep, lease):
             try:
                 async with direct(engine) as connection:
                     await filling.begin()
@@ -137,9 +139,10 @@ async def _written(
                 await filling.settled()
             reach("file written")
             written = await asyncio.to_thread(drafted.finish)
-            await asyncio.to_thread(_kept, durable, path.parent)
+            await place.keep(key)
+            reach("file kept")
     told = len(pseudonyms.persons) if pseudonyms else 0
-    return Made(path.name, written.lines, written.bytes, written.sha256, told)
+    return Made(key, written.lines, written.bytes, written.sha256, told)
 
 
 async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:
@@ -193,45 +196,3 @@ class _Filling(Filling):
             return data, None
         *lines, self._begun = (self._begun + data).split(b"\n")
         return self._form.add(lines)
-
-
-def _kept(work: Callable[[Path], object], folder: Path) -> None:
-    try:
-        work(folder)
-    except OSError as error:
-        raise Unwritable(folder, error) from error
-
-
-@asynccontextmanager
-async def _renewed(engine: Engine, part: Part, draft: Draft, lease: timedelta) -> AsyncIterator[None]:
-    """Renews the lease while the block runs, and ends the block with Lost when it cannot be renewed.
-
-    A worker that cannot reach the ledger works on: if its lease runs out meanwhile, its finish is refused.
-    """
-    working = asyncio.current_task()
-    lost = False
-
-    async def renewing() -> None:
-        nonlocal lost
-        while True:
-            await asyncio.sleep(min(PULSE, lease.total_seconds() / 3))
-            try:
-                async with direct(engine) as connection:
-                    held = await ledger.renew(connection, part, draft.lines, draft.bytes, lease)
-            except Exception:
-                held = True  # nobody has said otherwise
-            if not held and working is not None:
-                lost = True
-                working.cancel()
-                return
-
-    renewal = asyncio.create_task(renewing(), name=f"lease of {part.job}/{part.number}")
-    try:
-        yield
-    except asyncio.CancelledError:
-        if lost and working is not None and working.uncancel() == 0:
-            raise Lost from None
-        raise
-    finally:
-        renewal.cancel()
-        await asyncio.gather(renewal, return_exceptions=True)

@@ -32,13 +32,13 @@ from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
 from fhirgw.fhir.references import LOCAL
 from fhirgw.jobs.failpoint import reach
+from fhirgw.jobs.lease import Lost
 from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of, version_of
 from fhirgw.jobs.lines import Batch, Unreadable, batches
-from fhirgw.jobs.parts import Lost
 from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 from fhirgw.store.load import Incoming, Kept, Stale
 from fhirgw.store.write import Held
 from fhirgw.store.writing import MILLISECOND, same

@@ -13,45 +13,65 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import structlog
+
 from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
+from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.store import withdrawal
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
+
+log = structlog.get_logger("fhirgw.jobs")
 
 BLOCK = 1 << 20
 """Bytes of a file that are written at once."""
 
 
 async def withdraw(
-    connection: Connection, job: Job, result: dict[str, Any], folder: Path, projects: Projects | None = None
+    connection: Connection, job: Job, result: dict[str, Any], place: Place, projects: Projects | None = None
 ) -> bool:
     """Makes the manifest, and the files that it names, what the permit shows now; and so the job done, if it ran.
 
-    The files it had stay as they are until it names others, so whoever dies here leaves it as it was. False: somebody
-    else did the same meanwhile. Raises Unwritable, FhirError.
+    The files it had stay as they are until it names others, so whoever dies here leaves it as it was. A file of a
+    finished export that is lost is not listed any more, so that it keeps no dissent from the others. False: somebody
+    else did the same meanwhile. Raises Unwritable, Unkept, FhirError.
     """
     pseudonyms = projects.of(job) if projects else None
     persons, until = await withdrawal.narrowed(connection, job.id)
     kinds = {kind for each in result["output"] for kind in _kinds(job, each)} if persons else set()
     withheld = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in sorted(kinds)}
-    left: list[dict[str, Any]] = []
-    for each in result["output"]:
-        other = {ref: body for kind in _kinds(job, each) for ref, body in withheld.get(kind, {}).items()}
-        table = each.get("view", "")
-        form = form_of(job.asked, each["type"], table, pseudonyms) if not table or table in views() else None
-        told = await asyncio.to_thread(_looked_through, folder, each, form, other) if other else each
-        if told["count"]:
-            left.append(told)
+    before, left = {each["key"] for each in result["output"]}, []
+    lost = await _lost(place, job, before) if job.state == "done" and any(withheld.values()) else ()
+    try:
+        for each in result["output"]:
+            if each["key"] in lost:
+                continue
+            other = {ref: body for kind in _kinds(job, each) for ref, body in withheld.get(kind, {}).items()}
+            table = each.get("view", "")
+            form = form_of(job.asked, each["type"], table, pseudonyms) if not table or table in views() else None
+            told = await _kept(place, each, form, other) if other else each
+            if told["count"]:
+                left.append(told)
+    except BaseException:
+        await place.remove({each["key"] for each in left} - before)
+        raise
     changed = {**result, "output": left} if left != result["output"] else result
     kept = await withdrawal.looked(connection, job.id, job.state, job.looked, until, changed)
-    before, after = ({each["key"] for each in one["output"]} for one in (result, changed))
-    for key in before - after if kept else after - before:
-        (folder / key).unlink(missing_ok=True)
+    after = {each["key"] for each in changed["output"]}
+    await place.remove(before - after if kept else after - before)
     return kept
+
+
+async def _lost(place: Place, job: Job, keys: set[str]) -> set[str]:
+    """Which of the files are gone, and nobody knows why."""
+    lost = keys - set(await place.names())
+    for key in sorted(lost):
+        log.error("file of an export lost", job=job.id, key=key)
+    return lost
 
 
 def _kinds(job: Job, told: dict[str, Any]) -> Sequence[str]:
@@ -67,15 +87,29 @@ async def _withheld(
     return {f"{kind}/{pseudonyms.id(kind, id) if pseudonyms else id}": body for id, body in other.items()}
 
 
-def _looked_through(folder: Path, told: dict[str, Any], form: Form | None, other: Other) -> dict[str, Any]:
-    """What is told of a file, or of another with other lines or rows, or none, for resources of those ids."""
-    path = folder / told["key"]
+async def _kept(place: Place, told: dict[str, Any], form: Form | None, other: Other) -> dict[str, Any]:
+    """What is told of a file, or of another in its place, kept too, with other lines or none for those resources."""
+    async with place.local(told["key"]) as path:
+        left = await asyncio.to_thread(_looked_through, path, await ready(place), told, form, other)
+    if left["key"] != told["key"]:
+        try:
+            await place.keep(left["key"])
+        except BaseException:
+            await place.drop(left["key"])
+            raise
+        if not left["count"]:
+            await place.drop(left["key"])
+    return left
+
+
+def _looked_through(path: Path, drafts: Path, told: dict[str, Any], form: Form | None, other: Other) -> dict[str, Any]:
+    """The same, of a file on this machine; another is a draft."""
     if form is None or not form.fits(path):
         return told | {"count": 0}  # of a view as it was before: nobody can take rows out of it
     if not form.holds(path, other):
         return told
     stem, dot, suffix = path.name.partition(".")
-    without = folder / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}"
+    without = drafts / f"{stem}~{uuid4().hex[:8]}{dot}{suffix}"
     with draft(without) as drafted:
         waiting, count = bytearray(), 0
         for data, lines in form.without(path, other):

@@ -19,7 +19,7 @@ import structlog
 from fhirgw.access.audit_event import Access, event
 from fhirgw.access.audit_facets import facets
 from fhirgw.access.audit_query import EPOCH, MILLISECOND
-from fhirgw.access.audit_read import of_read
+from fhirgw.access.audit_read import of_found, of_read
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.audit_strangers import Strangers
@@ -157,7 +157,7 @@ class Auditor:
 def row(access: Access) -> Row:
     """The row of an access, under an id of its own."""
     id = _id(access.moment)
-    if known := of_read(access, id):
+    if known := of_read(access, id) or of_found(access, id):
         body, found = known
     else:
         made = event(access, id)

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 from sqlalchemy import (
     JSON,
     BigInteger,
-    BindParameter,
     ColumnElement,
     Double,
     FromClause,
@@ -42,7 +41,7 @@ from fhirgw.store.side import any_number, any_span, any_string
 
 Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Ids | Every | Some"
 Condition: TypeAlias = "ColumnElement[bool]"
-Binds: TypeAlias = "Sequence[BindParameter[Any]]"
+Binds: TypeAlias = "Sequence[ColumnElement[Any]]"
 Build: TypeAlias = "Callable[[FromClause, Binds], Condition]"
 
 TOKENS = ARRAY(BigInteger)
@@ -139,7 +138,7 @@ def _missing(criterion: Missing) -> Term:
 def _strings(resource_type: str, criterion: Strings) -> Term:
     name, contains = criterion.parameter.name, criterion.contains
 
-    def matches(value: ColumnElement[Any], bind: BindParameter[Any]) -> Condition:
+    def matches(value: ColumnElement[Any], bind: ColumnElement[Any]) -> Condition:
         if contains:
             return func.strpos(value, bind) > 0
         return and_(value >= bind, value < bind.concat(LAST))
@@ -181,7 +180,7 @@ def _numbers(resource_type: str, criterion: Numbers) -> Term:
     """Any row whose number compares, in the unit asked for, beside the code asked for."""
     shapes = tuple((each.prefix, each.measure and tuple(map(bool, each.measure))) for each in criterion.values)
 
-    def one(each: Any, prefix: str, measure: Any, binds: Iterator[BindParameter[Any]]) -> Condition:
+    def one(each: Any, prefix: str, measure: Any, binds: Iterator[ColumnElement[Any]]) -> Condition:
         value, low, high = next(binds), next(binds), next(binds)
         return and_(NUMBERS[prefix](each.low, each.high, value, low, high), *_measured(each, measure, binds))
 
@@ -208,7 +207,7 @@ def _number_values(asked: Asked) -> Iterator[tuple[Any, TypeEngine[Any]]]:
             yield text, Text()
 
 
-def _measured(each: Any, measure: tuple[bool, bool] | None, binds: Iterator[BindParameter[Any]]) -> Iterator[Condition]:
+def _measured(each: Any, measure: tuple[bool, bool] | None, binds: Iterator[ColumnElement[Any]]) -> Iterator[Condition]:
     if measure is None:
         return
     system, code = measure
@@ -227,7 +226,7 @@ def _texts(criterion: Texts) -> Term:
         for more in TEXTS.get(source.leaf.type, ())
     )
 
-    def starts(text: ColumnElement[str], bind: BindParameter[Any]) -> Condition:
+    def starts(text: ColumnElement[str], bind: ColumnElement[Any]) -> Condition:
         return func.starts_with(func.fhirgw.folded(text), func.fhirgw.folded(bind))
 
     def build(table: FromClause, binds: Binds) -> Condition:

@@ -42,7 +42,7 @@ WRITING = {"fhirgw.writing": "on"}
 """What who writes says besides, to pass row-level security; who answers requests declares a permit (`declared`)."""
 
 STANDING = {"fhirgw.permit": "standing", "default_transaction_read_only": "on"}
-"""What sessions say that hand out single resources, each by a statement that has a permit in it (`standing`)."""
+"""What sessions say that answer by one statement, which has a permit in it (`standing`)."""
 
 SHAPES = 2000
 """Statements kept; callers who ask for ever new shapes cost time, not memory."""
@@ -117,8 +117,8 @@ def readers(
     `replan` plans each statement for its own values: a search for a rare code and one for a common code are of one
     shape, and a plan that suits the one reads the whole table for the other. Reading by id needs one plan only, and
     planning costs as much as reading (41 and 84 µs). `writing`: for requests that write, in transactions. `standing`:
-    its sessions have declared a permit once for all and can do nothing but read. For the pool that requests read one
-    resource through, and for nobody else: a transaction for each read, to declare it, costs twice the read.
+    its sessions have declared a permit once for all and can do nothing but read. For the pools that requests read and
+    search through, and for nobody else: a transaction for each read, to declare it, costs twice the read.
     """
     planning = {"plan_cache_mode": "force_custom_plan" if replan else "force_generic_plan"}
     return asyncpg.create_pool(

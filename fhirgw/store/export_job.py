@@ -156,9 +156,24 @@ async def in_state(connection: Connection, state: str) -> list[str]:
 async def revoke(connection: Connection) -> None:
     """Cancels the jobs whose application has been stopped, or its agreement, finished or not."""
     await connection.execute(
-        "UPDATE fhirgw.export_job SET state = 'cancelled', finished = coalesce(finished, clock_timestamp())"
+        "UPDATE fhirgw.export_job SET state = 'cancelled', finished = clock_timestamp()"
         f" WHERE state <> 'cancelled' AND {REVOKED}"
     )
+
+
+async def cancel(connection: Connection, id: str) -> None:
+    """The job is nobody's any more, finished or not. It is forgotten when its files are sure to be gone."""
+    await connection.execute(
+        "UPDATE fhirgw.export_job SET state = 'cancelled', finished = clock_timestamp()"
+        " WHERE id = $1 AND state <> 'cancelled'",
+        id,
+    )
+
+
+async def cancelled(connection: Connection, age: timedelta) -> list[str]:
+    """The jobs that were cancelled no longer ago than that."""
+    query = "SELECT id FROM fhirgw.export_job WHERE state = 'cancelled' AND finished > clock_timestamp() - $1::interval"
+    return [row["id"] for row in await connection.fetch(query, age)]
 
 
 async def poll(connection: Connection, id: str) -> None:

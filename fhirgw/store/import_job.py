@@ -1,8 +1,8 @@
 """Imports as rows: what was asked for, and the ledger of how far each input is.
 
-An input is claimed before it is worked on: the attempt is counted, its token goes up, a lease begins. Its place moves
-in the transaction that takes its lines in, and only with the token it was claimed with: so each line is taken in once,
-whoever dies, and whoever comes back that was given up for dead takes in nothing. See fhirgw.store.ledger, of exports.
+Who has which input, and for how long, is as with all that is done in parts: see fhirgw.store.lease. Its place moves in
+the transaction that takes its lines in, and only with the token it was claimed with: so each line is taken in once,
+whoever dies, and whoever comes back that was given up for dead takes in nothing.
 
 Long, because a third of it is SQL.
 """
@@ -10,7 +10,7 @@ Long, because a third of it is SQL.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,51 +19,25 @@ import orjson
 from fhirgw.access.permit import OPERATOR, Permit
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import REVOKED, permit_of
-from fhirgw.store.ledger import ATTEMPTS, LEASE
+from fhirgw.store.lease import LEASE, Leases
 
 COUNTS = ("created", "updated", "unchanged", "refused")
 
-CLAIM = f"""
-WITH next AS (
-    SELECT i.job, i.number FROM fhirgw.import_input i JOIN fhirgw.import_job j ON j.id = i.job
-    WHERE i.state = 'waiting' AND i.job = $1 AND j.state = 'running' AND NOT {REVOKED}
-    ORDER BY i.attempts, i.source !~ '(^|/)Patient[.][^/]*$', i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
-UPDATE fhirgw.import_input i
-SET state = 'running', attempts = i.attempts + 1, token = i.token + 1, lease = clock_timestamp() + $3::interval,
-    worker = $2
-FROM next WHERE i.job = next.job AND i.number = next.number
-RETURNING i.job, i.number, i.source, i.type, i.stamp, i.token, i.place, i.line"""
+STOPPED = """
+'It was begun ' || attempts || ' times at line ' || line || ', and each time its worker stopped without a word'"""
+PATIENTS = "i.source !~ '(^|/)Patient[.][^/]*$'"
 """Files of Patients first, by their names: what decides who sees somebody's record waits for them."""
 
-HELD = f"""
-job = $1 AND number = $2 AND token = $3 AND state = 'running'
-AND EXISTS (SELECT FROM fhirgw.import_job WHERE id = $1 AND state = 'running' AND NOT {REVOKED})"""
+LEASES = Leases("fhirgw.import_job", "fhirgw.import_input", STOPPED, first=PATIENTS, ours="NOT j.local")
+renew, fail, release, waiting = LEASES.renew, LEASES.fail, LEASES.release, LEASES.waiting
 
-RENEW = f"UPDATE fhirgw.import_input SET lease = clock_timestamp() + $4::interval WHERE {HELD}"
-BEGIN = f"UPDATE fhirgw.import_input SET stamp = $4, size = $5 WHERE {HELD}"
+BEGIN = f"UPDATE fhirgw.import_input SET stamp = $4, size = $5 WHERE {LEASES.wanted}"
 ADVANCE = f"""
 UPDATE fhirgw.import_input
 SET lease = clock_timestamp() + $4::interval, place = $5, line = $6, attempts = 1, created = created + $7,
     updated = updated + $8, unchanged = unchanged + $9, refused = refused + $10
-WHERE {HELD}"""
-END = f"UPDATE fhirgw.import_input SET state = $4, lease = NULL, reason = $5 WHERE {HELD}"
-AGAIN = f"""
-UPDATE fhirgw.import_input
-SET state = CASE WHEN attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL, reason = $4 WHERE {HELD}"""
-RELEASE = f"UPDATE fhirgw.import_input SET state = 'waiting', lease = NULL, attempts = attempts - 1 WHERE {HELD}"
-
-SWEEP = f"""
-UPDATE fhirgw.import_input
-SET state = CASE WHEN attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL,
-    reason = 'It was begun ' || attempts || ' times at line ' || line
-        || ', and each time its worker stopped without a word'
-WHERE state = 'running' AND lease < clock_timestamp()
-    AND EXISTS (SELECT FROM fhirgw.import_job j WHERE j.id = job AND NOT j.local)"""
-
-OPEN = """
-SELECT id, EXISTS (SELECT FROM fhirgw.import_input i WHERE i.job = j.id AND i.state = 'waiting') AS waiting,
-    NOT EXISTS (SELECT FROM fhirgw.import_input i WHERE i.job = j.id AND i.state IN ('waiting', 'running')) AS ended
-FROM fhirgw.import_job j WHERE state = 'running' AND NOT local ORDER BY created"""
+WHERE {LEASES.wanted}"""
+END = f"UPDATE fhirgw.import_input SET state = $4, lease = NULL, reason = $5 WHERE {LEASES.wanted}"
 
 FIND = """
 SELECT id, state, permit::text, origin, bases, local, request, created, finished, polled, result::text
@@ -171,13 +145,8 @@ async def reopen(connection: Connection, id: str) -> None:
 
 async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Input | None:
     """The next input of a job that waits, begun; None where none does or the job is not to go on."""
-    found = await connection.fetchrow(CLAIM, job, worker, lease)
-    return Input(*found) if found else None
-
-
-async def renew(connection: Connection, held: Input, lease: timedelta = LEASE) -> bool:
-    """Says that it is being worked on. False: it is not one's own any more, or not wanted."""
-    return bool(await connection.execute(RENEW, *held.held, lease) == "UPDATE 1")
+    found = await LEASES.claim(connection, job, worker, lease)
+    return Input(*(found[each.name] for each in fields(Input))) if found else None
 
 
 async def begin(connection: Connection, held: Input, stamp: str, size: int) -> bool:
@@ -202,16 +171,6 @@ async def end(connection: Connection, held: Input, failure: str | None = None) -
     """The input is done, or there is no more to be had of it. False: it is not one's own any more, or not wanted."""
     status = await connection.execute(END, *held.held, "failed" if failure else "done", failure)
     return bool(status == "UPDATE 1")
-
-
-async def again(connection: Connection, held: Input, reason: str) -> None:
-    """The input waits for another attempt if there is one, or has failed."""
-    await connection.execute(AGAIN, *held.held, reason)
-
-
-async def release(connection: Connection, held: Input) -> None:
-    """The input goes back as it is: whoever worked on it was asked to stop."""
-    await connection.execute(RELEASE, *held.held)
 
 
 async def refuse(connection: Connection, held: Input, outcomes: Iterable[tuple[int, str]]) -> None:
@@ -296,9 +255,8 @@ async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:
 
     Those of stopped applications are cancelled.
     """
-    await connection.execute(SWEEP)
     await connection.execute(
         "UPDATE fhirgw.import_job SET state = 'cancelled', finished = clock_timestamp()"
         f" WHERE state = 'running' AND {REVOKED}"
     )
-    return [tuple(row) for row in await connection.fetch(OPEN)]
+    return await LEASES.sweep(connection)

@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/search.html#include
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,10 +49,12 @@ async def included(
     connection: Connection, permit: Permit, query: Query, matches: Sequence[Found]
 ) -> tuple[list[Found], list[Issue]]:
     """What the matches bring along, each once and none of the matches, and what to tell the caller about it."""
+    if not (query.include or query.revinclude):
+        return [], []
     known = {(match.type, match.id): match for match in matches}
     notes: dict[str, Issue] = {}
     news, rounds = list(matches), 0
-    while news and (query.include or query.revinclude):
+    while news:
         found = await _brought(connection, permit, query, news, known, notes, rounds > 0)
         room = len(matches) + MOST_ALONG - len(known)
         if len(found) > room:
@@ -64,6 +66,16 @@ async def included(
             notes["along"] = _cut()
             break
     return list(known.values())[len(matches) :], list(notes.values())
+
+
+async def beside(
+    fetch: Callable[[Iterable[tuple[str, str]]], Awaitable[list[Found]]], query: Query, matches: Sequence[Found]
+) -> tuple[list[Found], list[Issue]]:
+    """The same for a query that nothing is included by but `_include` without `:iterate`: `fetch` is all it asks."""
+    known = {match[:2] for match in matches}
+    named = dict.fromkeys(each for each in _wanted(query.include, matches) if each not in known)
+    found = await fetch(named) if named else []
+    return found[:MOST_ALONG], [_cut()] if len(found) > MOST_ALONG else []
 
 
 async def _brought(

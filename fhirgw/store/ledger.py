@@ -1,44 +1,34 @@
-"""The ledger of an export's parts: who has which, until when they are believed, and what each came to.
+"""The ledger of an export's parts: who has which, and what each came to.
 
-A part is claimed before it is worked on: the attempt is counted, its token goes up, and a lease begins, which whoever
-works on it renews. A lease that was not renewed is swept by any process: the part waits again, or has failed after
-ATTEMPTS. What a worker finishes counts only with the token it claimed with, so one that was given up for dead and comes
-back is refused, and what it wrote is under a key that nobody will ever read: the key has the token in it.
+Who has which, and for how long, is as with all that is done in parts: see fhirgw.store.lease. What a worker wrote that
+was given up for dead is under a key that nobody will ever read: the key has the token in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from fhirgw.store.database import Connection
-from fhirgw.store.export_job import REVOKED
+from fhirgw.store.lease import HELD, LEASE, Leases
 
-ATTEMPTS = 3
-"""Times a part is begun: one that took three workers with it would take a fourth."""
+FAILED = "EXISTS (SELECT FROM fhirgw.export_part f WHERE f.job = {} AND f.state = 'failed')"
+STOPPED = """
+'Part ' || number || ' (' || coalesce(nullif(type, ''), kind) || ') was begun ' || attempts
+    || ' times, and each time its worker stopped without a word'"""
 
-LEASE = timedelta(seconds=30)
-"""How long a worker that says nothing is believed."""
-
-CLAIM = f"""
-WITH next AS (
-    SELECT p.job, p.number FROM fhirgw.export_part p JOIN fhirgw.export_job j ON j.id = p.job
-    WHERE p.state = 'waiting' AND p.job = $1 AND j.state = 'running' AND NOT {REVOKED}
-        AND NOT EXISTS (SELECT FROM fhirgw.export_part f WHERE f.job = $1 AND f.state = 'failed')
-    ORDER BY p.attempts, p.number LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
-UPDATE fhirgw.export_part p
-SET state = 'running', attempts = p.attempts + 1, token = p.token + 1, lease = clock_timestamp() + $3::interval,
-    worker = $2, rows = 0, bytes = 0
-FROM next WHERE p.job = next.job AND p.number = next.number
-RETURNING p.job, p.number, p.kind, p.type, p.low, p.high, p.attempts, p.token, p.view"""
-
-HELD = "job = $1 AND number = $2 AND token = $3 AND state = 'running'"
-
-RENEW = f"""
-UPDATE fhirgw.export_part SET lease = clock_timestamp() + $4::interval, rows = $5, bytes = $6
-WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state = 'running' AND NOT {REVOKED})"""
+LEASES = Leases(
+    "fhirgw.export_job",
+    "fhirgw.export_part",
+    STOPPED,
+    progress=("rows", "bytes"),
+    unless=FAILED.format("$1"),
+    over=FAILED.format("j.id"),
+)
+renew, fail, release = LEASES.renew, LEASES.fail, LEASES.release
+waiting, sweep = LEASES.waiting, LEASES.sweep
 
 FINISH = f"""
 UPDATE fhirgw.export_part
@@ -48,32 +38,9 @@ WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state =
 
 PLANNED = f"UPDATE fhirgw.export_part SET state = 'done', lease = NULL WHERE {HELD}"
 
-FAIL = f"""
-UPDATE fhirgw.export_part
-SET state = CASE WHEN $5 AND attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL, reason = $4,
-    rows = 0, bytes = 0
-WHERE {HELD}"""
-
 REFUSE = """
 UPDATE fhirgw.export_part SET state = 'failed', reason = $3, rows = 0, bytes = 0
 WHERE job = $1 AND number = ANY ($2::int[]) AND state = 'done'"""
-
-RELEASE = f"""
-UPDATE fhirgw.export_part SET state = 'waiting', lease = NULL, attempts = attempts - 1, rows = 0, bytes = 0
-WHERE {HELD}"""
-
-SWEEP = f"""
-UPDATE fhirgw.export_part
-SET state = CASE WHEN attempts < {ATTEMPTS} THEN 'waiting' ELSE 'failed' END, lease = NULL, rows = 0, bytes = 0,
-    reason = 'Part ' || number || ' (' || coalesce(nullif(type, ''), kind) || ') was begun ' || attempts
-        || ' times, and each time its worker stopped without a word'
-WHERE state = 'running' AND lease < clock_timestamp()"""
-
-OPEN = """
-SELECT id, EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state = 'waiting') AS waiting,
-    NOT EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state IN ('waiting', 'running'))
-        OR EXISTS (SELECT FROM fhirgw.export_part p WHERE p.job = j.id AND p.state = 'failed') AS ended
-FROM fhirgw.export_job j WHERE state = 'running' ORDER BY created"""
 
 PARTS = """
 SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
@@ -136,13 +103,8 @@ class Made:
 
 async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Part | None:
     """The next part of a job that waits, begun; None where none does or the job is not to go on."""
-    found = await connection.fetchrow(CLAIM, job, worker, lease)
-    return Part(*found) if found else None
-
-
-async def renew(connection: Connection, part: Part, rows: int, size: int, lease: timedelta = LEASE) -> bool:
-    """Says that the part is being worked on, and how far it is. False: it is not one's own any more, or not wanted."""
-    return bool(await connection.execute(RENEW, *part.held, lease, rows, size) == "UPDATE 1")
+    found = await LEASES.claim(connection, job, worker, lease)
+    return Part(*(found[each.name] for each in fields(Part))) if found else None
 
 
 async def finish(connection: Connection, part: Part, made: Made) -> bool:
@@ -152,19 +114,9 @@ async def finish(connection: Connection, part: Part, made: Made) -> bool:
     return bool(status == "UPDATE 1")
 
 
-async def fail(connection: Connection, part: Part, reason: str, again: bool) -> None:
-    """The part could not be made: it waits for another attempt if there is one and `again`, or has failed."""
-    await connection.execute(FAIL, *part.held, reason, again)
-
-
 async def refuse(connection: Connection, job: str, numbers: Sequence[int], reason: str) -> None:
     """Parts that are done are not to be had."""
     await connection.execute(REFUSE, job, list(numbers), reason)
-
-
-async def release(connection: Connection, part: Part) -> None:
-    """The part goes back as it was: whoever worked on it was asked to stop."""
-    await connection.execute(RELEASE, *part.held)
 
 
 async def plan(
@@ -200,12 +152,6 @@ async def plan(
 
 def _columns(each: Planned) -> tuple[Any, ...]:
     return each.kind, each.type, each.low, each.high, each.expected, each.view
-
-
-async def sweep(connection: Connection) -> list[tuple[str, bool, bool]]:
-    """Takes parts from workers that have gone; then the jobs that run, whether parts of each wait, whether it ended."""
-    await connection.execute(SWEEP)
-    return [tuple(row) for row in await connection.fetch(OPEN)]
 
 
 async def parts(connection: Connection, job: str) -> list[Any]:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.type_api import UserDefinedType
+from sqlalchemy.types import TypeEngine
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.criterion import Chain, Codes, Criterion, Every, Has, Ids, Missing, Some, Tokens
@@ -40,6 +41,7 @@ from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import visible
 
 Columns: TypeAlias = "Callable[[FromClause], Sequence[Any]]"
+Asked: TypeAlias = "Callable[[str, TypeEngine[Any]], ColumnElement[Any]]"
 Condition: TypeAlias = "ColumnElement[bool]"
 
 
@@ -118,32 +120,37 @@ class Matching:
         """Where what matches is: the rows of now, and those of before as of an earlier snapshot."""
         return (resource,) if self.snapshot is None else (resource, history)
 
-    def select(self, *columns: Any, table: FromClause = resource, source: FromClause | None = None) -> Select[Any]:
+    def select(
+        self,
+        *columns: Any,
+        table: FromClause = resource,
+        source: FromClause | None = None,
+        asked: Asked | None = None,
+        every: bool = False,
+    ) -> Select[Any]:
         """The columns of what matches in a table (`source`: it and what is joined to it).
 
-        The type is in the SQL itself, because it chooses the partition to plan for.
+        The type is in the SQL itself, because it chooses the partition to plan for. `asked` gives the value of a
+        parameter where it is not one of the statement's own. `every`: all that matches will be read, not a page of it.
         """
         typed = table.c.type == literal(self.type, Text, literal_execute=True)
         found = select(*columns).select_from(table if source is None else source)
-        found = found.where(typed, visible(self.permit, "s", self.type, table))
+        found = found.where(typed, visible(self.permit, "s", self.type, table, bulk=every and self.permit.broad))
         if self.whole:
             found = found.where(visibility.whole(self.permit, table))
         if self.snapshot is not None:
             found = found.where(*as_of(table))
-        for condition in self._conditions(table):
+        for condition in self._conditions(table, asked or _parameter):
             found = found.where(condition)
         return found
 
-    def _conditions(self, table: FromClause) -> Iterator[Condition]:
+    def _conditions(self, table: FromClause, asked: Asked) -> Iterator[Condition]:
         at = 0
         for term in self.terms:
-            binds = [
-                bindparam(f"v{self.at}{at + offset}", type_=kind, required=False)
-                for offset, (_, kind) in enumerate(term.values)
-            ]
+            binds = [asked(f"v{self.at}{at + offset}", kind) for offset, (_, kind) in enumerate(term.values)]
             yield term.build(table, binds)
             at += len(binds)
-        yield from self._lists(table, lambda at: bindparam(f"m{self.at}{at}", type_=ARRAY(BigInteger), required=False))
+        yield from self._lists(table, lambda at: asked(f"m{self.at}{at}", ARRAY(BigInteger)))
 
     def _lists(self, table: FromClause, sought: Callable[[int], ColumnElement[Any]]) -> Iterator[Condition]:
         for at, each in enumerate(self.lists):
@@ -152,6 +159,10 @@ class Matching:
                 yield some if each else not_(some)
             else:
                 yield visibility.names(self.permit, table, sought(at))
+
+
+def _parameter(name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
+    return bindparam(name, type_=kind, required=False)
 
 
 def _listing(criterion: Plain) -> tuple[int, ...] | bool:
@@ -195,10 +206,28 @@ def few(query: Query) -> bool:
 
 
 def alone(query: Query) -> bool:
-    """Whether one statement answers a search of few, if they are no more than a page."""
-    plain = not (query.include or query.revinclude or query.cursor or query.explain or query.anything)
-    direct = not any(isinstance(each, Chain | Has | Codes | Every | Some) for each in query.criteria)
-    return plain and direct and query.count > 0 and few(query)
+    """Whether one statement answers a search of few, if they are no more than a page; and another what comes along."""
+    iterated = any(each.iterate for each in query.include)
+    plain = not (iterated or query.revinclude or query.cursor or query.explain or query.anything)
+    return plain and query.count > 0 and _direct(query) and few(query)
+
+
+def single(query: Query) -> bool:
+    """Whether one statement answers a search whatever it finds: nothing comes along, and no total is to be counted."""
+    plain = not (query.include or query.revinclude or query.explain)
+    counted = query.cursor is None and query.total != "none"
+    return plain and not counted and query.count > 0 and _direct(query) and _unsorted(query)
+
+
+def _direct(query: Query) -> bool:
+    """Whether nothing is to be looked up before."""
+    every = [each for _, criteria in query.parts for each in criteria]
+    return not any(isinstance(each, Chain | Has | Codes | Every | Some) for each in every)
+
+
+def _unsorted(query: Query) -> bool:
+    """Whether every match has a value of what it is sorted by: others come last, by a statement of their own."""
+    return not query.sort or query.sort[0].parameter.name in ("_id", "_lastUpdated")
 
 
 def _names(resource_type: str, criterion: Criterion) -> bool:

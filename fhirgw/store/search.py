@@ -33,7 +33,7 @@ from fhirgw.store.criterion import Plain
 from fhirgw.store.cursor import Cursor
 from fhirgw.store.database import Connection, Statement, once
 from fhirgw.store.include import Found, included
-from fhirgw.store.matching import Matching
+from fhirgw.store.matching import Asked, Matching
 from fhirgw.store.paging import Stretch
 from fhirgw.store.schema import cursor_key
 
@@ -75,17 +75,22 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
     return Page(matches, along, total, cursors.write(query, following, permit, key), notes)
 
 
-async def only(connection: Connection, permit: Permit, query: Query) -> Page | None:
-    """The page of a search that is alone (fhirgw.store.matching), outside of a transaction; None if there is more.
+async def only(connection: Connection, permit: Permit, query: Query) -> list[Found]:
+    """What a search finds that is alone (fhirgw.store.matching), outside of a transaction: up to one more than a page.
 
     Raises FhirError: forbidden for the type.
     """
+    matching, stretch = direct(permit, query)
+    made, values = _made((matching,), stretch)
+    rows = await connection.fetch(made.sql, *made.arguments(values | {"most": query.count + 1}))
+    return [Found(*row[:4]) for row in rows]
+
+
+def direct(permit: Permit, query: Query) -> tuple[Matching, Stretch]:
+    """What a search that is alone matches, and its order: in one part, because few are sorted. Raises FhirError."""
     query = covered(permit, query)
-    matching = (Matching.of(permit, query.type, cast_to("list[Plain]", list(query.criteria))),)
-    rows = await _rows(connection, matching, query, None)
-    if len(rows) > query.count:
-        return None
-    return Page([Found(*row[:4]) for row in rows], total=None if query.total == "none" else len(rows))
+    matching = Matching.of(permit, query.type, cast_to("list[Plain]", list(query.criteria)))
+    return matching, Stretch(paging.keys(permit, query))
 
 
 async def matchings(
@@ -114,13 +119,13 @@ def statements(
 ) -> list[tuple[Statement, dict[str, Any]]]:
     """The statements of a page, one for each stretch of its order, each with its parameters (without `most`)."""
     order = paging.keys(matching[0].permit, query)
+    return [_made(matching, stretch) for stretch in paging.stretches(order, cursor, _all_valued(query))]
+
+
+def _made(matching: Sequence[Matching], stretch: Stretch) -> tuple[Statement, dict[str, Any]]:
     shapes = tuple(each.shape for each in matching)
-    found = []
-    for stretch in paging.stretches(order, cursor, _all_valued(query)):
-        made = once(("page", shapes, stretch.shape), partial(_page, matching, stretch))
-        values = _values(matching) | stretch.values()
-        found.append((made, values))
-    return found
+    made = once(("page", shapes, stretch.shape), partial(_page, matching, stretch))
+    return made, _values(matching) | stretch.values()
 
 
 async def _rows(connection: Connection, matching: Sequence[Matching], query: Query, cursor: Cursor | None) -> list[Any]:
@@ -157,20 +162,29 @@ def _page(matching: Sequence[Matching], stretch: Stretch) -> SelectBase:
     )
     branches = [(each, table) for each in matching for table in each.tables]
     if len(branches) == 1:
-        return _branch(*branches[0], stretch, told)
-    union = union_all(*(_branch(*branch, stretch).subquery().select() for branch in branches)).subquery("every")
+        return branch(*branches[0], stretch, told)
+    union = union_all(*(branch(*each, stretch).subquery().select() for each in branches)).subquery("every")
     values = [union.c[f"k{at}"] for at in range(len(stretch.order))]
     page = select(*list(union.c)[:4], *(cast(each, Text) for each in values), *told)
     return page.order_by(*stretch.ways(values)).limit(_most())
 
 
-def _branch(matching: Matching, table: Any, stretch: Stretch, told: Sequence[Any] | None = None) -> Select[Any]:
-    """The page of one type from one table. Alone it spells its keys (and `told`); of several it hands them on."""
+def branch(
+    matching: Matching,
+    table: Any,
+    stretch: Stretch,
+    told: Sequence[Any] | None = None,
+    asked: Asked | None = None,
+) -> Select[Any]:
+    """The page of one type from one table. Alone it spells its keys (and `told`); of several it hands them on.
+
+    `asked`: where its values stand, if they are not parameters.
+    """
     values, joined, conditions = stretch.columns(table)
     spelt = [each.label(f"k{at}") if told is None else cast(each, Text) for at, each in enumerate(values)]
     shown = visibility.body(matching.permit, matching.type, table).label("body")
     columns = (table.c.type, table.c.id, shown, table.c.patient, *spelt, *(told or ()))
-    page = matching.select(*columns, table=table)
+    page = matching.select(*columns, table=table, asked=asked)
     if joined is not None:
         page = page.select_from(joined)
     return stretch.place(page.where(*conditions), values).limit(_most())
@@ -200,7 +214,9 @@ async def _count(connection: Connection, matching: Sequence[Matching], most: int
 
 
 def _counted(matching: Sequence[Matching], bounded: bool) -> Select[Any]:
-    every = [each.select(literal(1).label("one"), table=table) for each in matching for table in each.tables]
+    every = [
+        each.select(literal(1).label("one"), table=table, every=True) for each in matching for table in each.tables
+    ]
     if len(every) == 1 and not bounded:
         return every[0].with_only_columns(func.count(), maintain_column_froms=True)
     union = every[0] if len(every) == 1 else union_all(*every)

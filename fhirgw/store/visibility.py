@@ -4,8 +4,7 @@ Search, include, chain, count, read, history, `$everything` and export all put i
 page size or a time says nothing about what is hidden. Default deny: no scope, no basis, no row.
 
 It is one conjunction: what the scopes cover; what the classes of the row allow; on what basis this purpose sees this
-person at all (fhirgw.store.basis); and that no directive says otherwise. The last is a NOT EXISTS at the top of the
-conjunction, so that PostgreSQL makes an anti-join of it: by index for one row, by hash for an export of all.
+person at all (fhirgw.store.basis); and that no directive says otherwise (fhirgw.store.directives).
 
 Values travel as bind parameters named `permit_*`, so that permits of one shape share one statement: see `values`.
 """

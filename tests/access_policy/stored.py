@@ -87,20 +87,27 @@ def permit(caller: Caller, now: datetime) -> Permit:
     )
 
 
-def _select(asked: Permit, verb: str, kind: str | None) -> Select[Any]:
-    found = select(resource.c.type, resource.c.id, body(asked)).where(visible(asked, verb, kind))
+def _select(asked: Permit, verb: str, kind: str | None, bulk: bool) -> Select[Any]:
+    found = select(resource.c.type, resource.c.id, body(asked)).where(visible(asked, verb, kind, bulk=bulk))
     return found if kind is None else found.where(resource.c.type == literal(kind, Text, literal_execute=True))
 
 
 async def shown(
-    connection: asyncpg.Connection, caller: Caller, now: datetime, verb: str = "r", kind: str | None = None
+    connection: asyncpg.Connection,
+    caller: Caller,
+    now: datetime,
+    verb: str = "r",
+    kind: str | None = None,
+    *,
+    bulk: bool = False,
 ) -> dict[Key, str]:
     """What the predicate lets a caller see, of one type or across them, as it is served.
 
-    Statements are shared as the gateway shares them: by the shape of the permit.
+    Statements are shared as the gateway shares them: by the shape of the permit. `bulk`: as an export asks.
     """
     asked = permit(caller, now)
-    made = once(("access policy", visibility.shape(asked), verb, kind), lambda: _select(asked, verb, kind))
+    shape = ("access policy", visibility.shape(asked), verb, kind, bulk)
+    made = once(shape, lambda: _select(asked, verb, kind, bulk))
     rows: Sequence[Any] = await connection.fetch(made.sql, *made.arguments(visibility.values(asked)))
     return {(each[0], each[1]): each[2] for each in rows}
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.leaves import is_patient
+from fhirgw.fhir.parameters import parameters
 from fhirgw.fhir.query import Query
 from fhirgw.store import resources
+from fhirgw.store.alike import alike, found
 from fhirgw.store.database import Engine, connect
 from fhirgw.store.everything import Asked, everything
 from fhirgw.store.export import Selection, snapshot
@@ -96,6 +99,7 @@ async def searched(connection: asyncpg.Connection, told: Told, kind: str) -> Non
     assert {each[:2]: orjson.loads(each.body) for each in page.matches} == {
         key: stamped(each) for key, each in expected.items()
     }
+    await by_person(connection, told, kind, expected)
     counted = await search(connection, told.asked, Query.parse(kind, [("_summary", "count")]))
     assert page.total == counted.total == len(expected)
     if kind == "Patient":
@@ -103,6 +107,21 @@ async def searched(connection: asyncpg.Connection, told: Told, kind: str) -> Non
             found = await search(connection, told.asked, Query.parse(kind, [pair]))
             assert {each[:2] for each in found.matches} == told.whole(), pair
             assert found.total == len(told.whole())
+
+
+async def by_person(connection: asyncpg.Connection, told: Told, kind: str, expected: dict[Key, Resource]) -> None:
+    """Everybody's, each person's by a search of their own, all in one statement."""
+    known = parameters(kind).get("patient")
+    name = "_id" if kind == "Patient" else "patient"
+    if name == "patient" and (known is None or not is_patient(known)):
+        return
+    every = [alike(told.asked, Query.parse(kind, [(name, person)])) for person in PERSONS]
+    pages = await found(connection, [each for each in every if each])
+    assert len(pages) == len(PERSONS)
+    for person, page in zip(PERSONS, pages, strict=True):
+        assert {each[:2]: orjson.loads(each.body) for each in page} == {
+            key: stamped(each) for key, each in expected.items() if whose(each) == person
+        }
 
 
 async def brought_along(connection: asyncpg.Connection, told: Told) -> None:

@@ -61,6 +61,7 @@ PLACES = {
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
+    "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",

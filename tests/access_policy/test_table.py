@@ -58,8 +58,10 @@ async def test_a_type_by_itself_shows_what_it_shows_among_all(connection: asyncp
         judge = Judge(WORLD, CALLERS[name], NOW)
         expected = judge.seen(verb)
         for kind in TYPES:
-            found = await shown(connection, CALLERS[name], NOW, verb, kind)
-            assert differing(found, {key: each for key, each in expected.items() if key[0] == kind}, judge, verb) == {}
+            of_kind = {key: each for key, each in expected.items() if key[0] == kind}
+            for bulk in (False, True):
+                found = await shown(connection, CALLERS[name], NOW, verb, kind, bulk=bulk)
+                assert differing(found, of_kind, judge, verb) == {}
 
 
 @pytest.mark.parametrize("person", DECISIONS)

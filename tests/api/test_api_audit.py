@@ -108,7 +108,7 @@ async def world(database: str) -> AsyncIterator[World]:
     app = Starlette(routes=[*who_looked.routes(), *fhir.routes(), *audit_events.routes()])
     async with AsyncExitStack() as owned:
         pool = await owned.enter_async_context(readers(database, standing=True))
-        searchers = await owned.enter_async_context(readers(database, replan=True))
+        searchers = await owned.enter_async_context(readers(database, replan=True, standing=True))
         app.state.auditor = await owned.enter_async_context(Auditor(database))
         app.state.controller, app.state.directory = "Z99", DIRECTORY
         app.state.context = Context(pool, searchers, gate, "https://gateway.example/fhir", "0", "2026-01-01T00:00:00Z")
@@ -521,6 +521,15 @@ async def test_the_person_reads_their_own_part_of_what_is_about_them(world: Worl
         assert one.status_code == (200 if name in ("copy", "refused", "both", "flag", "plan") else 404), name
         assert BERT not in one.text
         assert HIDDEN not in one.text
+
+
+async def test_a_person_is_not_told_with_whom_they_were_seen(world: World) -> None:
+    """By themselves they find all that is theirs; by somebody who is in one of them too, nothing."""
+    await several(world)
+    before = "AuditEvent?date=lt2026-03-04"
+    assert len(people(await world.get("anne", f"{before}&patient={ANNE}"))) == 4
+    assert people(await world.get("anne", f"{before}&patient={BERT}")) == []
+    assert len(people(await world.get("anne", f"{before}&patient={BERT},{ANNE}"))) == 4
 
 
 async def test_what_was_told_answers_at_its_address(world: World) -> None:

@@ -427,10 +427,39 @@ def test_searches_and_operations_are_asked_by_get(council: httpx.Client, kind: s
     ]
 
 
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_operations_that_read_are_asked_by_post(council: httpx.Client, gateway: Gateway, kind: str) -> None:
+    born = {"resourceType": "Patient", "birthDate": "1940-02-03", "name": [{"family": "Nobody-Of-That-Name"}]}
+    looked = {"name": "code", "valueCode": "male"}
+    system = {"name": "system", "valueUri": "http://hl7.org/fhir/administrative-gender"}
+    answer = sent(
+        council,
+        entry("POST", "Patient/$match", born),
+        entry("POST", "Patient/$validate", {"resourceType": "Patient", "gender": "nonsense"}),
+        entry("POST", "CodeSystem/$lookup", {"resourceType": "Parameters", "parameter": [looked, system]}),
+        entry("POST", "Observation", observation()),
+        kind=kind,
+    )
+    assert answer.status_code == 200, answer.text
+    matched, judged, found, made = answer.json()["entry"]
+    assert (matched["resource"]["type"], matched["response"]["status"]) == ("searchset", "200 OK")
+    assert {each["severity"] for each in judged["resource"]["issue"]} >= {"error"}
+    assert {"name": "display", "valueString": "Male"} in found["resource"]["parameter"]
+    assert made["response"]["status"] == "201 Created"
+    with gateway.client(PROVIDER) as other:
+        alone = other.post("/fhir/Patient/$match", json=born).status_code
+        assert (
+            sent(other, entry("POST", "Patient/$match", born), kind="batch")
+            .json()["entry"][0]["response"]["status"]
+            .startswith(str(alone))
+        )
+
+
 @pytest.mark.parametrize(
     ("method", "url", "status", "told"),
     [
-        ("POST", "Patient/$validate", 400, "asked in a Bundle by GET"),
+        ("POST", "Nothing/$match", 404, "nothing to read"),
+        ("POST", "Patient/$match", 400, "Send the Patient"),
         ("POST", "Patient/_search", 400, "asked in a Bundle by GET"),
         ("POST", "Patient/cared-for/$everything", 400, "asked in a Bundle by GET"),
         ("GET", "openapi.json", 400, "no resource"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import access, demo, export, load, mapping, rest, sync, validation
+from tests.bench import access, demo, export, large, load, mapping, rest, stored, sync, validation
 from tests.bench.figures import Figure, machine
 
 BENCHES: dict[str, Callable[[], list[Figure]]] = {
@@ -18,6 +18,8 @@ BENCHES: dict[str, Callable[[], list[Figure]]] = {
     "export": export.run,
     "access": access.run,
     "rest": rest.run,
+    "large": large.run,
+    "stored": stored.run,
     "validation": validation.run,
     "demo": demo.run,
 }

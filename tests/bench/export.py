@@ -20,7 +20,7 @@ from fhirgw.settings import Settings
 from fhirgw.store import export_job
 from fhirgw.store.database import direct
 from fhirgw.store.export import Selection
-from fhirgw.store.ledger import LEASE
+from fhirgw.store.lease import LEASE
 from fhirgw.store.server import binaries
 from tests.bench.council import World, world
 from tests.bench.figures import ROUNDS, Figure

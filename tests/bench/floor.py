@@ -23,6 +23,8 @@ from fhirgw.store.database import SESSION, WRITING
 ONE = "SELECT body FROM fhirgw.resource WHERE type = 'Patient' AND id = $1"
 PAGE = """
 SELECT body FROM fhirgw.resource WHERE type = 'Observation' AND id > $1 ORDER BY id LIMIT 50"""
+CODED = """
+SELECT body FROM fhirgw.resource WHERE type = 'Observation' AND tokens @> ARRAY[$1::bigint] ORDER BY id LIMIT 50"""
 JSON = {"content-type": "application/fhir+json; charset=utf-8"}
 
 
@@ -32,7 +34,9 @@ class _Kept(asyncpg.Connection):  # type: ignore[misc]
 
 
 def app(url: str) -> Starlette:
-    """`/one/ID` is a Patient's body, `/page/ID` the fifty Observations after an id in one Bundle."""
+    """`/one/ID` is a Patient's body; `/page/ID` the fifty Observations after an id in one Bundle, `/coded/TOKEN` the
+    first fifty of a code.
+    """
     pool: asyncpg.Pool
 
     @asynccontextmanager
@@ -49,12 +53,19 @@ def app(url: str) -> Starlette:
         return Response(body, headers=JSON)
 
     async def page(request: Request) -> Response:
+        return await bundle(PAGE, request.path_params["id"])
+
+    async def coded(request: Request) -> Response:
+        return await bundle(CODED, int(request.path_params["token"]))
+
+    async def bundle(query: str, asked: str | int) -> Response:
         async with pool.acquire() as connection:
-            rows = await connection.fetch(PAGE, request.path_params["id"])
+            rows = await connection.fetch(query, asked)
         entries = ",".join(f'{{"fullUrl":"http://bench/{each[0][8:40]}","resource":{each[0]}}}' for each in rows)
         return Response(f'{{"resourceType":"Bundle","type":"searchset","entry":[{entries}]}}', headers=JSON)
 
-    return Starlette(routes=[Route("/one/{id}", one), Route("/page/{id}", page)], lifespan=lifespan)
+    routes = [Route("/one/{id}", one), Route("/page/{id}", page), Route("/coded/{token}", coded)]
+    return Starlette(routes=routes, lifespan=lifespan)
 
 
 def main(url: str, port: str) -> None:

@@ -21,6 +21,8 @@ from uuid import uuid4
 import orjson
 
 from fhirgw.cli.apps import ensured, got
+from fhirgw.fhir.criterion import Tokens
+from fhirgw.fhir.query import Query
 from fhirgw.settings import Settings
 from fhirgw.store.database import Connection, direct
 from fhirgw.store.registration import Registration
@@ -58,6 +60,7 @@ async def _measured(gateway: int, floor: int, asked: dict[str, Any], token: str)
         Figure("read by id against the floor", "ratio", "0.6"),
     )
     page = Figure("searchset of 50 against the floor", "ratio", "target 0.5")
+    keyed = Figure("searchset of 50 against a floor that has the keys", "ratio")
     shapes = {
         "search by identifier": ("target 2,500", _identifier(asked)),
         "search by patient, sorted by date": ("target 1,700", _sorted(asked)),
@@ -67,14 +70,15 @@ async def _measured(gateway: int, floor: int, asked: dict[str, Any], token: str)
     bundled = Figure("transactions of 14", "resources/s", "target 3,000")
     single = Figure("single creates", "a second", "target 1,000")
     ids, pages = asked["patients"], asked["observations"]
+    codes = list(islice(cycle(asked["codes"]), CONNECTIONS * len(asked["codes"])))  # each connection asks for some
     for each in range(ROUNDS + 1):
         bare = await _rate(floor, [wire.get(f"/one/{id}") for id in ids])
         ours = await _rate(gateway, [wire.get(f"/fhir/Patient/{id}", token) for id in ids])
         read.values.append(ours), ratio.values.append(ours / bare)
-        bare = await _rate(floor, [wire.get(f"/page/{id}") for id in pages])
         query = "/fhir/Observation?_sort=_id&_count=50&_total=none&code={}"
-        ours = await _rate(gateway, [wire.get(query.format(code), token) for code in asked["codes"]])
-        page.values.append(ours / bare)
+        ours = await _rate(gateway, [wire.get(query.format(code), token) for code in codes])
+        page.values.append(ours / await _rate(floor, [wire.get(f"/coded/{_token(code)}") for code in codes]))
+        keyed.values.append(ours / await _rate(floor, [wire.get(f"/page/{id}") for id in pages]))
         for name, (_, paths) in shapes.items():
             searched[name].values.append(await _rate(gateway, [wire.get(path, token) for path in paths]))
         bundles = [wire.post("/fhir", _bundle(id), token) for id in islice(cycle(ids), TRANSACTIONS)]
@@ -82,9 +86,9 @@ async def _measured(gateway: int, floor: int, asked: dict[str, Any], token: str)
         creates = [wire.post("/fhir/Observation", _observation(id), token) for id in islice(cycle(ids), CREATES)]
         single.values.append(await _once(gateway, creates, CONNECTIONS))
         if not each:  # the first warms caches and statements
-            for figure in (read, ratio, page, *searched.values(), bundled, single):
+            for figure in (read, ratio, page, keyed, *searched.values(), bundled, single):
                 figure.values.clear()
-    return [read, ratio, page, *searched.values(), bundled, single]
+    return [read, ratio, page, keyed, *searched.values(), bundled, single]
 
 
 async def _rate(port: int, requests: Sequence[bytes]) -> float:
@@ -116,6 +120,13 @@ async def _asked(connection: Connection) -> dict[str, Any]:
             " GROUP BY 1 HAVING count(*) > 200 ORDER BY 1"
         ),
     }
+
+
+def _token(code: str) -> int:
+    """By what the code is searched, as the gateway reads it."""
+    (criterion,) = Query.parse("Observation", [("code", code)]).criteria
+    assert isinstance(criterion, Tokens)
+    return criterion.any_of[0]
 
 
 def _identifier(asked: dict[str, Any]) -> list[str]:

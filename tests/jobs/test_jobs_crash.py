@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from fhirgw.access.permit import Permit, operations
@@ -27,18 +28,21 @@ from fhirgw.fhir.canonical import encode
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.failpoint import PLACES
 from fhirgw.jobs.parts import run_part
+from fhirgw.jobs.place import Places, places
 from fhirgw.jobs.work import Worker
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import ATTEMPTS, Made
+from fhirgw.store.lease import ATTEMPTS
+from fhirgw.store.ledger import Made
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
 from tests.conftest import NewDatabase, temporary
 from tests.jobs.working import LEASE, nobody, process, stopped, until
 from tests.journeys.command import alive
 from tests.put import connected, put, stamped, supersede
+from tests.s3 import S3, serving_s3
 
 Resource = dict[str, Any]
 ALL = operations("Z99")
@@ -121,7 +125,7 @@ class Store:
         async with direct(self.engine) as connection:
             return await ledger.parts(connection, id)
 
-    async def done(self, folder: Path, id: str) -> None:
+    async def done(self, folder: Path | Places, id: str) -> None:
         """Does what is left, in this process."""
         worker = Worker(self.engine, folder, LEASE)
         for _ in range(200):
@@ -132,24 +136,31 @@ class Store:
             await asyncio.sleep(0.05)
         pytest.fail("the export did not end")
 
-    async def files(self, folder: Path, id: str) -> dict[str, list[bytes]]:
+    async def files(self, folder: Path | S3, id: str) -> dict[str, list[bytes]]:
         """What the manifest names, by type, if it says the truth of it and nothing else is there."""
         result = (await self.job(id)).result
         found: dict[str, list[bytes]] = {}
+        kept = _kept(folder, id)
         for each in result["output"]:
-            data = (folder / id / each["key"]).read_bytes()
+            data = kept[each["key"]]
             assert (len(data), hashlib.sha256(data).hexdigest()) == (each["bytes"], each["sha256"])
             assert data.count(b"\n") == each["count"]
             found.setdefault(each["type"], []).append(data)
-        kept = {each["key"] for each in await self.ledger(id)} - {None}
-        assert {path.name for path in (folder / id).iterdir()} <= kept
+        assert set(kept) <= {each["key"] for each in await self.ledger(id)}
         return found
 
-    async def whole(self, folder: Path, id: str) -> None:
+    async def whole(self, folder: Path | S3, id: str) -> None:
         """That the export is what was put in: no line lost, none twice, in order, whatever has happened since."""
         assert (await self.job(id)).state == "done"
         found = await self.files(folder, id)
         assert {kind: b"".join(data).splitlines() for kind, data in found.items()} == self.expected
+
+
+def _kept(place: Path | S3, id: str) -> dict[str, bytes]:
+    """The files of a job, by their names."""
+    if isinstance(place, S3):
+        return place.files(id)
+    return {path.name: path.read_bytes() for path in (place / id).iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -217,8 +228,8 @@ async def test_killed_while_planning(store: Store, tmp_path: Path, place: str) -
     await store.whole(tmp_path, id)
 
 
-async def killed(store: Store, folder: Path, place: str, id: str) -> None:
-    with process(store.url, folder, place, id) as worker:
+async def killed(store: Store, folder: Path, place: str, id: str, s3: S3 | None = None) -> None:
+    with process(store.url, folder, place, id, store=s3) as worker:
         await asyncio.to_thread(worker.join, 30)
         assert worker.exitcode == -signal.SIGKILL
 
@@ -273,6 +284,26 @@ async def test_a_finish_with_an_old_token_counts_for_nothing(store: Store, tmp_p
         assert held["reason"] != "forged"
         assert await ledger.renew(connection, new, 1, 1)
         assert await ledger.finish(connection, new, forged)
+
+
+async def test_a_finish_that_nobody_heard_of_counts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database commits and goes away before it has said so: what it named has to be there."""
+    id = await store.planned(tmp_path)
+    finish, lost = ledger.finish, iter([True])
+
+    async def unheard(*given: Any) -> bool:
+        told = await finish(*given)
+        if next(lost, False):
+            raise asyncpg.ConnectionDoesNotExistError("it went away")
+        return told
+
+    monkeypatch.setattr(ledger, "finish", unheard)
+    await store.done(tmp_path, id)
+    await store.whole(tmp_path, id)
+    assert {each["attempts"] for each in await store.ledger(id)} == {1}
+    assert next(lost, None) is None
 
 
 async def test_two_workers_share_one_job(lively: tuple[Store, str], tmp_path: Path) -> None:
@@ -371,6 +402,32 @@ async def test_the_part_of_a_worker_that_is_asked_to_stop_goes_back(store: Store
     await store.whole(tmp_path, id)
 
 
+async def test_who_is_asked_to_stop_while_claiming_keeps_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has given the part out, and the worker does not know of it yet."""
+    id, claimed, told = await store.planned(tmp_path), asyncio.Event(), asyncio.Event()
+    claim = ledger.claim
+
+    async def slowly(*asked: Any) -> Any:
+        part = await claim(*asked)
+        claimed.set()
+        await told.wait()
+        return part
+
+    monkeypatch.setattr(ledger, "claim", slowly)
+    working = asyncio.create_task(Worker(store.engine, tmp_path, 30 * LEASE).help(id, nobody))
+    await claimed.wait()
+    assert [each["state"] for each in await store.ledger(id)].count("running") == 1
+    working.cancel()
+    await asyncio.sleep(0)
+    told.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert {(each["state"], each["attempts"]) for each in await store.ledger(id)} == {("done", 1), ("waiting", 0)}
+    assert [each["state"] for each in await store.ledger(id)].count("done") == 1  # the plan
+
+
 async def test_postgresql_is_killed(tmp_path: Path) -> None:
     with temporary() as folder, running(folder) as url, ExitStack() as running_again:
         engine = connect(url)
@@ -424,3 +481,53 @@ async def test_deleting_takes_less_than_two_seconds(store: Store, tmp_path: Path
                     break
                 await asyncio.sleep(0.02)
         assert not (tmp_path / id).exists()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with serving_s3() as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        yield server
+
+
+@pytest.mark.parametrize("place", ["first bytes", "file kept:2", "before manifest", "after manifest"])
+async def test_killed_anywhere_it_is_the_same_in_an_object_store(
+    lively: tuple[Store, str], tmp_path: Path, s3: S3, place: str
+) -> None:
+    store, planned = lively
+    id = await store.twin(planned)
+    await killed(store, tmp_path, place, id, s3)
+    await store.done(places(tmp_path, s3.url), id)
+    await store.whole(s3, id)
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+async def test_killed_while_it_uploads_it_is_the_same(lively: tuple[Store, str], tmp_path: Path, s3: S3) -> None:
+    store, planned = lively
+    id = await store.twin(planned)
+    s3.asked.clear()
+    s3.pause = lambda asked: 0.3 if asked.upload and len(s3.asked) == 3 else 0
+    with process(store.url, tmp_path, job=id, store=s3) as worker:
+        await asyncio.to_thread(until, lambda: len(s3.asked) == 3)
+        assert worker.pid
+        os.kill(worker.pid, signal.SIGKILL)
+    assert s3.unfinished() == 0
+    s3.calm()
+    await store.done(places(tmp_path, s3.url), id)
+    await store.whole(s3, id)
+    assert max(each["attempts"] for each in await store.ledger(id)) == 2
+
+
+async def test_who_was_given_up_for_dead_uploads_for_nobody(lively: tuple[Store, str], tmp_path: Path, s3: S3) -> None:
+    store, planned = lively
+    id = await store.twin(planned)
+    with process(store.url, tmp_path, "file written:2:SIGSTOP", id, store=s3) as zombie:
+        await asyncio.to_thread(until, lambda: stopped(zombie))
+        await store.done(places(tmp_path, s3.url), id)
+        await store.whole(s3, id)
+        assert zombie.pid
+        os.kill(zombie.pid, signal.SIGCONT)
+        await asyncio.to_thread(zombie.join, 30)
+        assert zombie.exitcode == 0
+    await store.whole(s3, id)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import resource
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,8 +30,12 @@ from fhirgw.jobs.sources import Sources
 from fhirgw.store import import_job
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.import_job import Job
-from fhirgw.store.ledger import ATTEMPTS
+from fhirgw.store.lease import ATTEMPTS
+from fhirgw.store.migrate import migrate
+from fhirgw.store.server import running
+from tests.conftest import temporary
 from tests.jobs.working import FORKED, LEASE, nobody, stopped, until
+from tests.journeys.command import alive
 from tests.put import connected
 
 COUNCIL = Permit(
@@ -43,9 +49,14 @@ PATIENCE = timedelta(seconds=30)
 
 
 @contextmanager
-def worker(url: str, folder: Path, job: str, fail: str = "", lease: timedelta = LEASE) -> Iterator[BaseProcess]:
-    """A worker on one import while the block runs, in transactions of twenty lines; `fail`: where it dies."""
-    made = FORKED.Process(target=_work, args=(url, str(folder), job, fail, lease))
+def worker(
+    url: str, folder: Path, job: str, fail: str = "", lease: timedelta = LEASE, most: int = 0
+) -> Iterator[BaseProcess]:
+    """A worker on one import while the block runs, in transactions of twenty lines; `fail`: where it dies.
+
+    `most`: bytes of the largest file it may write.
+    """
+    made = FORKED.Process(target=_work, args=(url, str(folder), job, fail, lease, most))
     made.start()
     try:
         yield made
@@ -55,9 +66,11 @@ def worker(url: str, folder: Path, job: str, fail: str = "", lease: timedelta = 
         made.join(30)
 
 
-def _work(url: str, folder: str, job: str, fail: str, lease: timedelta) -> None:
+def _work(url: str, folder: str, job: str, fail: str, lease: timedelta, most: int) -> None:
     lines.LINES, taking.GROUP = 10, 2
     failpoint.arm(fail)
+    if most:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     asyncio.run(_until_done(url, Path(folder), job, lease))
 
 
@@ -180,10 +193,67 @@ async def test_who_was_given_up_for_dead_takes_in_nothing(asked: Import) -> None
     await asked.check()
 
 
-async def test_several_workers_share_an_import(asked: Import) -> None:
-    with worker(asked.url, asked.folder, asked.id), worker(asked.url, asked.folder, asked.id):
+async def test_two_workers_share_an_import(asked: Import) -> None:
+    """Each has inputs of its own: the first stands still at its first one until the second has done another."""
+    with worker(asked.url, asked.folder, asked.id, "group kept:1:SIGSTOP", PATIENCE) as one:
+        await asyncio.to_thread(until, lambda: stopped(one))
+        with worker(asked.url, asked.folder, asked.id, "", PATIENCE):
+            for _ in range(1000):
+                if await asked.ask("SELECT 1 FROM fhirgw.import_input WHERE state = 'done' LIMIT 1") == [(1,)]:
+                    break
+                await asyncio.sleep(0.02)
+            assert one.pid
+            os.kill(one.pid, signal.SIGCONT)
+            await ended(asked)
+    await asked.check()
+    workers = await asked.ask("SELECT worker, max(attempts) FROM fhirgw.import_input GROUP BY worker")
+    assert [attempts for _, attempts in workers] == [1, 1]
+
+
+async def test_workers_are_killed_at_any_moment(asked: Import) -> None:
+    moments = random.Random(20261122)
+    for _ in range(2):  # an input that takes all its attempts with it has failed, as it should
+        with worker(asked.url, asked.folder, asked.id), worker(asked.url, asked.folder, asked.id):
+            await asyncio.sleep(moments.uniform(0.05, 0.3))
+    with worker(asked.url, asked.folder, asked.id):
         await ended(asked)
     await asked.check()
+
+
+async def test_a_disk_that_is_full_keeps_an_import_from_its_end_alone(asked: Import) -> None:
+    """All is taken in; what was wrong cannot be told. It ends when there is room, and no half of a file is left."""
+    with worker(asked.url, asked.folder, asked.id, most=64):
+        for _ in range(1000):
+            if await asked.ask("SELECT count(*) FROM fhirgw.import_input WHERE state = 'done'") == [(4,)]:
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)  # it tries to end it, again and again
+        assert (await asked.job()).state == "running"
+    assert not [each for each in asked.folder.glob("spool/*/*") if not each.name.endswith(".input")]
+    with worker(asked.url, asked.folder, asked.id):
+        await ended(asked)
+    await asked.check()
+
+
+async def test_postgresql_is_killed_while_lines_are_taken_in(tmp_path: Path) -> None:
+    with temporary() as folder, running(folder) as url, ExitStack() as again:
+        engine = connect(url)
+        await migrate(engine)
+        asked = Import(tmp_path, url, engine)
+        await asked.accept()
+        with worker(url, tmp_path, asked.id, "lines taken:2:SIGSTOP") as busy:
+            await asyncio.to_thread(until, lambda: stopped(busy))
+            server = int((folder / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+            os.kill(server, signal.SIGKILL)
+            await asyncio.to_thread(until, lambda: not alive(server))
+            again.enter_context(running(folder))
+            await engine.dispose()  # its connections are gone
+            assert busy.pid
+            os.kill(busy.pid, signal.SIGCONT)
+            with worker(url, tmp_path, asked.id):
+                await ended(asked)
+        await asked.check()
+        await engine.dispose()
 
 
 async def test_an_import_that_is_cancelled_stops_and_what_is_in_stays(asked: Import) -> None:

@@ -25,6 +25,7 @@ from fhirgw.jobs import parquet_rows
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.forms import Csv
 from fhirgw.jobs.parts import run_part
+from fhirgw.jobs.place import Folder
 from fhirgw.jobs.work import Worker
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, connect, direct
@@ -149,7 +150,7 @@ async def test_the_same_bytes_whenever_a_part_is_made(
     before = {each["key"]: (tmp_path / job.id / each["key"]).read_bytes() for each in job.result["output"]}
     for part in again:
         assert part is not None
-        await run_part(engine, tmp_path / job.id, job, part)
+        await run_part(engine, Folder(tmp_path / job.id), job, part)
     after = {path.name: path.read_bytes() for path in (tmp_path / job.id).iterdir() if path.name not in before}
     assert sorted(after.values()) == sorted(before.values())
 

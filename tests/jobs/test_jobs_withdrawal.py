@@ -9,19 +9,23 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from isal import igzip
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.objects import ObjectStore
 from fhirgw.store import registration, resources
 from fhirgw.store.database import connect, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.registration import Registration
 from tests.jobs.world import PERSON, World, done
 from tests.put import reading
+from tests.s3 import S3, serving_s3
 
 ALL = Permit("Z9C01", "direct-care", (Scope.parse("system/*.rs"),), registration="ics")
 CLEARED = replace(ALL, clearance=15)
@@ -92,6 +96,59 @@ async def test_a_dissent_takes_a_persons_lines_out_of_a_finished_export(world: W
         assert await lines(jobs, id, "Patient.ndjson") == {birch}
         with pytest.raises(FhirError, match="no such export"):  # a file nothing is left of is no file any more
             await jobs.file(ALL, id, "Flag.ndjson")
+
+
+async def test_a_dissent_takes_a_persons_lines_out_of_an_object_store(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.sync()
+    ashby, birch, cole = (each["id"] for each in await world.bodies("Patient"))
+    with serving_s3() as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        objects = ObjectStore(s3.url, tmp_path / "scratch", retries=0)
+        async with ExportJobs(world.engine, objects, gzip=True) as jobs:
+            id = await jobs.kick_off(ALL, Selection(), "request")
+            before = (await done(jobs, id, ALL)).result
+            assert set(people(s3, id, before)) == {ashby, birch, cole}
+            files = s3.files(id)
+            world.tables["dissent"].append(["900", "1"])
+            await world.sync()
+
+            s3.refuse = lambda asked: (403, "AccessDenied") if asked.upload else None
+            await jobs.look()  # the store does not take what is left: all is as it was, and it is told
+            assert ((await jobs.status(ALL, id)).result, s3.files(id)) == (before, files)
+            assert "export not looked at" in "".join(capsys.readouterr())
+
+            s3.refuse = lambda asked: (503, "SlowDown") if asked.removal else None
+            await jobs.look()
+            after = (await jobs.status(ALL, id)).result
+            assert set(people(s3, id, after)) == {birch, cole}
+            assert len(s3.names(id)) > len(after["output"])  # what has their lines is still there, and nobody's
+            s3.calm()
+            await objects.tidy()
+            assert s3.names(id) == {each["key"] for each in after["output"]}
+            assert ashby.encode() not in b"".join(map(igzip.decompress, s3.files(id).values()))
+            assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+            (flags,) = [each["key"] for each in after["output"] if each["type"] == "Flag"]
+            s3.lose(f"{id}/{flags}")
+            world.tables["dissent"].append(["901", "3"])
+            await world.sync()
+            await jobs.look()  # what is lost keeps no dissent from the rest
+            left = (await jobs.status(ALL, id)).result
+            assert people(s3, id, left) == [birch]
+            assert "Flag" not in {each["type"] for each in left["output"]}
+            assert "file of an export lost" in "".join(capsys.readouterr())
+
+
+def people(s3: S3, id: str, result: dict[str, Any]) -> list[str]:
+    """Who is in the file of Patients, which is what the manifest says of it."""
+    (told,) = [each for each in result["output"] if each["type"] == "Patient"]
+    data = igzip.decompress(s3.files(id)[told["key"]])
+    assert (told["count"], told["bytes"]) == (data.count(b"\n"), len(data))
+    assert hashlib.sha256(data).hexdigest() == told["sha256"]
+    return [json.loads(line)["id"] for line in data.splitlines()]
 
 
 async def test_an_application_that_is_stopped_loses_its_exports(world: World, tmp_path: Path) -> None:

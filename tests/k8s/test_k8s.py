@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from click import Context
 
 from fhirgw.app import create_app
 from fhirgw.cli.commands import COMMANDS, app
+from fhirgw.jobs.place import SCRATCH
 from fhirgw.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +166,26 @@ def test_the_settings_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for template in PODS.values():
         assert {each["name"] for each in container(template)["env"]} <= known
     assert environment(settings, monkeypatch).worker_in_serve is False
+
+
+def test_exports_go_to_an_object_store_if_it_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = patched("components/objects")
+    given = environment(one("ConfigMap", "fhirgw-settings", documents), monkeypatch)
+    assert (given.export_store, given.signed_for) == ("s3://fhirgw-exports/bulk", timedelta(0))
+    secrets = {each["metadata"]["name"] for each in SECRETS}
+    for name in ("fhirgw-api", "fhirgw-workers"):
+        template = one("Deployment", name, documents)["spec"]["template"]
+        only = container(template)
+        (secret,) = [each["secretRef"] for each in only["envFrom"] if "secretRef" in each]
+        assert secret["optional"] is True and secret["name"] in secrets
+        mounted = {each["mountPath"]: each["name"] for each in only["volumeMounts"]}
+        (volume,) = [
+            each for each in template["spec"]["volumes"] if each["name"] == mounted[str(given.export_folder / SCRATCH)]
+        ]
+        assert "emptyDir" in volume  # of the node's own: a COPY waits for no network
+    template = one("Deployment", "fhirgw-workers")["spec"]["template"]
+    policy = one("NetworkPolicy", "fhirgw-workers-objects", ADDED)["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
 def test_an_applications_rate_is_shared_by_as_many_processes_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ async def test_two_processes_write_one_chain_and_a_third_goes_on(database: str) 
     assert {f"r{each}" for each in (*begun, *said[0], *said[1])} <= set(kept)
     assert kept[0] == "r999999"
     writers = ["other" if int(each[1:]) >= 500_000 else "one" for each in kept[1:]]
-    assert sum(a != b for a, b in pairwise(writers)) > 2  # they did write at the same time
+    assert sum(a != b for a, b in pairwise(writers)) > 1  # they did write at the same time
     assert (await verify(connection)).sound
     await connection.close()
 

@@ -1,6 +1,6 @@
 """A search finds what a naive reading of R4 finds, in its order, however it is cut into pages."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from datetime import UTC, datetime
 
 import pytest
@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
+from fhirgw.fhir.criterion import Ids
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.parameters import parameters
 from fhirgw.fhir.query import Query
+from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Readers
 from fhirgw.store.include import Found
 from fhirgw.store.search import Page, search
@@ -132,6 +135,67 @@ async def test_every_search_finds_what_a_naive_one_finds(
     assert [id for one in cut for id in ids(one.matches)] == expected
     assert {one.total for one in cut} == {len(expected)}
     assert (await page(searched, kind, [*pairs, ("_summary", "count")])).total == len(expected)
+
+
+FEW = st.one_of(
+    st.tuples(st.just("Patient"), st.just("identifier"), numbers),
+    st.tuples(st.just("Patient"), st.just("_id"), several(id_values)),
+    st.tuples(st.just("Observation"), st.sampled_from(("subject", "patient")), people),
+    st.tuples(st.just("Encounter"), st.just("patient"), people),
+)
+CODED = {"Observation": named(("code", "code:not", "status"), codes)}
+
+
+@st.composite
+def alikes(draw: st.DrawFn) -> list[tuple[str, Pairs]]:
+    """Searches that find few, many of one shape."""
+    sort = draw(st.sampled_from(((), ("date",), ("-date",), ("-date", "_id"), ("_lastUpdated",))))
+    found = []
+    for kind, name, value in draw(st.lists(FEW, min_size=1, max_size=12)):
+        more = draw(st.lists(CODED[kind], max_size=1)) if kind in CODED else []
+        sorts = [("_sort", ",".join(sort))] if sort and name == "patient" else []
+        found.append((kind, [(name, value), *more, *sorts]))
+    return found
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(requests=alikes(), count=st.integers(1, 30))
+async def test_searches_that_share_a_statement_find_what_each_finds_alone(
+    requests: list[tuple[str, Pairs]], count: int, searched: Readers, known: World
+) -> None:
+    together: dict[Hashable, list[tuple[Alike, list[str]]]] = {}
+    for kind, pairs in requests:
+        each = alike(EVERYTHING, Query.parse(kind, [*pairs, ("_count", str(count))]))
+        assert each is not None
+        together.setdefault(each.key, []).append((each, known.find(kind, pairs)))
+    async with searched.acquire() as connection:
+        for group in together.values():
+            pages = await found(connection, [each for each, _ in group])
+            assert [ids(page) for page in pages] == [expected[: count + 1] for _, expected in group]
+
+
+@pytest.mark.parametrize("odd", ['"', "\\", "{}", "NULL", "", '","', "p1", "{p1,p2}", "\u2028", "%", "'"])
+async def test_a_value_is_itself_however_it_looks(odd: str, searched: Readers) -> None:
+    """Values of many searches go in as PostgreSQL spells arrays."""
+    asked = [alike(EVERYTHING, Query("Patient", (Ids(parameters("Patient")["_id"], (odd, "p3")),))) for _ in range(2)]
+    async with searched.acquire() as connection:
+        pages = await found(connection, [each for each in asked if each])
+    assert [ids(page) for page in pages] == [["p1", "p3"] if odd == "p1" else ["p3"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs"),
+    [
+        ("Observation", [("code", "a")]),  # may find many
+        ("Encounter", [("patient", "p1"), ("date", "2026")]),  # an instant is not spelt
+        ("Observation", [("patient", "p1"), ("_revinclude", "Provenance:target")]),
+        ("Observation", [("patient", "p1"), ("_include:iterate", "Patient:organization")]),
+        ("Observation", [("subject:Patient.identifier", "1")]),
+        ("Patient", [("identifier", "1"), ("_count", "0")]),
+    ],
+)
+def test_other_searches_are_answered_by_themselves(kind: str, pairs: Pairs) -> None:
+    assert alike(EVERYTHING, Query.parse(kind, pairs)) is None
 
 
 def test_the_oracle_tells_requests_apart(known: World) -> None:

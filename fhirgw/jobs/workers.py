@@ -1,0 +1,27 @@
+"""Who does the work of exports and of imports, as the settings say: for every process that works on them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.place import places
+from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.sources import Sources
+from fhirgw.jobs.work import Worker
+from fhirgw.settings import Settings
+from fhirgw.store.database import Engine
+
+
+def made_worker(given: Settings, engine: Engine) -> Worker:
+    """Who works on exports, of these settings."""
+    projects = Projects(given.project_folder)
+    kept = places(given.export_folder.absolute(), given.export_store, given.signed_for)
+    return Worker(engine, kept, timedelta(seconds=given.lease_seconds), projects)
+
+
+def made_importer(given: Settings, engine: Engine) -> Importer:
+    """Who works on imports, of these settings."""
+    sources = Sources.of(given.import_folder, given.import_origins, given.import_gigabytes)
+    lease = timedelta(seconds=given.lease_seconds)
+    return Importer(engine, given.import_spool.absolute(), sources, given.longest_body, lease)

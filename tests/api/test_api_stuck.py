@@ -1,0 +1,80 @@
+"""A job that goes nowhere says why within a minute: nobody works on it, or its end cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fhirgw.api.bulk import ENDING
+from fhirgw.settings import Settings
+from tests.api.test_api_import import kick_off
+from tests.api.writing import COUNCIL, PEOPLE
+from tests.conftest import NewDatabase
+from tests.gateway import Gateway, serving
+from tests.put import connected, put
+
+LONG = "UPDATE fhirgw.{} SET created = created - interval '1 minute'"
+
+
+@pytest.fixture(scope="module")
+async def database(new_database: NewDatabase) -> Any:
+    async with new_database() as url:
+        await put(url, *PEOPLE)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One that does no work itself, and there are no workers."""
+    data = tmp_path_factory.mktemp("data")
+    given = Settings(database_url=database, data=data, controller="Z99", worker_in_serve=False, import_folder=data)
+    with serving(given) as made:
+        yield made
+
+
+def told(client: httpx.Client, address: str) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 202
+    return answer.headers["x-progress"]
+
+
+async def changed(url: str, query: str) -> None:
+    connection = await connected(url)
+    await connection.execute(query)
+    await connection.close()
+
+
+async def test_an_export_that_nobody_works_on(gateway: Gateway, database: str) -> None:
+    asked = gateway.http.get("/fhir/$export", headers={"prefer": "respond-async"})
+    address = asked.headers["content-location"]
+    assert told(gateway.http, address) == "0 resources, 0.0 MB"
+    await changed(database, LONG.format("export_job"))
+    assert told(gateway.http, address) == "0 resources, 0.0 MB; no worker is at it"
+
+
+async def test_an_import_that_nobody_works_on_or_that_cannot_end(gateway: Gateway, database: str) -> None:
+    folder: Path = gateway.settings.data
+    (folder / "in.ndjson").write_text("")
+    with gateway.client(COUNCIL) as client:
+        asked = kick_off(client, ("Patient", f"file://{folder}/in.ndjson"), inputSource="https://meadow.example")
+        address = asked.headers["content-location"]
+        assert told(client, address) == "0 of 1 inputs, 0 lines, 0 refused"
+        await changed(database, LONG.format("import_job"))
+        assert told(client, address).endswith("; no worker is at it")
+        spool = gateway.settings.import_spool / address.rpartition("/")[2]
+        spool.parent.mkdir(parents=True)
+        spool.touch()  # a file where its folder is to be
+        await changed(database, "UPDATE fhirgw.import_input SET state = 'done'")
+        await asyncio.sleep(1)
+        assert told(client, address).endswith(ENDING)
+        spool.unlink()
+        deadline = time.monotonic() + 30
+        while client.get(address).status_code != 200:
+            assert time.monotonic() < deadline, "it did not end"
+            await asyncio.sleep(1)
