@@ -237,7 +237,7 @@ async def test_who_opts_out_is_taken_out_by_their_key(world: World, tmp_path: Pa
 
 
 async def test_no_file_is_given_out_that_nobody_has_looked_through(world: World, tmp_path: Path) -> None:
-    """Somebody opts out while the gateway is down; and then the project's key is gone, and nobody can tell them apart."""
+    """Somebody opts out while the gateway is down; then the key is gone, and nobody can tell them apart."""
     async with jobs_in(world, tmp_path) as jobs:
         id, _ = await made(jobs, Selection(("Patient",), project="falls"))
         whole = await read(jobs, id, "Patient.ndjson")
