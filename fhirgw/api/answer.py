@@ -140,11 +140,14 @@ def refused(error: FhirError, headers: Mapping[str, str] | None = None) -> Respo
     return answer(encode(error.outcome()), error.status, headers)
 
 
-def versioned(request: Request, body: str, version: int, updated: datetime) -> Response:
-    """A resource with its ETag and Last-Modified, or 304 where the caller has this version already."""
+def versioned(request: Request, body: str, version: int, updated: datetime, fixed: bool = True) -> Response:
+    """A resource with its ETag and Last-Modified, or 304 where the caller has this version already.
+
+    `fixed`: what is served of a version stays the same. Of others there is no 304: whoever has a copy would keep it.
+    """
     tag = f'W/"{version}"'
     told = {"etag": tag, "last-modified": _http_date(updated)}
-    if _has_already(request, tag, updated):
+    if fixed and _has_already(request, tag, updated):
         return Response(status_code=304, headers=told)
     return answer(body.encode(), 200, told)
 

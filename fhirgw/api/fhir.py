@@ -74,7 +74,7 @@ async def read(request: Request) -> Response:
     entry(request).saw(resource_type, id, found.person)
     if resource_type in LISTS:
         entry(request).saw_lists([(resource_type, id, found.body)])
-    return _shown(request, found, part)
+    return _shown(request, found, part, resource_type not in LISTS)
 
 
 async def vread(request: Request) -> Response:
@@ -91,15 +91,15 @@ async def vread(request: Request) -> Response:
     entry(request).saw(resource_type, id, found.person)
     if resource_type in LISTS:
         entry(request).saw_lists([(resource_type, id, found.body)])
-    return _shown(request, found, part)
+    return _shown(request, found, part, resource_type not in LISTS)
 
 
-def _shown(request: Request, found: Stored, part: Shape | None) -> Response:
+def _shown(request: Request, found: Stored, part: Shape | None, fixed: bool) -> Response:
     """The version, or the part of it that is asked for. Raises FhirError for a count of one resource."""
     if part is not None and part.summary == "count":
         raise FhirError(Issue("invalid", "_summary=count is for searches and histories"))
     body = found.body if part is None else part.of(found.body)
-    return versioned(request, body, found.version, found.updated)
+    return versioned(request, body, found.version, found.updated, fixed)
 
 
 async def search_type(request: Request) -> Response:

@@ -18,6 +18,7 @@ from typing import Any
 from starlette.requests import Request
 
 from fhirgw.api import asked
+from fhirgw.fhir.cohort import naming
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.parameters import HELD, compartment
@@ -106,6 +107,9 @@ def check_form(found: Selection) -> None:
             raise _refusal("organizeOutputBy: a table has no blocks: leave organizeOutputBy out, or ask for NDJSON")
         if found.associated:
             raise _refusal("includeAssociatedData: no view is of Provenance: leave it out, or ask for NDJSON")
+    if found.project is not None and (found.patients or any(map(naming, found.filters))):
+        told = "whoever picks people by who they are would know their pseudonyms: ask for all, or for a Group's"
+        raise _refusal(f"_pseudonymise: {told}, without patient and without a _typeFilter by names or numbers")
     if found.project is not None and found.organized:
         raise _refusal("organizeOutputBy: a pseudonymised export comes by type: leave organizeOutputBy out")
     if found.project is not None and found.associated:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import compartment
@@ -19,6 +20,14 @@ MEMBER_FILTER = "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filt
 LANGUAGE = "application/x-fhir-query"
 MEMBERS = ("Patient", "Device", "Group", "Practitioner", "PractitionerRole")
 """The types of which members are held here."""
+
+PERSONAL = (
+    *("_id", "identifier", "patient", "subject", "name", "family", "given", "phonetic"),
+    *("phone", "email", "telecom", "address"),
+)
+"""Search parameters whose values say who somebody is. A definition is served as it is to whoever sees the list, whether
+they may see its people or not: those who are named are named as members.
+"""
 
 AT_FILTER = "Group.modifierExtension"
 AT_MEMBER = "Group.member.entity"
@@ -65,7 +74,33 @@ def _search(extension: dict[str, Any]) -> str:
     if query.type != "Patient" and not compartment(query.type):
         told = f"A member-filter is of Patient, or of what is in a patient's record, and {query.type} is not"
         raise FhirError(Issue("value", told, AT_FILTER), status=422)
+    if named := naming(search):
+        told = f"A member-filter is of what people have in common, and {named} says who somebody is: name them"
+        raise FhirError(Issue("business-rule", f"{told} as members", AT_FILTER), status=422)
     return search
+
+
+def naming(search: str) -> str | None:
+    """The parameter of a search, `Condition?code=…`, by whose value it looks for somebody in particular, if it does."""
+    of, _, text = search.partition("?")
+    for name, _ in parse_qsl(text):
+        kind, asked = _asked(of, name)
+        if asked in PERSONAL and (kind == "Patient" or compartment(kind)):
+            return asked
+    return None
+
+
+def _asked(kind: str, name: str) -> tuple[str, str]:
+    """The parameter that is looked at in the end, with its type if that is a person's: `_has:Group:member:_id` is the
+    Group's, `subject:Patient.family` the Patient's.
+    """
+    while name.startswith("_has:"):
+        _, kind, _, name = name.split(":", 3)
+    *links, last = name.split(".")
+    for each in links:
+        link, _, target = each.partition(":")
+        kind = target or ("Patient" if link in ("patient", "subject") else "")
+    return kind, last.partition(":")[0]
 
 
 def _entities(group: Resource) -> Iterator[dict[str, Any]]:

@@ -54,6 +54,9 @@ TIDIED = 5.0
 LOOKED = 10.0
 """Seconds between two looks at what finished exports may no longer hold."""
 
+SEEN = timedelta(seconds=60)
+"""How long after such a look files are given out without another."""
+
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
 
@@ -135,9 +138,9 @@ class ExportJobs:
         await self._remove(id)
 
     async def file(self, permit: Permit, id: str, name: str) -> File:
-        """A finished file. Raises FhirError(not-found)."""
+        """A finished file. Raises FhirError: not-found, and what `_looked` raises."""
         async with direct(self._engine) as connection:
-            job = await self._find(connection, permit, id)
+            job = await self._looked(connection, permit, id)
         listed = {each["url"]: each for each in _files(job)} if job.state == "done" else {}
         if name not in listed:
             raise absent()
@@ -160,6 +163,22 @@ class ExportJobs:
         if not entitled(permit, job.permit, types):
             raise absent()
         return job
+
+    async def _looked(self, connection: Connection, permit: Permit, id: str) -> Job:
+        """The job, for whoever takes a file of it: one that nobody has looked through for a minute is looked through
+        first, as when the gateway was down meanwhile. Raises FhirError: not-found; transient where that cannot be done,
+        for nobody knows then who is still to be in it.
+        """
+        job = await self._find(connection, permit, id)
+        if job.state != "done" or not await export_job.unseen(connection, job, SEEN):
+            return job
+        try:
+            await withdraw(connection, job, job.result, self._worker.place(job), self._worker.projects)
+        except (FhirError, OSError) as error:
+            log.error("export not looked at", job=id, error=str(error))
+            told = "Whoever may not be in this export any more cannot be taken out of it now: ask again"
+            raise FhirError(Issue("transient", told)) from None
+        return await self._find(connection, permit, id)
 
     async def _keep(self) -> None:
         """Takes out of finished exports what may no longer be in them, and forgets old ones, again and again."""

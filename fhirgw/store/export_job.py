@@ -181,6 +181,11 @@ async def cancelled(connection: Connection, age: timedelta) -> list[str]:
     return [row["id"] for row in await connection.fetch(query, age)]
 
 
+async def unseen(connection: Connection, job: Job, age: timedelta) -> bool:
+    """Whether it is longer ago than `age` that anybody looked at what the job's files may no longer hold."""
+    return bool(await connection.fetchval("SELECT $1 < clock_timestamp() - $2::interval", job.looked, age))
+
+
 async def poll(connection: Connection, id: str) -> None:
     """Somebody has asked how it goes."""
     await connection.execute("UPDATE fhirgw.export_job SET polled = true WHERE id = $1", id)

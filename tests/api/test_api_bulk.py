@@ -177,6 +177,8 @@ REFUSED = {
     "$export?_outputFormat=csv&_elements=id": "invalid: _elements: a view has the columns it has",
     "Patient/$export?_outputFormat=csv&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no blocks",
     "Patient/$export?_outputFormat=parquet&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no",
+    "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _pseudonymise: whoever picks",
+    "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _pseudonymise: whoever",
     "Patient/$export?_pseudonymise=falls&organizeOutputBy=Patient": "invalid: organizeOutputBy: a pseudonymised export"
     " comes by type",
     "$export?_outputFormat=csv&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData: no"

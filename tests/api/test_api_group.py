@@ -172,6 +172,19 @@ def test_a_member_who_is_hidden_is_left_out(gateway: Gateway, provider: httpx.Cl
     assert "dissenting" not in gateway.http.get("/fhir/Group?_count=50").text
 
 
+def test_who_has_a_list_already_is_told_whom_it_is_without(gateway: Gateway, council: httpx.Client) -> None:
+    """Somebody on it may have dissented since: its version is the same, what is served of it is not."""
+    for path in ("Group/frail", "Group/frail/_history/1"):
+        seen = council.get(f"/fhir/{path}")
+        assert "dissenting" in seen.text
+        for header, value in (("if-none-match", "etag"), ("if-modified-since", "last-modified")):
+            again = gateway.http.get(f"/fhir/{path}", headers={header: seen.headers[value]})
+            assert again.status_code == 200 and "dissenting" not in again.text
+    person = council.get("/fhir/Patient/stranger")
+    same = council.get("/fhir/Patient/stranger", headers={"if-none-match": person.headers["etag"]})
+    assert same.status_code == 304
+
+
 def test_a_list_is_seen_by_its_controller_and_who_manages_it(gateway: Gateway, provider: httpx.Client) -> None:
     assert found(gateway.http, "Group") == sorted(each["id"] for each in GROUPS)
     assert found(provider, "Group") == ["frail", "weighed"]
@@ -273,7 +286,10 @@ def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client,
     with gateway.client(PORTAL) as portal:
         assert "council" in diagnostics(portal.post("/fhir/Group", json=group("x", member("stranger"))), 403)
     assert provider.post("/fhir/Group", json=group("x", member("cared-for"))).status_code == 403
-    by_search = council.post("/fhir/Group", json=defined("x", "Patient?birthdate=1960-03-01"))
+    searches = "Patient?birthdate=1960-03-01&_has:Group:member:_id=frail", "EpisodeOfCare?organization.identifier=none"
+    by_search = council.post("/fhir/Group", json=defined("x", searches[0]))
+    by_surgery = council.post("/fhir/Group", json=defined("x", searches[1]))
+    assert council.delete(f"/fhir/Group/{by_surgery.json()['id']}").status_code in (200, 204)
     assert exported(council, f"Group/{by_search.json()['id']}/$export?_type=Patient") == {"stranger"}
     for each in (place, f"/fhir/Group/{by_search.json()['id']}"):
         assert council.delete(each).status_code in (200, 204)
@@ -290,6 +306,14 @@ def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client,
         (defined("x", "Observation?_sort=date"), "member-filter: "),
         (defined("x", "Organization?name=x"), "A member-filter is of Patient"),
         (defined("x", "Patient"), "member-filter: "),
+        (defined("x", "Patient?_id=stranger"), "A member-filter is of what people have in common, and _id says"),
+        (defined("x", "Patient?identifier=9000000009"), "A member-filter is of what people have in common"),
+        (defined("x", "Observation?patient=stranger"), "A member-filter is of what people have in common"),
+        (
+            defined("x", "Observation?subject:Patient.family:exact=B"),
+            "A member-filter is of what people have in common",
+        ),
+        (defined("x", "Patient?_has:Observation:subject:_id=w"), "A member-filter is of what people have in common"),
     ],
 )
 def test_a_list_that_nobody_could_resolve_is_refused(council: httpx.Client, wrong: dict[str, Any], told: str) -> None:

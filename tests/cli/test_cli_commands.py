@@ -258,6 +258,7 @@ def test_an_export_as_tables(command: Command, database: str, extract: Path, tmp
         (["--format", "xlsx"], "There is no format 'xlsx': ndjson, csv, parquet"),
         (["--format", "csv", "--view", "poeple"], "There is no view 'poeple'"),
         (["--view", "people"], "views are written as text/csv"),
+        (["--pseudonymise", "falls", "--patient", "p1", "--app", "x"], "whoever picks people by who they are"),
         (["--pseudonymise", "falls"], "Pseudonyms are for an application that plans or researches"),
         (["--pseudonymise", "falls", "--app", "study", "--purpose", "research"], "national data opt-outs is missing"),
         (["--pseudonymise", "falls", "--app", "study", "--purpose", "direct-care"], "for planning and research alone"),

@@ -292,6 +292,29 @@ async def test_who_opts_out_before_the_end_counts_no_more(world: World, tmp_path
         )
 
 
+async def test_no_file_is_given_out_that_nobody_has_looked_through(world: World, tmp_path: Path) -> None:
+    """Somebody opts out while the gateway is down; then the key is gone, and nobody can tell them apart."""
+    async with jobs_in(world, tmp_path) as jobs:
+        id, _ = await made(jobs, Selection(("Patient",), project="falls"))
+        whole = await read(jobs, id, "Patient.ndjson")
+        async with direct(world.engine) as connection:
+            await opt_out.load(connection, [number(4)], datetime.now(UTC))
+        assert await read(jobs, id, "Patient.ndjson") == whole  # it was looked through a moment ago
+        await world.ask("UPDATE fhirgw.export_job SET looked = looked - interval '61 seconds'")
+        left = await read(jobs, id, "Patient.ndjson")
+        assert len(set(whole.splitlines()) - set(left.splitlines())) == 1
+        key = tmp_path / "keys" / "Z9C01" / "falls.key"
+        kept = key.read_text()
+        key.unlink()
+        assert await read(jobs, id, "Patient.ndjson") == left
+        await world.ask("UPDATE fhirgw.export_job SET looked = looked - interval '61 seconds'")
+        with pytest.raises(FhirError, match="ask again") as refused:
+            await read(jobs, id, "Patient.ndjson")
+        assert refused.value.status == 503
+        key.write_text(kept)
+        assert await read(jobs, id, "Patient.ndjson") == left
+
+
 async def test_what_is_deleted_is_told_by_its_key(world: World, tmp_path: Path) -> None:
     async with jobs_in(world, tmp_path) as jobs:
         id, before = await made(jobs, Selection(("Condition",), project="falls"))
