@@ -5,6 +5,7 @@ A command's module is imported when that command is run: all of them together ta
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from importlib.metadata import version as installed
 from typing import Any
@@ -54,6 +55,8 @@ class Commands(TyperGroup):
             return None
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         found = getattr(import_module(f"fhirgw.cli.{module}"), attribute)
+        gc.freeze()
+        gc.enable()
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(**PLAIN)
             alone.command(cmd_name)(found)

@@ -128,11 +128,13 @@ class Packed(Draft):
     def _put(self, data: bytes) -> None:
         self._waiting += data
         while len(self._waiting) >= BLOCK:
-            super()._put(self._packer.compress(bytes(self._waiting[:BLOCK])))
+            with memoryview(self._waiting) as waiting, waiting[:BLOCK] as block:
+                packed = self._packer.compress(block)
+            super()._put(packed)
             del self._waiting[:BLOCK]
 
     def _end(self) -> None:
-        super()._put(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
+        super()._put(self._packer.compress(self._waiting) + self._packer.flush())
 
 
 def unpacked(path: Path) -> IO[bytes]:

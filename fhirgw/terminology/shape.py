@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from langcodes import tag_is_valid
-
 from fhirgw.fhir.nhs import (
     NHS_NUMBER,
     ODS_ORGANISATION,
@@ -95,7 +93,11 @@ def is_loinc_code(code: str) -> bool:
 
 def is_language(code: str) -> bool:
     """A tag of BCP 47 whose subtags the IANA registry has. https://www.rfc-editor.org/rfc/rfc5646"""
-    return _LANGUAGE.fullmatch(code) is not None and tag_is_valid(code)
+    if _LANGUAGE.fullmatch(code) is None:
+        return False
+    from langcodes import tag_is_valid  # the whole registry, for who meets a language
+
+    return bool(tag_is_valid(code))
 
 
 def is_media_type(code: str) -> bool:
