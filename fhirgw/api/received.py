@@ -43,6 +43,12 @@ async def operations(request: Request, longest: int) -> tuple[bytes, Any]:
     return body, incoming.parse(body)
 
 
+async def body(request: Request, longest: int, taken: tuple[str, ...], told: str) -> bytes:
+    """A body of one of the types `taken`, else `told` is what to send. Raises FhirError: 400, 413, 415."""
+    _of_type(request, taken, told)
+    return await _whole(request, longest)
+
+
 def _of_type(request: Request, taken: tuple[str, ...], told: str, **headers: str) -> None:
     kind, *parameters = (each.strip().lower() for each in request.headers.get("content-type", "").split(";"))
     given = dict(each.partition("=")[::2] for each in parameters)

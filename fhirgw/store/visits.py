@@ -1,0 +1,314 @@
+"""Visits as they are stored: a row each, joined of all that was said of it, by one statement for a batch.
+
+A batch reads what is known of its visits, joins what it says (fhirgw.visits.batch, which is pure) and writes back those
+rows that nobody has changed since; those somebody has are read and joined again. Nobody waits with a lock in hand for
+another batch, and what comes out is the same whoever was first.
+
+What was said is kept: of a visit that one row spoke of, the row is that; the first that says more brings both into
+`visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the
+same, in nobody's record: which of the two it is, is not told.
+
+Long, because a third of it is SQL and its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, NamedTuple
+
+import orjson
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.relationship import opens
+from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store.database import Connection
+from fhirgw.store.write import conflict
+from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
+from fhirgw.visits.merge import Known, Register, Said, Stamp, parts, top
+from fhirgw.visits.moment import instant
+from fhirgw.visits.reading import Fault, Sent
+
+TRIES = 5
+"""How often a visit is joined anew because another batch was quicker."""
+
+SENDING = ("care-provider", "late-visits")
+"""The ties by which a care provider sends visits: while the package runs, and for its grace."""
+assert set(SENDING) <= set(opens("Encounter")), "what lets a care provider send visits lets them see those"
+
+CLOSED = Fault(
+    "person",
+    "closed",
+    "the time for sending visits of this person is over, or never began",
+    "Ask the council whether the package of care has ended",
+)
+UNKNOWN = Fault(
+    "person",
+    "unallocated",
+    "nobody whom you look after by a package of care has this number",
+    "The visit is kept; check the number, or ask the council for the package: it is allocated when sent again then",
+)
+UNNAMED = Fault(
+    "person",
+    "unallocated",
+    "the visit does not say whose it is",
+    "The visit is kept; send it again with the person's NHS number",
+)
+
+KNOWN = """
+SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps,
+    CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
+FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
+"""
+
+# Of those who have a number only those count whom the care provider looks after: to it, others are not there.
+PERSONS = """
+SELECT i.system, i.value, i.patient FROM unnest($1::text[], $2::text[]) AS sought (system, value)
+JOIN fhirgw.identifier i USING (system, value) WHERE EXISTS (
+    SELECT FROM fhirgw.relationship r WHERE r.person = i.patient AND r.party = ANY ($3) AND r.kind = ANY ($4)
+        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp())
+"""
+TIED = """
+SELECT DISTINCT r.person FROM fhirgw.relationship r WHERE r.person = ANY ($1) AND r.party = ANY ($2)
+    AND r.kind = ANY ($3) AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
+"""
+
+# In the order of the keys, so that two batches never wait for each other.
+STORE = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::timestamptz[],
+        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
+        $15::text[]
+    ) AS g (key, was, version, source_version, changed, digest, start, finish, began, ended, visit, patient, outcome,
+        parts, stamps)
+    ORDER BY key),
+said AS MATERIALIZED (
+    SELECT * FROM unnest($16::uuid[], $17::bytea[], $18::bigint[], $19::timestamptz[], $20::timestamptz[], $21::text[])
+        AS s (key, digest, source_version, changed, received, parts)),
+renewed AS (
+    UPDATE fhirgw.visit v SET
+        version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
+        updated = $22, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id()
+    FROM given g WHERE v.key = g.key AND v.version = g.was AND g.was > 0 RETURNING v.key),
+created AS (
+    INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps)
+    SELECT key, version, source_version, changed, digest, $22, start, finish, began, ended, $23, visit, patient, $24,
+        outcome, parts, stamps
+    FROM given WHERE was = 0 ORDER BY key
+    ON CONFLICT (key) DO NOTHING RETURNING key),
+written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
+kept AS (
+    INSERT INTO fhirgw.visit_said (key, digest, source_version, changed, received, parts)
+    SELECT s.key, s.digest, s.source_version, s.changed, s.received, s.parts FROM said s JOIN written USING (key)
+    ON CONFLICT (key, digest) DO NOTHING)
+SELECT key::text FROM written
+"""
+
+
+class Provider(NamedTuple):
+    """Who sends visits: its ODS code, what records call it, and who controls what it sends."""
+
+    code: str
+    parties: tuple[str, ...]
+    controller: str
+
+    @staticmethod
+    def of(permit: Permit, controller: str) -> Provider:
+        """The care provider whose application holds the permit."""
+        return Provider(permit.organisation, permit.parties, controller)
+
+
+class Result(NamedTuple):
+    """What became of a row. `patient`: in whose record it is; `id`: of the resources it is; `fault`: what to mend."""
+
+    status: Status
+    patient: str | None = None
+    id: str | None = None
+    fault: Fault | None = None
+
+
+class _Row(NamedTuple):
+    """A visit's row as it was read: in whose record, since when, and what is known."""
+
+    held: Held
+    patient: str | None = None
+    updated: datetime | None = None
+
+
+NO_ROW = _Row(UNHEARD)
+
+
+async def take(connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime) -> list[Result]:
+    """What became of each row, in their order; durable when the transaction has ended. Raises FhirError(conflict)."""
+    groups: dict[str, list[int]] = {}
+    for at, each in enumerate(rows):
+        groups.setdefault(key(provider.code, each.visit), []).append(at)
+    results: dict[int, Result] = {}
+    left = groups
+    for _ in range(TRIES):
+        if not left:
+            return [results[at] for at in range(len(rows))]
+        sents = {name: [rows[at] for at in places] for name, places in left.items()}
+        told = await _taken(connection, provider, sents, now)
+        for name, found in told.items():
+            results.update(zip(left[name], found, strict=True))
+        left = {name: places for name, places in left.items() if name not in told}
+    if left:
+        raise conflict()
+    return [results[at] for at in range(len(rows))]
+
+
+async def _taken(
+    connection: Connection, provider: Provider, groups: Mapping[str, Sequence[Sent]], now: datetime
+) -> dict[str, list[Result]]:
+    """One round: the results of those visits that nobody else wrote meanwhile."""
+    rows = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))}
+    done = {name: taken(rows.get(name, NO_ROW).held, sents, now) for name, sents in groups.items()}
+    facts = {name: parts(each.known) for name, each in done.items()}
+    people = await _people(connection, provider, facts.values())
+    tied = await _tied(connection, provider, {row.patient for row in rows.values() if row.patient})
+    told: dict[str, list[Result]] = {}
+    writing: list[_Writing] = []
+    for name, each in done.items():
+        row = rows.get(name, NO_ROW)
+        if row.patient is not None and row.patient not in tied:
+            told[name] = [Result("refused", fault=CLOSED)] * len(each.statuses)
+            continue
+        patient, fault = _allocated(facts[name].get("person"), people)
+        patient = patient or (row.patient if _same_person(row.held.known, each.known) else None)
+        fault = None if patient else fault
+        id = placed(name, patient) if patient else None
+        told[name] = [Result(status, patient, id, fault) for status in each.statuses]
+        if each.added or patient != row.patient:
+            writing.append(_Writing(name, groups[name][0].visit, row, each, facts[name], patient))
+    written = await _write(connection, provider, writing, now) if writing else set()
+    lost = {each.key for each in writing} - written
+    return {name: each for name, each in told.items() if name not in lost}
+
+
+async def _people(
+    connection: Connection, provider: Provider, facts: Iterable[Mapping[str, Any]]
+) -> Mapping[tuple[str, str], set[str]]:
+    """The Patients that numbers lead to, of those whom the care provider looks after."""
+    sought = sorted(set(chain.from_iterable(_numbers(each.get("person")) for each in facts)))
+    if not sought:
+        return {}
+    found: dict[tuple[str, str], set[str]] = {}
+    systems, values = zip(*sought, strict=True)
+    for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
+        found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
+    return found
+
+
+async def _tied(connection: Connection, provider: Provider, patients: Collection[str]) -> set[str]:
+    """Those whom the care provider looks after, or has until a little while ago."""
+    if not patients:
+        return set()
+    return {row["person"] for row in await connection.fetch(TIED, list(patients), provider.parties, SENDING)}
+
+
+def _numbers(person: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """By what a visit says whose it is, as (system, value)."""
+    if person and "nhsNumber" in person:
+        yield NHS_NUMBER, person["nhsNumber"]
+    if person and "number" in person and "system" in person:
+        yield person["system"], person["number"]
+
+
+def _allocated(
+    person: Mapping[str, Any] | None, people: Mapping[tuple[str, str], set[str]]
+) -> tuple[str | None, Fault | None]:
+    """The one Patient that all its numbers lead to, or why there is none."""
+    numbers = list(_numbers(person))
+    if not numbers:
+        return None, UNNAMED
+    named = set.intersection(*(people.get(each, set()) for each in numbers))
+    return (named.pop(), None) if len(named) == 1 else (None, UNKNOWN)
+
+
+def _same_person(before: Known, after: Known) -> bool:
+    """Whether a visit still says the same of whose it is: then it stays in the record in which it is."""
+    return "person" not in after or ("person" in before and before["person"].value == after["person"].value)
+
+
+class _Writing(NamedTuple):
+    key: str
+    visit: str
+    row: _Row
+    taken: Taken
+    facts: Mapping[str, Any]
+    patient: str | None
+
+
+async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> set[str]:
+    """Writes the rows; the keys of those that nobody wrote meanwhile."""
+    cells = zip(*(_cells(each) for each in writing), strict=True)
+    said = list(chain.from_iterable(_said(each, now) for each in writing))
+    kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
+    found = await connection.fetch(STORE, *map(list, cells), *map(list, kept), now, provider.code, provider.controller)
+    return {row["key"] for row in found}
+
+
+def _cells(writing: _Writing) -> tuple[Any, ...]:
+    """The columns of a visit's row that are its own."""
+    known, facts, was = writing.taken.known, writing.facts, writing.row.held.version
+    newest, held = top(known), stamps(known)
+    planned, carers = facts.get("planned") or {}, facts.get("carers") or ()
+    starts = [instant(each["start"]) for each in carers if "start" in each]
+    ends = [instant(each["end"]) for each in carers if "end" in each]
+    return (
+        *(writing.key, was, was + len(writing.taken.added), *newest),
+        *(instant(planned[name]) if name in planned else None for name in ("start", "end")),
+        *(min(starts, default=None), max(ends) if ends and len(ends) == len(carers) else None),
+        *(writing.visit, writing.patient, (facts.get("outcome") or {}).get("code")),
+        encode({place: known[place].value for place in sorted(known)}).decode(),
+        orjson.dumps(held).decode() if held else None,
+    )
+
+
+def _said(writing: _Writing, now: datetime) -> Iterator[tuple[Any, ...]]:
+    """What is to be kept of what was said: nothing of a visit that was spoken of once, for the row is that."""
+    row, added = writing.row, writing.taken.added
+    if row.held.version + len(added) < 2:
+        return
+    if row.held.version == 1:
+        first = Said(top(row.held.known), _as_said(row.held.known))
+        yield _kept(writing.key, first, row.updated)
+    for each in added:
+        yield _kept(writing.key, each, now)
+
+
+def _as_said(known: Known) -> Mapping[str, Any]:
+    """The parts as they were said, of a visit that was spoken of once: an entry's list is one entry."""
+    singles = {"carers": "carer", "tasks": "task"}
+    return {
+        singles[name] if key else name: known[place].value for place in known for name, _, key in [place.partition("/")]
+    }
+
+
+def _kept(key: str, said: Said, received: datetime | None) -> tuple[Any, ...]:
+    version, changed, digest = said.stamp
+    return (
+        key,
+        digest,
+        version,
+        changed,
+        received,
+        encode({name: said.parts[name] for name in sorted(said.parts)}).decode(),
+    )
+
+
+def _row(row: Mapping[str, Any]) -> _Row:
+    newest = Stamp(row["source_version"], row["changed"], bytes(row["digest"]))
+    older = {
+        place: Stamp(version, datetime.fromisoformat(changed), bytes.fromhex(digest))
+        for place, (version, changed, digest) in (orjson.loads(row["stamps"]) if row["stamps"] else {}).items()
+    }
+    known = {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}
+    digests = frozenset(map(bytes, row["digests"])) if row["digests"] else frozenset((newest.digest,))
+    return _Row(Held(row["version"], known, digests), row["patient"], row["updated"])
