@@ -41,6 +41,7 @@ from fhirgw.api.smart import Smart, assembled
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
+from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
@@ -57,6 +58,7 @@ from fhirgw.store.database import Engine, Readers, connect, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
+from fhirgw.visits.layout import layouts
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules
 
@@ -180,7 +182,8 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
     size, seconds = settings.visit_writers, settings.statement_seconds
     async with readers(url, size=size, seconds=seconds, writing=True) as pool:
         reader = Reader(rules(shipped.path("mappings")))
-        yield visits.Visits(replace(writers, pool=pool), reader, settings.controller)
+        rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
+        yield visits.Visits(replace(writers, pool=pool), rows, settings.controller)
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

@@ -7,7 +7,7 @@ down_revision = "0017"
 branch_labels = None
 depends_on = None
 
-TABLES = ("visit", "visit_said")
+TABLES = ("visit", "visit_said", "visit_file")
 
 STATEMENTS = (
     r"""
@@ -48,6 +48,13 @@ CREATE TABLE fhirgw.visit_said (
     PRIMARY KEY (key, digest)
 ) WITH (toast_tuple_target = 8160)""",
     "ALTER TABLE fhirgw.visit_said ALTER COLUMN parts SET STORAGE EXTERNAL",
+    """
+CREATE TABLE fhirgw.visit_file (
+    provider text COLLATE "C" NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    received timestamptz NOT NULL,
+    PRIMARY KEY (provider, reference)
+)""",
 )
 
 POLICIES = (
@@ -70,4 +77,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forgets every visit."""
-    op.execute("DROP TABLE fhirgw.visit_said, fhirgw.visit")
+    op.execute("DROP TABLE fhirgw.visit_file, fhirgw.visit_said, fhirgw.visit")

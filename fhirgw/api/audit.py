@@ -38,7 +38,7 @@ OTHERS = (
     *("_since", "_outputFormat", "_has", "_pretty", "iterate", "app", "organisation", "own", "practitioner"),
     *("purpose", "sector", "type"),
     *("_pseudonymise", "_typeFilter", "_until", "_view", "allowPartialManifests", "includeAssociatedData"),
-    *("organizeOutputBy", "patient"),
+    *("organizeOutputBy", "patient", "file", "layout"),
 )
 NOT_NAMED = "?"
 """Stands for a parameter that R4 does not know: anything may be written where its name belongs."""

@@ -1,47 +1,55 @@
-"""Homecare visits, pushed by the care providers who make them: one, a list, or lines of JSON.
+"""Homecare visits, pushed by the care providers who make them.
 
     POST /homecare/visits
 
-Each row has a receipt, in the order of the rows; good rows are kept when others are refused. What the answer says is
-stored is durable. Sent again, under the same X-Request-ID or another, it has its effect once.
+One visit or a list as JSON, lines of JSON, a FHIR Bundle, or a spreadsheet as CSV (fhirgw.api.visit_rows): they come to
+the same rows. Each row has a receipt (fhirgw.visits.receipt), in the order of the rows; good rows are kept when others
+are refused. What the answer says is stored is durable. Sent again, under the same X-Request-ID or another, it has its
+effect once; a file that names itself is taken in once.
+
+Lines of JSON without an X-Request-ID are taken in while they arrive, PIECE by PIECE: what was taken in before a
+connection broke is kept, and the rest is sent again, or all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.access.audit_event import Seen
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.api import received
 from fhirgw.api.answer import interactions
+from fhirgw.api.audit import access, entry
 from fhirgw.api.context import permitted
-from fhirgw.api.writers import Writers, written
-from fhirgw.fhir import incoming
+from fhirgw.api.visit_rows import LINES, TAKEN, TOLD, Batch, Rows, lines, media, numbered
+from fhirgw.api.writers import Writers, request_id, written
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store import audit
 from fhirgw.store import visits as store
 from fhirgw.store.database import Connection
-from fhirgw.store.replay import Answer
-from fhirgw.visits.batch import told_apart
-from fhirgw.visits.reading import Reader, Refused, Sent
+from fhirgw.store.replay import About, Answer
+from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.reading import Refused, Sent
 from fhirgw.visits.receipt import Receipt, refusal, summed
 
 PUSH = "/homecare/visits"
-ROWS = 10_000
-"""Of one batch."""
-JSON = ("application/json", "text/json")
-TAKEN = "Send visits as JSON: Content-Type: application/json"
+PIECE = 500
+"""Lines taken in at a time: each is a commit."""
+STREAMED = 100_000
+"""Lines of one request: their receipts are told together."""
 CARE_PROVIDER = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|care-provider"
 """The party that every application of a care provider is."""
 WRITTEN = ("Appointment", "Encounter")
 """What every visit is; whoever sends one creates and updates them."""
+PLAIN = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,58 +57,91 @@ class Visits:
     """Made by the composition root. `writers` are for visits alone, so that nothing else takes their connections."""
 
     writers: Writers
-    reader: Reader
+    rows: Rows
     controller: str
 
+    def provider(self, permit: Permit) -> store.Provider:
+        """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""
+        for kind in WRITTEN:
+            permit.require("c", kind)
+            permit.require("u", kind)
+        if CARE_PROVIDER not in permit.parties or permit.purpose != Purpose.DIRECT_CARE or permit.patient is not None:
+            told = "Visits are sent by the care providers who make them, for direct care"
+            raise FhirError(Issue("forbidden", told))
+        return store.Provider(permit.organisation, permit.parties, self.controller)
 
-def visits(request: Request) -> Visits:
-    """The visits of the app that got the request."""
-    return cast(Visits, request.app.state.visits)
+    async def take(
+        self, connection: Connection, provider: store.Provider, batch: Batch, now: datetime
+    ) -> tuple[list[Receipt], tuple[About, ...]]:
+        """The receipts of the rows, in their order, and the Encounters they are, for the audit."""
+        read = [
+            row if isinstance(row, Refused) else self.rows.reader.read(row, provider.code, now) for _, row in batch.rows
+        ]
+        judged = told_apart(read)
+        results = iter(await store.take(connection, provider, [each for each in judged if isinstance(each, Sent)], now))
+        receipts: list[Receipt] = []
+        about: dict[About, None] = {}
+        twice = at_once(judged)
+        for at, ((number, _), each) in enumerate(zip(batch.rows, judged, strict=True)):
+            if isinstance(each, Refused):
+                receipts.append(refusal(number, batch.called(each)))
+                continue
+            result = next(results)
+            faults = (*([result.fault] if result.fault else ()), *([TWICE] if at in twice else ()))
+            receipts.append(Receipt(number, each.visit, result.status, result.id, faults))
+            if result.id:
+                about["Encounter", result.id, result.patient] = None
+        return receipts, tuple(about)
 
 
 async def push(request: Request) -> Response:
-    """POST /homecare/visits: a visit, or a list of at most ROWS. 422 where one visit is sent alone and refused."""
-    permit, here = permitted(request), visits(request)
-    check(permit)
-    body = await received.body(request, here.writers.longest, JSON, TAKEN)
-    found = incoming.parse(body)
-    rows = found if isinstance(found, list) else [found]
-    if len(rows) > ROWS:
-        raise FhirError(Issue("too-long", f"A batch has at most {ROWS:,} visits: send it in parts"))
+    """POST /homecare/visits: 422 where one visit is sent alone and refused, else 200 with a receipt for each row."""
+    here: Visits = request.app.state.visits
+    provider = here.provider(permitted(request))
+    if media(request) in LINES and request_id(request) is None:
+        return await _streamed(request, here, provider)
+    body = await received.body(request, here.writers.longest, TAKEN, TOLD)
+    batch = here.rows.of(request, body, provider.code)
 
     async def work(connection: Connection, permit: Permit, now: datetime) -> Answer:
-        provider = store.Provider.of(permit, here.controller)
-        read = told_apart([here.reader.read(row, provider.code, now) for row in rows])
-        receipts, about = await _taken(connection, provider, read, now)
-        alone = not isinstance(found, list) and receipts[0].status == "refused"
-        told = orjson.dumps(summed(receipts)).decode()
-        return Answer(422 if alone else 200, {"content-type": "application/json"}, told, about=about)
+        receipts, about = await here.take(connection, provider, batch, now)
+        if batch.file is not None and any(each.status != "refused" for each in receipts):
+            await store.take_file(connection, provider, batch.file, now)
+        status = 422 if batch.alone and receipts[0].status == "refused" else 200
+        return Answer(status, dict(PLAIN), orjson.dumps(summed(receipts)).decode(), about=about)
 
-    return await written(request, PUSH, "batch" if isinstance(found, list) else "update", body, work, here.writers)
-
-
-def check(permit: Permit) -> None:
-    """Raises FhirError(forbidden) for whoever sends no visits: the token alone decides it."""
-    for kind in WRITTEN:
-        permit.require("c", kind)
-        permit.require("u", kind)
-    if CARE_PROVIDER not in permit.parties or permit.purpose != Purpose.DIRECT_CARE or permit.patient is not None:
-        told = "Visits are sent by the care providers who make them, for direct care"
-        raise FhirError(Issue("forbidden", told))
+    return await written(request, PUSH, "update" if batch.alone else "batch", body, work, here.writers)
 
 
-async def _taken(
-    connection: Connection, provider: store.Provider, read: Sequence[Sent | Refused], now: datetime
-) -> tuple[list[Receipt], tuple[tuple[str, str, str | None], ...]]:
-    """The receipts of rows, in their order, and the Encounters they are, for the audit."""
-    sound = [(at, each) for at, each in enumerate(read) if isinstance(each, Sent)]
-    results = await store.take(connection, provider, [each for _, each in sound], now)
-    receipts = [refusal(at, each) if isinstance(each, Refused) else None for at, each in enumerate(read, 1)]
-    for (at, each), result in zip(sound, results, strict=True):
-        faults = (result.fault,) if result.fault else ()
-        receipts[at] = Receipt(at + 1, each.visit, result.status, result.id, faults)
-    about = {(("Encounter", each.id, each.patient)): None for each in results if each.id}
-    return cast("list[Receipt]", receipts), tuple(cast("Any", about))
+async def _streamed(request: Request, here: Visits, provider: store.Provider) -> Response:
+    """Lines as they arrive: each piece is done, audited and durable before the next is read."""
+    receipts: list[Receipt] = []
+    piece: list[bytes] = []
+    entry(request).interaction = "batch"
+    try:
+        async for line in lines(received.pieces(request, here.writers.longest * 10, LINES, TOLD)):
+            piece.append(line)
+            if len(receipts) + len(piece) > STREAMED:
+                raise FhirError(Issue("too-long", f"At most {STREAMED:,} visits at once: send the rest by itself"))
+            if len(piece) == PIECE:
+                receipts += await _piece(request, here, provider, piece, len(receipts) + 1)
+                piece = []
+    except ClientDisconnect:  # nobody is there to be told
+        return Response(status_code=400)
+    if piece:
+        receipts += await _piece(request, here, provider, piece, len(receipts) + 1)
+    return Response(orjson.dumps(summed(receipts)), headers=PLAIN | {"cache-control": "private, no-cache"})
+
+
+async def _piece(
+    request: Request, here: Visits, provider: store.Provider, piece: Sequence[bytes], first: int
+) -> list[Receipt]:
+    batch = Batch(list(numbered(piece, first)))
+    async with here.writers.transaction() as connection:
+        receipts, about = await here.take(connection, provider, batch, here.writers.now())
+        told = replace(access(request, PUSH, 200, entry(request)), seen=[Seen(*each) for each in about])
+        await audit.append(connection, [audit.row(told)])
+    return receipts
 
 
 def routes() -> list[Route]:

@@ -670,3 +670,12 @@ visit_said = Table(
     _text("parts"),
 )
 """All that was said of the visits of which more was said than once."""
+
+visit_file = Table(
+    "visit_file",
+    metadata,
+    _text("provider", primary_key=True),
+    _text("reference", primary_key=True),
+    _instant("received"),
+)
+"""Files of visits that named themselves: each is taken in once."""

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fhirgw.access.permit import Permit
 from fhirgw.access.relationship import opens
 from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.dates import LONDON
+from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.database import Connection
 from fhirgw.store.write import conflict
@@ -108,6 +109,12 @@ kept AS (
     ON CONFLICT (key, digest) DO NOTHING)
 SELECT key::text FROM written
 """
+FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
+
+
+OUR_OWN = ""
+"""The system of the ids that we give Patients."""
 
 
 class Provider(NamedTuple):
@@ -117,11 +124,6 @@ class Provider(NamedTuple):
     parties: tuple[str, ...]
     controller: str
 
-    @staticmethod
-    def of(permit: Permit, controller: str) -> Provider:
-        """The care provider whose application holds the permit."""
-        return Provider(permit.organisation, permit.parties, controller)
-
 
 class Result(NamedTuple):
     """What became of a row. `patient`: in whose record it is; `id`: of the resources it is; `fault`: what to mend."""
@@ -130,6 +132,15 @@ class Result(NamedTuple):
     patient: str | None = None
     id: str | None = None
     fault: Fault | None = None
+
+
+async def take_file(connection: Connection, provider: Provider, reference: str, now: datetime) -> None:
+    """Notes that a file was taken in. Raises FhirError(duplicate) for one that was before: then nothing of it is."""
+    if await connection.execute(FILE, provider.code, reference, now) != "INSERT 0 1":
+        before = await connection.fetchval(BEFORE, provider.code, reference)
+        when = f"{before.astimezone(LONDON):%d/%m/%Y at %H:%M}"
+        told = f"A file with this reference was taken in on {when}, and nothing was done now. If it was corrected since"
+        raise FhirError(Issue("duplicate", f"{told}, give it a reference of its own"))
 
 
 class _Row(NamedTuple):
@@ -195,13 +206,13 @@ async def _people(
     connection: Connection, provider: Provider, facts: Iterable[Mapping[str, Any]]
 ) -> Mapping[tuple[str, str], set[str]]:
     """The Patients that numbers lead to, of those whom the care provider looks after."""
-    sought = sorted(set(chain.from_iterable(_numbers(each.get("person")) for each in facts)))
-    if not sought:
-        return {}
-    found: dict[tuple[str, str], set[str]] = {}
-    systems, values = zip(*sought, strict=True)
-    for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
-        found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
+    sought = set(chain.from_iterable(_numbers(each.get("person")) for each in facts))
+    ids = {value for system, value in sought if system == OUR_OWN}
+    found = {(OUR_OWN, each): {each} for each in await _tied(connection, provider, ids)}
+    if others := sorted(each for each in sought if each[0] != OUR_OWN):
+        systems, values = zip(*others, strict=True)
+        for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
+            found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
     return found
 
 
@@ -218,6 +229,8 @@ def _numbers(person: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         yield NHS_NUMBER, person["nhsNumber"]
     if person and "number" in person and "system" in person:
         yield person["system"], person["number"]
+    if person and "id" in person:
+        yield OUR_OWN, person["id"]
 
 
 def _allocated(

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.hashes import sha1
 from fhirgw.mapping.identity import PLACEMENT, VARIANT
 from fhirgw.visits.merge import NOTHING, Known, Said, join, top
+from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Refused, Sent, untimed
 
 Status = Literal["stored", "unchanged", "superseded", "refused"]
@@ -26,6 +28,14 @@ UNTOLD = Fault(
     "ambiguous",
     "two rows of this batch say different things of one visit, and not which is the newer",
     "Send one of them, or fill in changed or version in both",
+)
+
+
+TWICE = Fault(
+    "carers",
+    "overlap",
+    "a carer is at two visits at once in this batch",
+    "Both are kept as sent: correct the carer or the times of one, and send it again",
 )
 
 
@@ -69,6 +79,25 @@ def told_apart(rows: Sequence[Sent | Refused]) -> list[Sent | Refused]:
         Refused(each.visit, (UNTOLD,)) if isinstance(each, Sent) and not each.timed and many[each.visit] > 1 else each
         for each in rows
     ]
+
+
+def at_once(rows: Sequence[Sent | Refused]) -> set[int]:
+    """The places of rows by which one carer makes two visits at once: both are kept, for one of them is right."""
+    stays: dict[str, list[tuple[datetime, datetime, str, int]]] = {}
+    for at, each in enumerate(rows):
+        if isinstance(each, Sent):
+            for carer in (*(each.said.parts.get("carers") or ()), *filter(None, (each.said.parts.get("carer"),))):
+                if "start" in carer and "end" in carer:
+                    stay = instant(carer["start"]), instant(carer["end"]), each.visit, at
+                    stays.setdefault(carer["carer"], []).append(stay)
+    found: set[int] = set()
+    for listed in stays.values():
+        if len(listed) > 1:
+            listed.sort()
+            for one, other in pairwise(listed):
+                if other[0] < one[1] and one[2] != other[2]:
+                    found |= {one[3], other[3]}
+    return found
 
 
 def taken(held: Held, rows: Sequence[Sent], arrived: datetime) -> Taken:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -34,12 +35,17 @@ class Field(NamedTuple):
     required: bool = False
 
 
-class Shape(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shape:
     """A part: an object of these fields, or (`many`) a list of such objects that `key` tells apart."""
 
     fields: Mapping[str, Field]
     many: bool = False
     key: str | None = None
+    names: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(self.fields))
 
 
 def text(longest: int) -> Codec:
@@ -127,7 +133,14 @@ def shapes(rules: Rules) -> dict[str, Shape]:
         "carer": Field(identifier),
     }
     return {
-        "person": Shape({"nhsNumber": Field(nhs_number), "number": Field(identifier), "system": Field(short)}),
+        "person": Shape(
+            {
+                "nhsNumber": Field(nhs_number),
+                "number": Field(identifier),
+                "system": Field(short),
+                "id": Field(identifier),
+            }
+        ),
         "line": Shape({"order": name}),
         "planned": Shape(
             {

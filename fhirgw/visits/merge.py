@@ -53,6 +53,8 @@ NOTHING: Known = {}
 
 def join(known: Known, said: Said) -> Known:
     """What is known when this was said too: the same object where it adds nothing."""
+    if not known and said.parts:  # the usual: it is said once
+        return {_place(name, value): Register(said.stamp, value) for name, value in said.parts.items()}
     found = dict(known)
     for name, value in said.parts.items():
         place = _place(name, value)

@@ -8,7 +8,7 @@ made of it.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from fhirgw.fhir.dates import LONDON
 from fhirgw.mapping.localtime import local_codec
@@ -59,3 +59,11 @@ def _unreadable() -> Refusal:
         "a time is a date and a time of day that exist, written 2026-03-28T07:30 or 2026-03-28T07:30:00+00:00",
         "Write it so; without an offset it is UK time",
     )
+
+
+def later(text: str, *, minutes: int | None = None) -> str:
+    """So many minutes later, as they pass; or without, the same time by the clock the next day. Raises Refusal."""
+    given = instant(text)
+    if minutes is not None:
+        return (given.astimezone(UTC) + timedelta(minutes=minutes)).astimezone(LONDON).isoformat()
+    return _local((given.replace(tzinfo=None) + timedelta(days=1)).isoformat(" ", "seconds"))

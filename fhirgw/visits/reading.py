@@ -6,7 +6,7 @@ place is refused whole, because half of it would be another visit. Values are ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from hashlib import sha256
@@ -64,7 +64,7 @@ class Reader:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.shapes = shapes(rules)
-        self._names = (*OWN, *self.shapes)
+        self._names = frozenset((*OWN, *self.shapes))
 
     def read(self, row: Any, provider: str, now: datetime) -> Sent | Refused:
         """What the row says, or all that is wrong with it. `provider`: the ODS code of who sends it."""
@@ -77,7 +77,8 @@ class Reader:
         if row.get("provider", provider) != provider:
             told = "a visit is sent by the care provider who makes it"
             faults.append(Fault("provider", "provider", told, "Leave the column out, or send it with your own token"))
-        faults += _unknown("", row, self._names)
+        if not row.keys() <= self._names:
+            faults += _unknown("", row, self._names)
         parts = {name: self._part(faults, name, row[name]) for name in self.shapes if name in row}
         if not parts:
             told = "a visit says something: who, when it was planned, what was done"
@@ -99,9 +100,8 @@ class Reader:
         if not isinstance(value, list) or len(value) > ENTRIES:
             faults.append(Fault(name, "structure", f"this is a list of at most {ENTRIES}", "Send it as [...]"))
             return None
-        made = [_object(faults, f"{name}[{at}]", each, shape) for at, each in enumerate(value)]
-        keys = [each[shape.key] for each in made if shape.key in each]
-        if len(set(keys)) < len(keys):
+        made = [_object(faults, name, each, shape, at) for at, each in enumerate(value)]
+        if shape.key and len({each.get(shape.key) for each in made}) < len(made):
             faults.append(Fault(name, "duplicate", f"each has a {shape.key} of its own", "Send each once"))
         return made
 
@@ -126,28 +126,39 @@ def _taken(faults: list[Fault], column: str, codec: Any, value: Any) -> Any:
         return None
 
 
-def _object(faults: list[Fault], place: str, value: Any, shape: Shape) -> dict[str, Any]:
+def _object(faults: list[Fault], part: str, value: Any, shape: Shape, at: int | None = None) -> dict[str, Any]:
+    """An object as it is kept, its fields in the order of its shape; the `at`-th of a list. Places are for faults."""
     if not isinstance(value, dict):
-        faults.append(Fault(place, "structure", "this is a JSON object", "Send it as {...}"))
+        faults.append(Fault(_place(part, at), "structure", "this is a JSON object", "Send it as {...}"))
         return {}
-    faults += _unknown(f"{place}.", value, shape.fields)
+    if not value.keys() <= shape.names:
+        faults += _unknown(f"{_place(part, at)}.", value, shape.names)
     made: dict[str, Any] = {}
-    for name, field in shape.fields.items():
-        if value.get(name) is not None:
-            made[name] = _taken(faults, f"{place}.{name}", field.codec, value[name])
-        elif field.required:
-            faults.append(Fault(f"{place}.{name}", "required", "this cannot be left out", "Fill it in"))
+    for name, (codec, required) in shape.fields.items():
+        given = value.get(name)
+        if given is not None:
+            try:
+                made[name] = codec(given)
+            except Refusal as refusal:
+                faults.append(Fault(f"{_place(part, at)}.{name}", refusal.reason, refusal.rule, refusal.remedy))
+                made[name] = None
+        elif required:
+            faults.append(Fault(f"{_place(part, at)}.{name}", "required", "this cannot be left out", "Fill it in"))
     if not made:
-        faults.append(Fault(place, "required", "there is nothing in it", "Fill it in, or leave it out"))
+        faults.append(Fault(_place(part, at), "required", "there is nothing in it", "Fill it in, or leave it out"))
     return made
 
 
-def _unknown(before: str, given: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> Iterator[Fault]:
+def _place(part: str, at: int | None) -> str:
+    return part if at is None else f"{part}[{at}]"
+
+
+def _unknown(before: str, given: Mapping[str, Any], known: Collection[str]) -> Iterator[Fault]:
     """Names that no field has. They are told again only as far as they are like one of ours: they may be anything."""
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, 1, 0.6)
-            remedy = f"Did you mean {near[0]}?" if near else f"These are known: {', '.join(known)}"
+            remedy = f"Did you mean {near[0]}?" if near else f"These are known: {', '.join(sorted(known))}"
             place = before + near[0] if near else before.rstrip(".")
             yield Fault(place, "unknown", "no field has this name", remedy)
 

@@ -1,5 +1,8 @@
 """Visits over HTTP: who may send them, what they are told, and that sending twice is sending once."""
 
+import gzip
+import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,3 +129,116 @@ def test_it_is_audited_as_the_persons(gateway: Gateway, kestrel: httpx.Client) -
     with gateway.client(Registration("auditor", "Z99", "system/AuditEvent.rs", sector="council")) as auditor:
         found = auditor.get("/fhir/AuditEvent", params={"patient": f"Patient/{A}", "_count": "5"}).json()
     assert any(made in str(each) and id in str(each) for each in found["entry"])
+
+
+def sent(client: httpx.Client, kind: str, body: bytes, query: str = "", **headers: str) -> httpx.Response:
+    return client.post(f"{PUSH}{query}", content=body, headers={"content-type": kind, **headers})
+
+
+SHEET = "Call;NHS;Day;From;To;Staff no.;In;Out;Login\r\n{}\r\n"
+ROTA = SHEET.format("s1;9990000018;30/03/26;07:30;08:00;C1;07:31;08:01;Tag\r\ns2;9990000019;30/03/26;9:30;10;C1;;;Tag")
+
+
+def test_a_spreadsheet_of_ones_own(kestrel: httpx.Client) -> None:
+    told = sent(kestrel, "text/csv; charset=windows-1252", ROTA.encode("cp1252")).json()
+    assert [(each["row"], each["status"]) for each in told["receipts"]] == [(2, "stored"), (3, "refused")]
+    assert {each["column"] for each in told["receipts"][1]["issues"]} == {"Day, To"}
+    mended = ROTA.replace("9990000019", "9990000018").replace(";10;", ";10:00;")
+    told = sent(kestrel, "text/csv", mended.encode()).json()
+    assert [each["status"] for each in told["receipts"]] == ["unchanged", "stored"]
+
+
+def test_a_spreadsheet_of_a_layout_by_name(gateway: Gateway, kestrel: httpx.Client) -> None:
+    header = "FileReference,OurRef,ServiceUserRef,VisitDate,StartTimeClaimed,DurationClaimed\n"
+    body = (header + "F-1,c1,42,30/03/2026,07:30,30\n").encode()
+    first = sent(kestrel, "text/csv", body, "?layout=abacus")
+    assert first.json()["stored"] == 1, first.text
+    again = sent(kestrel, "text/csv", body.replace(b"07:30", b"07:40"), "?layout=abacus")
+    assert again.status_code == 409
+    assert "A file with this reference was taken in" in again.text
+    with gateway.client(HERON) as heron:
+        assert sent(heron, "text/csv", body, "?layout=abacus").status_code == 200, "another's references are its own"
+    near = sent(kestrel, "text/csv", body, "?layout=abacos")
+    assert (near.status_code, "did you mean abacus?" in near.text) == (400, True)
+
+
+def test_a_file_of_which_nothing_was_taken_may_come_again(kestrel: httpx.Client) -> None:
+    assert kestrel.post(f"{PUSH}?file=F-2", json=[visit("no id")]).json()["refused"] == 1
+    assert kestrel.post(f"{PUSH}?file=F-2", json=[visit("f2")]).json()["stored"] == 1
+    assert kestrel.post(f"{PUSH}?file=F-2", json=[visit("f3")]).status_code == 409
+    assert kestrel.post(f"{PUSH}?file=F-3", json=[visit("f3")]).json()["stored"] == 1
+
+
+def test_lines_are_taken_in_as_they_come(kestrel: httpx.Client) -> None:
+    lines = [json.dumps(visit(f"l{n}")).encode() for n in range(1100)]
+    lines[700] = b"{broken"
+    body = b"\n".join(lines)
+    told = sent(kestrel, "application/x-ndjson", body).json()
+    assert (told["stored"], told["refused"], len(told["receipts"])) == (1099, 1, 1100)
+    assert told["receipts"][700]["row"] == 701
+    id = str(uuid4())
+    packed = {"content-encoding": "gzip", "x-request-id": id}
+    again, repeated = (sent(kestrel, "application/x-ndjson", gzip.compress(body), **packed) for _ in range(2))
+    assert again.json()["unchanged"] == 1099
+    assert again.content == repeated.content
+
+
+def test_what_came_before_a_line_that_never_ends_is_kept(kestrel: httpx.Client) -> None:
+    lines = [json.dumps(visit(f"m{n}")).encode() for n in range(501)]
+    answer = sent(kestrel, "application/x-ndjson", b"\n".join([*lines, b"x" * 70_000]))
+    assert answer.status_code == 413
+    told = sent(kestrel, "application/x-ndjson", b"\n".join(lines)).json()
+    assert (told["unchanged"], told["stored"]) == (500, 1)
+
+
+def test_a_bundle_of_fhir(kestrel: httpx.Client) -> None:
+    person = {"type": "Patient", "identifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018"}}
+    appointment = {
+        "resourceType": "Appointment",
+        "status": "booked",
+        "identifier": [{"value": "b1"}],
+        "start": "2026-03-30T07:30:00+01:00",
+        "end": "2026-03-30T08:00:00+01:00",
+        "participant": [{"actor": person}],
+    }
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": appointment}]}
+    told = sent(kestrel, "application/fhir+json", json.dumps(bundle).encode()).json()
+    assert (told["stored"], told["unallocated"]) == (1, 0)
+    own = {
+        **bundle,
+        "entry": [{"resource": {**appointment, "participant": [{"actor": {"reference": f"Patient/{A}"}}]}}],
+    }
+    assert sent(kestrel, "application/fhir+json", json.dumps(own).encode()).json()["unallocated"] == 0
+    assert sent(kestrel, "application/fhir+json", b"[]").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "headers", "status"),
+    [
+        ("application/json", b"[", {}, 400),
+        ("application/json", b'[{"visit": "V1", "visit": "V2"}]', {}, 400),
+        ("application/json", b"[" + b"{}," * 10_000 + b"{}]", {}, 413),
+        ("application/json", gzip.compress(b"[" + b" " * 20_000_000 + b"]"), {"content-encoding": "gzip"}, 413),
+        ("application/x-ndjson", gzip.compress(b"x" * 200_000), {"content-encoding": "gzip"}, 413),
+        ("application/json", b"\x1f\x8b nothing", {"content-encoding": "gzip"}, 400),
+        ("application/json", b"[]", {"content-encoding": "br"}, 415),
+        ("application/xml", b"<visit/>", {}, 415),
+        ("text/csv", b"A,B\n1,2\n", {}, 400),
+        ("application/json", b"[]", {}, 200),
+    ],
+)
+def test_a_body_that_is_wrong_as_a_whole(
+    kestrel: httpx.Client, kind: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    answer = sent(kestrel, kind, body, **headers)
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_gigabyte_is_refused_before_it_comes(gateway: Gateway, kestrel: httpx.Client) -> None:
+    head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {1 << 30}\r\n"
+    host, port = gateway.root.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as wire:
+        wire.sendall(f"{head}Authorization: {kestrel.headers['authorization']}\r\n\r\n[".encode())
+        assert wire.recv(12) == b"HTTP/1.1 413"
