@@ -1,8 +1,8 @@
 """Visits as they are stored: a row each, joined of all that was said of it, by one statement for a batch.
 
-A batch reads what is known of its visits, joins what it says (fhirgw.visits.batch, which is pure) and writes back those
-rows that nobody has changed since; those somebody has are read and joined again. Nobody waits with a lock in hand for
-another batch, and what comes out is the same whoever was first.
+A batch reads what is known of its visits, joins what it says (fhirgw.visits.batch, which is pure) and writes back, if
+nobody has changed one of them since; if somebody has, nothing is kept and all of it is joined anew. Whatever is locked
+is locked in the order of the keys, so nobody waits for another who waits; who was first makes no difference.
 
 What was said is kept: of a visit that one row spoke of, the row is that; the first that says more brings both into
 `visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the
@@ -26,14 +26,10 @@ from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.database import Connection
-from fhirgw.store.write import conflict
 from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
 from fhirgw.visits.merge import Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Sent
-
-TRIES = 5
-"""How often a visit is joined anew because another batch was quicker."""
 
 SENDING = ("care-provider", "late-visits")
 """The ties by which a care provider sends visits: while the package runs, and for its grace."""
@@ -63,6 +59,8 @@ SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated,
     CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
 FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
 """
+
+LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
 
 # Of those who have a number only those count whom the care provider looks after: to it, others are not there.
 PERSONS = """
@@ -107,7 +105,7 @@ kept AS (
     INSERT INTO fhirgw.visit_said (key, digest, source_version, changed, received, parts)
     SELECT s.key, s.digest, s.source_version, s.changed, s.received, s.parts FROM said s JOIN written USING (key)
     ON CONFLICT (key, digest) DO NOTHING)
-SELECT key::text FROM written
+SELECT count(*) FROM written
 """
 FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
@@ -115,6 +113,13 @@ BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND referen
 
 OUR_OWN = ""
 """The system of the ids that we give Patients."""
+
+
+class Lost(FhirError):
+    """Another batch wrote one of the visits while this one was reading: take it again, alone."""
+
+    def __init__(self) -> None:
+        super().__init__(Issue("conflict", "Others sent the same visits meanwhile: nothing was kept, send it again"))
 
 
 class Provider(NamedTuple):
@@ -143,6 +148,9 @@ async def take_file(connection: Connection, provider: Provider, reference: str, 
         raise FhirError(Issue("duplicate", f"{told}, give it a reference of its own"))
 
 
+REFUSED = Result("refused")
+
+
 class _Row(NamedTuple):
     """A visit's row as it was read: in whose record, since when, and what is known."""
 
@@ -154,52 +162,65 @@ class _Row(NamedTuple):
 NO_ROW = _Row(UNHEARD)
 
 
-async def take(connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime) -> list[Result]:
-    """What became of each row, in their order; durable when the transaction has ended. Raises FhirError(conflict)."""
+async def take(
+    connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime, *, alone: bool = False
+) -> list[Result]:
+    """What became of each row, in their order; durable when the transaction has ended.
+
+    Raises Lost where another batch wrote one of the visits meanwhile: nothing of this one may be kept, and it is taken
+    again in a transaction of its own. `alone`: others are kept from these visits from the beginning.
+    """
     groups: dict[str, list[int]] = {}
     for at, each in enumerate(rows):
         groups.setdefault(key(provider.code, each.visit), []).append(at)
-    results: dict[int, Result] = {}
-    left = groups
-    for _ in range(TRIES):
-        if not left:
-            return [results[at] for at in range(len(rows))]
-        sents = {name: [rows[at] for at in places] for name, places in left.items()}
-        told = await _taken(connection, provider, sents, now)
-        for name, found in told.items():
-            results.update(zip(left[name], found, strict=True))
-        left = {name: places for name, places in left.items() if name not in told}
-    if left:
-        raise conflict()
-    return [results[at] for at in range(len(rows))]
+    if alone and groups:
+        await connection.execute(LOCK, list(groups))
+    results: list[Result] = [REFUSED] * len(rows)
+    writing: list[_Writing] = []
+    for name, result, write in await _joined(connection, provider, rows, groups, now):
+        for at, status in zip(groups[name], result.statuses, strict=True):
+            results[at] = result.told._replace(status=status)
+        writing += [write] if write else []
+    if writing and await _write(connection, provider, writing, now) < len(writing):
+        raise Lost
+    return results
 
 
-async def _taken(
-    connection: Connection, provider: Provider, groups: Mapping[str, Sequence[Sent]], now: datetime
-) -> dict[str, list[Result]]:
-    """One round: the results of those visits that nobody else wrote meanwhile."""
-    rows = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))}
-    done = {name: taken(rows.get(name, NO_ROW).held, sents, now) for name, sents in groups.items()}
+class _Joined(NamedTuple):
+    """The statuses of the rows about one visit, and what is the same in the result of each."""
+
+    statuses: Sequence[Status]
+    told: Result
+
+
+async def _joined(
+    connection: Connection,
+    provider: Provider,
+    rows: Sequence[Sent],
+    groups: Mapping[str, Sequence[int]],
+    now: datetime,
+) -> list[tuple[str, _Joined, _Writing | None]]:
+    """By visit, what becomes of its rows, and what is to be written."""
+    held = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))} if groups else {}
+    said = {name: [rows[at] for at in places] for name, places in groups.items()}
+    done = {name: taken(held.get(name, NO_ROW).held, each, now) for name, each in said.items()}
     facts = {name: parts(each.known) for name, each in done.items()}
     people = await _people(connection, provider, facts.values())
-    tied = await _tied(connection, provider, {row.patient for row in rows.values() if row.patient})
-    told: dict[str, list[Result]] = {}
-    writing: list[_Writing] = []
+    tied = await _tied(connection, provider, {row.patient for row in held.values() if row.patient})
+    found: list[tuple[str, _Joined, _Writing | None]] = []
     for name, each in done.items():
-        row = rows.get(name, NO_ROW)
+        row = held.get(name, NO_ROW)
         if row.patient is not None and row.patient not in tied:
-            told[name] = [Result("refused", fault=CLOSED)] * len(each.statuses)
+            found.append((name, _Joined(["refused"] * len(each.statuses), Result("refused", fault=CLOSED)), None))
             continue
         patient, fault = _allocated(facts[name].get("person"), people)
-        patient = patient or (row.patient if _same_person(row.held.known, each.known) else None)
-        fault = None if patient else fault
-        id = placed(name, patient) if patient else None
-        told[name] = [Result(status, patient, id, fault) for status in each.statuses]
-        if each.added or patient != row.patient:
-            writing.append(_Writing(name, groups[name][0].visit, row, each, facts[name], patient))
-    written = await _write(connection, provider, writing, now) if writing else set()
-    lost = {each.key for each in writing} - written
-    return {name: each for name, each in told.items() if name not in lost}
+        if patient is None and _same_person(row.held.known, each.known):
+            patient = row.patient
+        told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
+        changes = each.added or patient != row.patient
+        write = _Writing(name, said[name][0].visit, row, each, facts[name], patient) if changes else None
+        found.append((name, _Joined(each.statuses, told), write))
+    return found
 
 
 async def _people(
@@ -258,13 +279,14 @@ class _Writing(NamedTuple):
     patient: str | None
 
 
-async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> set[str]:
-    """Writes the rows; the keys of those that nobody wrote meanwhile."""
+async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> int:
+    """Writes the rows; how many of them nobody wrote meanwhile."""
     cells = zip(*(_cells(each) for each in writing), strict=True)
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
-    found = await connection.fetch(STORE, *map(list, cells), *map(list, kept), now, provider.code, provider.controller)
-    return {row["key"] for row in found}
+    lists = (*map(list, cells), *map(list, kept))
+    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller)
+    return written
 
 
 def _cells(writing: _Writing) -> tuple[Any, ...]:
