@@ -41,6 +41,7 @@ from fhirgw.api.smart import Smart, assembled
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
+from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
@@ -183,7 +184,8 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
     async with readers(url, size=size, seconds=seconds, writing=True) as pool:
         reader = Reader(rules(shipped.path("mappings")))
         rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
-        yield visits.Visits(replace(writers, pool=pool), rows, settings.controller)
+        own = replace(writers, pool=pool)
+        yield visits.Visits(own, rows, settings.controller, Company(own))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

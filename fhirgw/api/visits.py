@@ -5,7 +5,7 @@
 One visit or a list as JSON, lines of JSON, a FHIR Bundle, or a spreadsheet as CSV (fhirgw.api.visit_rows): they come to
 the same rows. Each row has a receipt (fhirgw.visits.receipt), in the order of the rows; good rows are kept when others
 are refused. What the answer says is stored is durable. Sent again, under the same X-Request-ID or another, it has its
-effect once; a file that names itself is taken in once.
+effect once; a file that names itself is taken in once. Visits that come one by one share commits.
 
 Lines of JSON without an X-Request-ID are taken in while they arrive, PIECE by PIECE: what was taken in before a
 connection broke is kept, and the rest is sent again, or all of it.
@@ -29,6 +29,7 @@ from fhirgw.api import received
 from fhirgw.api.answer import interactions
 from fhirgw.api.audit import access, entry
 from fhirgw.api.context import permitted
+from fhirgw.api.visit_company import TRIES, Company, Single
 from fhirgw.api.visit_rows import LINES, TAKEN, TOLD, Batch, Rows, lines, media, numbered
 from fhirgw.api.writers import Writers, request_id, written
 from fhirgw.fhir.issue import FhirError, Issue
@@ -43,8 +44,6 @@ from fhirgw.visits.receipt import Receipt, refusal, summed
 PUSH = "/homecare/visits"
 PIECE = 500
 """Lines taken in at a time: each is a commit."""
-TRIES = 5
-"""How often a batch is taken again because another was quicker with one of its visits."""
 STREAMED = 100_000
 """Lines of one request: their receipts are told together."""
 CARE_PROVIDER = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|care-provider"
@@ -61,6 +60,7 @@ class Visits:
     writers: Writers
     rows: Rows
     controller: str
+    company: Company
 
     def provider(self, permit: Permit) -> store.Provider:
         """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""
@@ -105,6 +105,8 @@ async def push(request: Request) -> Response:
         return await _streamed(request, here, provider)
     body = await received.body(request, here.writers.longest, TAKEN, TOLD)
     batch = here.rows.of(request, body, provider.code)
+    if batch.alone and batch.file is None and request_id(request) is None:
+        return await _single(request, here, provider, batch)
 
     alone = False
 
@@ -112,7 +114,7 @@ async def push(request: Request) -> Response:
         receipts, about = await here.take(connection, provider, batch, now, alone=alone)
         if batch.file is not None and any(each.status != "refused" for each in receipts):
             await store.take_file(connection, provider, batch.file, now)
-        status = 422 if batch.alone and receipts[0].status == "refused" else 200
+        status = _status(receipts[0].status) if batch.alone else 200
         return Answer(status, dict(PLAIN), orjson.dumps(summed(receipts)).decode(), about=about)
 
     for _ in range(TRIES):
@@ -121,6 +123,34 @@ async def push(request: Request) -> Response:
         except store.Lost:
             alone = True
     raise store.Lost
+
+
+async def _single(request: Request, here: Visits, provider: store.Provider, batch: Batch) -> Response:
+    """One visit, together with those of others that wait at the same moment."""
+    ((number, row),) = batch.rows
+    read = here.rows.reader.read(row, provider.code, here.writers.now())
+    noted = entry(request)
+    noted.interaction = "update"
+    if isinstance(read, Refused):
+        return _told([refusal(number, read)], 422)
+
+    def audited(result: store.Result) -> audit.Row:
+        seen = [Seen("Encounter", result.id, result.patient)] if result.id else []
+        return audit.row(replace(access(request, PUSH, _status(result.status), noted), seen=seen))
+
+    result = await here.company(Single(provider, read, audited))
+    noted.durable = True
+    faults = (result.fault,) if result.fault else ()
+    return _told([Receipt(number, read.visit, result.status, result.id, faults)], _status(result.status))
+
+
+def _status(status: str) -> int:
+    """HTTP's status of a visit that was sent alone."""
+    return 422 if status == "refused" else 200
+
+
+def _told(receipts: Sequence[Receipt], status: int = 200) -> Response:
+    return Response(orjson.dumps(summed(receipts)), status, PLAIN | {"cache-control": "private, no-cache"})
 
 
 async def _streamed(request: Request, here: Visits, provider: store.Provider) -> Response:
@@ -140,7 +170,7 @@ async def _streamed(request: Request, here: Visits, provider: store.Provider) ->
         return Response(status_code=400)
     if piece:
         receipts += await _piece(request, here, provider, piece, len(receipts) + 1)
-    return Response(orjson.dumps(summed(receipts)), headers=PLAIN | {"cache-control": "private, no-cache"})
+    return _told(receipts)
 
 
 async def _piece(

@@ -15,7 +15,7 @@ from fhirgw.mapping.localtime import local_codec
 from fhirgw.mapping.refusal import Refusal
 
 ZONE = "Europe/London"
-WRITTEN = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+WRITTEN = re.compile(r"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 LONGEST = timedelta(hours=24)
 """Of a visit, by the clock: living in is a visit a day. On the day the clocks go back that is 25 hours."""
 AHEAD = timedelta(minutes=5)
@@ -56,7 +56,7 @@ def by_the_clock(start: datetime, end: datetime) -> timedelta:
 def _unreadable() -> Refusal:
     return Refusal(
         "datetime",
-        "a time is a date and a time of day that exist, written 2026-03-28T07:30 or 2026-03-28T07:30:00+00:00",
+        "a time is a date (from 2000 on) and a time of day that exist, written 2026-03-28T07:30, or +00:00 after it",
         "Write it so; without an offset it is UK time",
     )
 

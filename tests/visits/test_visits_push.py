@@ -1,5 +1,6 @@
 """Visits over HTTP: who may send them, what they are told, and that sending twice is sending once."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -15,6 +16,7 @@ from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
+from tests.put import connected
 from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NOBODY, READER, A, county, visit
 
 PUSH = "/homecare/visits"
@@ -242,3 +244,23 @@ def test_a_gigabyte_is_refused_before_it_comes(gateway: Gateway, kestrel: httpx.
     with socket.create_connection((host, int(port)), timeout=10) as wire:
         wire.sendall(f"{head}Authorization: {kestrel.headers['authorization']}\r\n\r\n[".encode())
         assert wire.recv(12) == b"HTTP/1.1 413"
+
+
+async def test_visits_that_come_one_by_one_share_commits(gateway: Gateway, kestrel: httpx.Client, places: str) -> None:
+    """Each is told of its own, each is in the audit; one that is wrong is refused alone."""
+    rows = [visit(f"t{n}", **({"version": "x"} if n == 7 else {})) for n in range(60)]
+    headers = {"authorization": kestrel.headers["authorization"]}
+    async with httpx.AsyncClient(base_url=gateway.root, headers=headers, timeout=30) as client:
+        answers = await asyncio.gather(*(client.post(PUSH, json=each) for each in rows))
+    assert [each.status_code for each in answers] == [422 if n == 7 else 200 for n in range(60)]
+    told = [each.json()["receipts"][0] for each in answers]
+    assert [each["visit"] for each in told] == [each["visit"] for each in rows]
+    connection = await connected(places)
+    try:
+        query = "SELECT count(DISTINCT transaction) FROM fhirgw.visit WHERE visit ~ '^t[0-9]+$'"
+        assert 0 < await connection.fetchval(query) < 59
+        query = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+        for each in told[:7]:
+            assert await connection.fetchval(query, each["id"]) == 1
+    finally:
+        await connection.close()
