@@ -110,7 +110,18 @@ def test_two_care_providers_visits_may_have_one_id(gateway: Gateway, kestrel: ht
     assert pushed(kestrel, visit("shared", provider="K01"))["unchanged"] == 1
 
 
-@pytest.mark.parametrize("registered", [COUNCIL, READER], ids=lambda each: each.id)
+def test_to_send_visits_needs_no_more_than_to_write_them(gateway: Gateway) -> None:
+    app = Registration("app", "K01", "system/Appointment.cu system/Encounter.cu", sector="care-provider")
+    with gateway.client(app) as client:
+        assert client.post(PUSH, json=visit("narrow")).json()["unallocated"] == 0
+        assert client.get("/fhir/Encounter").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [COUNCIL, READER, Registration("half", "K01", "system/Encounter.cu", sector="care-provider")],
+    ids=lambda each: each.id,
+)
 def test_who_makes_no_visits_sends_none(gateway: Gateway, registered: Any) -> None:
     with gateway.client(registered) as client:
         assert client.post(PUSH, json=visit()).status_code == 403
