@@ -13,6 +13,7 @@ connection broke is kept, and the rest is sent again, or all of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -44,6 +45,8 @@ from fhirgw.visits.receipt import Receipt, refusal, summed
 PUSH = "/homecare/visits"
 PIECE = 500
 """Lines taken in at a time: each is a commit."""
+LARGE = 256 * 1024
+"""Bytes from which a body is read in a thread: ten thousand visits take half a second."""
 STREAMED = 100_000
 """Lines of one request: their receipts are told together."""
 CARE_PROVIDER = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|care-provider"
@@ -72,14 +75,29 @@ class Visits:
             raise FhirError(Issue("forbidden", told))
         return store.Provider(permit.organisation, permit.parties, self.controller)
 
+    def judged(self, batch: Batch, provider: store.Provider) -> list[Sent | Refused]:
+        """What each row says, before any connection is asked for."""
+        now, reader = self.writers.now(), self.rows.reader
+        return told_apart(
+            [row if isinstance(row, Refused) else reader.read(row, provider.code, now) for _, row in batch.rows]
+        )
+
+    def read(self, request: Request, body: bytes, provider: store.Provider) -> tuple[Batch, list[Sent | Refused]]:
+        """A body's batch, and what its rows say."""
+        batch = self.rows.of(request, body, provider.code)
+        return batch, self.judged(batch, provider)
+
     async def take(
-        self, connection: Connection, provider: store.Provider, batch: Batch, now: datetime, *, alone: bool
+        self,
+        connection: Connection,
+        provider: store.Provider,
+        batch: Batch,
+        judged: Sequence[Sent | Refused],
+        now: datetime,
+        *,
+        alone: bool,
     ) -> tuple[list[Receipt], tuple[About, ...]]:
         """The receipts of the rows, in their order, and the Encounters they are, for the audit."""
-        read = [
-            row if isinstance(row, Refused) else self.rows.reader.read(row, provider.code, now) for _, row in batch.rows
-        ]
-        judged = told_apart(read)
         sound = [each for each in judged if isinstance(each, Sent)]
         results = iter(await store.take(connection, provider, sound, now, alone=alone))
         receipts: list[Receipt] = []
@@ -104,14 +122,16 @@ async def push(request: Request) -> Response:
     if media(request) in LINES and request_id(request) is None:
         return await _streamed(request, here, provider)
     body = await received.body(request, here.writers.longest, TAKEN, TOLD)
-    batch = here.rows.of(request, body, provider.code)
+    if len(body) > LARGE:  # others are served meanwhile
+        batch, judged = await asyncio.to_thread(here.read, request, body, provider)
+    else:
+        batch, judged = here.read(request, body, provider)
     if batch.alone and batch.file is None and request_id(request) is None:
-        return await _single(request, here, provider, batch)
-
+        return await _single(request, here, provider, judged[0])
     alone = False
 
     async def work(connection: Connection, permit: Permit, now: datetime) -> Answer:
-        receipts, about = await here.take(connection, provider, batch, now, alone=alone)
+        receipts, about = await here.take(connection, provider, batch, judged, now, alone=alone)
         if batch.file is not None and any(each.status != "refused" for each in receipts):
             await store.take_file(connection, provider, batch.file, now)
         status = _status(receipts[0].status) if batch.alone else 200
@@ -125,14 +145,12 @@ async def push(request: Request) -> Response:
     raise store.Lost
 
 
-async def _single(request: Request, here: Visits, provider: store.Provider, batch: Batch) -> Response:
+async def _single(request: Request, here: Visits, provider: store.Provider, read: Sent | Refused) -> Response:
     """One visit, together with those of others that wait at the same moment."""
-    ((number, row),) = batch.rows
-    read = here.rows.reader.read(row, provider.code, here.writers.now())
     noted = entry(request)
     noted.interaction = "update"
     if isinstance(read, Refused):
-        return _told([refusal(number, read)], 422)
+        return _told([refusal(1, read)], 422)
 
     def audited(result: store.Result) -> audit.Row:
         seen = [Seen("Encounter", result.id, result.patient)] if result.id else []
@@ -141,7 +159,7 @@ async def _single(request: Request, here: Visits, provider: store.Provider, batc
     result = await here.company(Single(provider, read, audited))
     noted.durable = True
     faults = (result.fault,) if result.fault else ()
-    return _told([Receipt(number, read.visit, result.status, result.id, faults)], _status(result.status))
+    return _told([Receipt(1, read.visit, result.status, result.id, faults)], _status(result.status))
 
 
 def _status(status: str) -> int:
@@ -177,11 +195,12 @@ async def _piece(
     request: Request, here: Visits, provider: store.Provider, piece: Sequence[bytes], first: int
 ) -> list[Receipt]:
     batch = Batch(list(numbered(piece, first)))
+    judged = here.judged(batch, provider)
     for attempt in range(TRIES):
         try:
             async with here.writers.transaction() as connection:
                 now = here.writers.now()
-                receipts, about = await here.take(connection, provider, batch, now, alone=attempt > 0)
+                receipts, about = await here.take(connection, provider, batch, judged, now, alone=attempt > 0)
                 told = replace(access(request, PUSH, 200, entry(request)), seen=[Seen(*each) for each in about])
                 await audit.append(connection, [audit.row(told)])
         except store.Lost:

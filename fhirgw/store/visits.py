@@ -13,10 +13,11 @@ Long, because a third of it is SQL and its columns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -27,9 +28,13 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.database import Connection
 from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
-from fhirgw.visits.merge import Known, Register, Said, Stamp, parts, top
+from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Sent
+
+TURN = 250
+"""Visits joined before anybody else has a turn: some ten milliseconds."""
+Item = TypeVar("Item")
 
 SENDING = ("care-provider", "late-visits")
 """The ties by which a care provider sends visits: while the package runs, and for its grace."""
@@ -203,7 +208,9 @@ async def _joined(
     """By visit, what becomes of its rows, and what is to be written."""
     held = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))} if groups else {}
     said = {name: [rows[at] for at in places] for name, places in groups.items()}
-    done = {name: taken(held.get(name, NO_ROW).held, each, now) for name, each in said.items()}
+    done: dict[str, Taken] = {}
+    async for name, sents in _in_turn(said.items()):
+        done[name] = taken(held.get(name, NO_ROW).held, sents, now)
     facts = {name: parts(each.known) for name, each in done.items()}
     people = await _people(connection, provider, facts.values())
     tied = await _tied(connection, provider, {row.patient for row in held.values() if row.patient})
@@ -281,12 +288,20 @@ class _Writing(NamedTuple):
 
 async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> int:
     """Writes the rows; how many of them nobody wrote meanwhile."""
-    cells = zip(*(_cells(each) for each in writing), strict=True)
+    cells = zip(*[_cells(each) async for each in _in_turn(writing)], strict=True)
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(list, cells), *map(list, kept))
     written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller)
     return written
+
+
+async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items, letting others have their turn now and then: ten thousand visits take long to join."""
+    for at, each in enumerate(items, 1):
+        yield each
+        if at % TURN == 0:
+            await asyncio.sleep(0)
 
 
 def _cells(writing: _Writing) -> tuple[Any, ...]:
@@ -320,10 +335,9 @@ def _said(writing: _Writing, now: datetime) -> Iterator[tuple[Any, ...]]:
 
 def _as_said(known: Known) -> Mapping[str, Any]:
     """The parts as they were said, of a visit that was spoken of once: an entry's list is one entry."""
-    singles = {"carers": "carer", "tasks": "task"}
-    return {
-        singles[name] if key else name: known[place].value for place in known for name, _, key in [place.partition("/")]
-    }
+    singles = {list_name: name for name, (list_name, _) in ENTRIES.items()}
+    split = {place: place.partition("/") for place in known}
+    return {singles[name] if key else name: known[place].value for place, (name, _, key) in split.items()}
 
 
 def _kept(key: str, said: Said, received: datetime | None) -> tuple[Any, ...]:

@@ -23,7 +23,6 @@ from fhirgw.visits.reading import Fault, Refused
 DELIMITERS = ",;\t|"
 HEADER_WITHIN = 10
 """Rows that are looked through for a header that does not come first."""
-LONGEST_CELL = 64 * 1024
 MERGED = (
     "The names of the columns are merged or stand in two rows: unmerge them, so that one row, the first, has a name for"
     " each column, and save as CSV again"
@@ -97,7 +96,6 @@ def _opened(text: str, layout: Layout) -> tuple[list[list[str]], list[str]]:
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=lambda each: (len(wanted & set(map(_plain, first.split(each)))), first.count(each)))
     try:
-        csv.field_size_limit(LONGEST_CELL)
         records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error:
         raise _refusal(UNENDED) from None

@@ -73,6 +73,17 @@ def test_good_rows_are_kept_when_others_fail(kestrel: httpx.Client) -> None:
     assert [each["status"] for each in again["receipts"]] == ["unchanged", "stored", "unchanged"]
 
 
+def test_a_large_batch_is_told_row_by_row(kestrel: httpx.Client) -> None:
+    rows = [visit(f"n{at}", **({"version": -1} if at % 100 == 0 else {})) for at in range(1000)]
+    told = pushed(kestrel, rows)
+    assert (told["stored"], told["refused"]) == (990, 10)
+    assert [each["row"] for each in told["receipts"]] == list(range(1, 1001))
+    assert [each["visit"] for each in told["receipts"] if each["status"] == "refused"] == [
+        "n0",
+        *(f"n{n}00" for n in range(1, 10)),
+    ]
+
+
 def test_what_comes_late_is_superseded(kestrel: httpx.Client) -> None:
     corrected = visit("late", version=2, carers=[{"carer": "C2", "start": "2026-03-30T07:31"}])
     assert pushed(kestrel, corrected)["stored"] == 1
