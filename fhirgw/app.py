@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
@@ -28,6 +29,7 @@ from fhirgw.api import (
     landing,
     smart,
     terminology,
+    visits,
     who_looked,
 )
 from fhirgw.api.answer import not_routed
@@ -39,6 +41,8 @@ from fhirgw.api.smart import Smart, assembled
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
+from fhirgw.api.visit_company import Company
+from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
@@ -55,6 +59,9 @@ from fhirgw.store.database import Engine, Readers, connect, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
+from fhirgw.visits.layout import layouts
+from fhirgw.visits.reading import Reader
+from fhirgw.visits.rules import rules
 
 EXPORTING = 10
 """Connections that write: for exports that run in this process and how far they are, for tokens and grants."""
@@ -68,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *health.routes(), *landing.routes()),
+        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -133,6 +140,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             async with direct(engine) as connection:
                 app.state.together = Together()
                 app.state.writers = Writers(writing, settings.longest_body, settings.entries, await skew(connection))
+                app.state.visits = await owned.enter_async_context(_visits(settings, url, app.state.writers))
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.imports = await owned.enter_async_context(_imports(settings, engine))
@@ -166,6 +174,17 @@ def _exports(settings: Settings, engine: Engine) -> ExportJobs:
 def _imports(settings: Settings, engine: Engine) -> ImportJobs:
     importer = made_importer(settings, engine)
     return ImportJobs(importer, working=settings.worker_in_serve, moved=settings.executor)
+
+
+@asynccontextmanager
+async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
+    """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
+    size, seconds = settings.visit_writers, settings.statement_seconds
+    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
+        reader = Reader(rules(shipped.path("mappings")))
+        rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
+        own = replace(writers, pool=pool)
+        yield visits.Visits(own, rows, settings.controller, Company(own))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         16_000_000, ge=1000, description="Bytes of a body that is written, unpacked: a longer one is refused"
     )
     entries: int = Field(5000, ge=1, description="Entries of a batch or transaction Bundle: more are refused")
+    visit_writers: int = Field(
+        4, ge=1, le=100, description="Connections a serving process may hold besides, to take in homecare visits"
+    )
     log: Literal["json", "plain"] = Field("json", description="Log lines for machines or for people")
 
     keys: Path | None = Field(

@@ -16,6 +16,8 @@ from fhirgw.fhir import incoming, patch
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 
 JSON = ("application/fhir+json", "application/json", "text/json")
+CSV = "text/csv"
+"""Read by what is in it: what saves a spreadsheet often says another charset than it writes."""
 GZIP = 16 + zlib.MAX_WBITS
 PIECE = 256 * 1024
 """Bytes unpacked at a time, each counted before the next."""
@@ -43,11 +45,29 @@ async def operations(request: Request, longest: int) -> tuple[bytes, Any]:
     return body, incoming.parse(body)
 
 
+async def pieces(request: Request, longest: int, taken: tuple[str, ...], told: str) -> AsyncIterator[bytes]:
+    """The same, as it arrives, unpacked: for who begins with it before all of it is there."""
+    _of_type(request, taken, told)
+    size = 0
+    async for piece in _pieces(request, longest):
+        size += len(piece)
+        if size > longest:
+            raise _too_long(longest)
+        yield piece
+
+
+async def body(request: Request, longest: int, taken: tuple[str, ...], told: str) -> bytes:
+    """A body of one of the types `taken`, else `told` is what to send. Raises FhirError: 400, 413, 415."""
+    _of_type(request, taken, told)
+    return await _whole(request, longest)
+
+
 def _of_type(request: Request, taken: tuple[str, ...], told: str, **headers: str) -> None:
     kind, *parameters = (each.strip().lower() for each in request.headers.get("content-type", "").split(";"))
     given = dict(each.partition("=")[::2] for each in parameters)
     version = given.get("fhirversion", "4.0").strip('"')
-    if kind not in taken or given.get("charset", "utf-8").strip('"') != "utf-8" or version not in ("4.0", "4.0.1"):
+    charset = "utf-8" if kind == CSV else given.get("charset", "utf-8").strip('"')
+    if kind not in taken or charset != "utf-8" or version not in ("4.0", "4.0.1"):
         raise NotTaken(told, **headers)
 
 

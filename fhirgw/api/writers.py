@@ -87,12 +87,14 @@ def writers(request: Request) -> Writers:
     return cast(Writers, request.app.state.writers)
 
 
-async def written(request: Request, template: str, interaction: str, body: bytes, work: Work) -> Response:
+async def written(
+    request: Request, template: str, interaction: str, body: bytes, work: Work, here: Writers | None = None
+) -> Response:
     """The answer of a write, once all of it is durable; the one it got before, if it was sent again.
 
-    `template` and `interaction` are what the audit calls it.
+    `template` and `interaction` are what the audit calls it; `here` is who writes, where it is not the app's own.
     """
-    permit, here = permitted(request), writers(request)
+    permit, here = permitted(request), here or writers(request)
     entry(request).interaction = interaction
     id = request_id(request)
     digest = _digest(request, body) if id else b""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fhirgw import shipped
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
@@ -19,10 +20,13 @@ from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping
 from fhirgw.systems.csv import CsvSystem
 from fhirgw.systems.system import Child, Row, nearest
+from fhirgw.visits.field import shapes
+from fhirgw.visits.layout import layouts
+from fhirgw.visits.rules import rules
 
 
 def check(json: Json = False) -> None:
-    """Load every mapping and view, try mappings on a sample, and report every fault, with its file and line."""
+    """Load every mapping, view and layout, try mappings on a sample, and report every fault, with its file and line."""
     from fhirgw.mapping.sample import judged  # brings in the FHIR models, which take a second
 
     console = Console(json)
@@ -31,6 +35,12 @@ def check(json: Json = False) -> None:
         console.line(f"Views, without a fault: {', '.join(views())}")
     except ViewError as error:
         raise CommandError(str(error), 3) from None
+    try:
+        folder = shipped.path("mappings")
+        known = layouts(folder, shapes(rules(folder)))
+    except ValueError as error:
+        raise CommandError(f"Layouts of visits: {error}", 3) from None
+    console.line(f"Layouts of visits, without a fault: {', '.join(known)}")
     rows = [[name, len(each.mappings), len(each.tables()), len(each.codes)] for name, each in systems.items()]
     console.table("Mappings, without a fault", ["system", "mappings", "tables", "code maps"], rows)
     console.document({name: sorted(each.mappings) for name, each in systems.items()})

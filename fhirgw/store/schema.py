@@ -24,6 +24,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -643,3 +644,52 @@ audit_head = Table(
     CheckConstraint("one", name="audit_head_one"),
 )
 """The newest of the audit, kept apart: without it a tail that was cut off would leave a sound chain."""
+
+visit = Table(
+    "visit",
+    metadata,
+    Column("key", Uuid(), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("source_version", BigInteger, nullable=False),
+    _instant("changed"),
+    _instant("updated"),
+    *(_instant(name, nullable=True) for name in ("start", "finish", "began", "ended")),
+    Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("labels", SmallInteger, nullable=False, server_default=text("0")),
+    *(_text("provider"), _text("visit")),
+    _text("patient", nullable=True),
+    _text("controller"),
+    _text("outcome", nullable=True),
+    Column("digest", LargeBinary, nullable=False),
+    _text("parts"),
+    _text("stamps", nullable=True),
+    CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
+    Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_by_provider", "provider", "start"),
+)
+"""What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
+
+`version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
+was declared. `patient`: in whose record it is, or nobody's.
+"""
+
+visit_said = Table(
+    "visit_said",
+    metadata,
+    Column("key", Uuid(), ForeignKey("fhirgw.visit.key", ondelete="CASCADE"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("source_version", BigInteger, nullable=False),
+    _instant("changed"),
+    _instant("received"),
+    _text("parts"),
+)
+"""All that was said of the visits of which more was said than once."""
+
+visit_file = Table(
+    "visit_file",
+    metadata,
+    _text("provider", primary_key=True),
+    _text("reference", primary_key=True),
+    _instant("received"),
+)
+"""Files of visits that named themselves: each is taken in once."""

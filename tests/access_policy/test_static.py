@@ -17,7 +17,7 @@ import pytest
 import fhirgw
 
 SOURCE = Path(fhirgw.__file__).parent
-GUARDED = ("resource", "history", "search_string", "search_number", "search_span", "identifier")
+GUARDED = ("resource", "history", "search_string", "search_number", "search_span", "identifier", "visit", "visit_said")
 SCHEMA = "fhirgw.store.schema"
 BUILDERS = {"select", "exists", "delete", "update", "insert", "alias", "join", "select_from", "copy_from_table"}
 PREDICATES = {"visible", "_visible", "_named"}
@@ -33,6 +33,7 @@ ALLOWED = {
     # who writes, and needs to know what is there to do so
     "store/load.py": "merges what a system of record delivered",
     "store/reindex.py": "writes: indexes rows again, from their own bodies",
+    "store/visits.py": "joins what care providers send with what is known",
     "store/identity.py": "tells which Patient a row is about while it is merged",
     # who is asked before there is a permit, or instead of one
     "store/registration.py": "the caller's own organisation, role and NHS number: what the permit is made of",

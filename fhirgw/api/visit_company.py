@@ -1,0 +1,65 @@
+"""Visits sent one by one that wait at the same time share a transaction: one commit, one piece of the audit.
+
+Nobody waits for company (fhirgw.api.shared): who comes while one transaction is written is in the next. Without it each
+visit would wait for a commit of its own, and all of them for the head of the audit's chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fhirgw.api.shared import Shared
+from fhirgw.api.writers import Writers
+from fhirgw.store import audit
+from fhirgw.store import visits as store
+from fhirgw.store.audit import Row
+from fhirgw.store.visits import Provider, Result
+from fhirgw.visits.reading import Sent
+
+TRIES = 5
+"""How often visits are taken again because somebody else was quicker with one of them."""
+
+
+class Single(NamedTuple):
+    """A visit that came alone: `row` makes its row of the audit, when it is known what became of it."""
+
+    provider: Provider
+    sent: Sent
+    row: Callable[[Result], Row]
+
+
+class Company:
+    """`await company(single)`: what became of a visit, durable and audited. Raises store.Lost, and what a pool does."""
+
+    def __init__(self, writers: Writers) -> None:
+        self._writers = writers
+        self._shared: Shared[None, Single, Result] = Shared(self._taken)
+
+    async def __call__(self, single: Single) -> Result:
+        """The result, when it is on disk."""
+        return await self._shared(None, single)
+
+    async def _taken(self, _: None, singles: Sequence[Single]) -> list[Result]:
+        for attempt in range(TRIES):
+            try:
+                return await self._written(singles, alone=attempt > 0)
+            except store.Lost:
+                continue
+        raise store.Lost
+
+    async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
+        """Care provider by care provider, in one order: nobody waits for another who waits."""
+        groups: dict[Provider, list[int]] = {}
+        for at, each in enumerate(singles):
+            groups.setdefault(each.provider, []).append(at)
+        results: dict[int, Result] = {}
+        async with self._writers.transaction() as connection:
+            now = self._writers.now()
+            for provider, places in sorted(groups.items()):
+                sents = [singles[at].sent for at in places]
+                taken = await store.take(connection, provider, sents, now, alone=alone)
+                results.update(zip(places, taken, strict=True))
+            found = [results[at] for at in range(len(singles))]
+            await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
+        return found

@@ -1,0 +1,135 @@
+"""The rows of a body of visits, by how it is sent: JSON, lines of JSON, a FHIR Bundle, a spreadsheet as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+
+from fhirgw.api import asked
+from fhirgw.fhir import incoming
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.mapping.refusal import Refusal
+from fhirgw.visits import bundle, sheet
+from fhirgw.visits.field import identifier
+from fhirgw.visits.layout import Layout, own
+from fhirgw.visits.reading import Fault, Reader, Refused
+
+ROWS = 10_000
+"""Of one batch."""
+LINE = 64 * 1024
+"""Bytes of a line of JSON: a visit has one or two thousand."""
+JSON = ("application/json", "text/json")
+LINES = ("application/x-ndjson", "application/ndjson")
+CSV = ("text/csv",)
+BUNDLE = ("application/fhir+json",)
+TAKEN = (*JSON, *LINES, *CSV, *BUNDLE)
+TOLD = f"Send visits as {JSON[0]}, {LINES[0]}, {CSV[0]} or {BUNDLE[0]} (a Bundle)"
+PARAMETERS = ("file", "layout")
+
+NumberedRow = tuple[int, Any]
+"""A row's number as its sender counts, and its JSON, or Refused where it has none."""
+
+
+class Batch(NamedTuple):
+    """The rows of a body. `alone`: one visit, in no list. `file`: the file's own reference, which is taken in once.
+
+    `called`: a refusal in the sender's own words.
+    """
+
+    rows: Sequence[NumberedRow]
+    alone: bool = False
+    file: str | None = None
+    called: Callable[[Refused], Refused] = lambda refused: refused
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """By the rules and layouts of one gateway: `rows.of(request, body, provider)`."""
+
+    reader: Reader
+    layouts: Mapping[str, Layout]
+
+    def of(self, request: Request, body: bytes, provider: str) -> Batch:
+        """The batch that a body is. Raises FhirError for a body of which no row can be read, or too many can."""
+        given, kind = _parameters(request), media(request)
+        if kind in CSV:
+            read = sheet.read(body, self._layout(given.get("layout"), provider))
+            batch = Batch(read.rows, file=read.file, called=read.called)
+        elif kind in LINES:
+            batch = Batch(list(numbered(each for each in body.split(b"\n") if each.strip())))
+        else:
+            found = incoming.parse(body)
+            if kind in BUNDLE:
+                if not isinstance(found, dict):
+                    raise FhirError(Issue("structure", "Visits in FHIR are sent as a Bundle with entries"))
+                batch = Batch(bundle.rows(found, provider))
+            else:
+                listed = found if isinstance(found, list) else [found]
+                batch = Batch(list(enumerate(listed, 1)), alone=listed is not found)
+        if len(batch.rows) > ROWS:
+            raise FhirError(Issue("too-long", f"A batch has at most {ROWS:,} visits: send it in parts"))
+        return batch._replace(file=_reference(given["file"])) if "file" in given else batch
+
+    def _layout(self, name: str | None, provider: str) -> Layout:
+        if name is None:
+            return own(self.layouts, provider)
+        if name not in self.layouts:
+            near = get_close_matches(name, self.layouts, 1)
+            meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(self.layouts)}"
+            raise FhirError(Issue("invalid", f"There is no such layout: {meant}", "layout"))
+        return self.layouts[name]
+
+
+def media(request: Request) -> str:
+    """The type of the body, without what it says besides."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def numbered(lines: Iterable[bytes], first: int = 1) -> Iterable[NumberedRow]:
+    """Lines of JSON, each by itself: one that is none is refused alone."""
+    for number, line in enumerate(lines, first):
+        try:
+            yield number, incoming.parse(line)
+        except FhirError as error:
+            told = Fault("", "structure", error.issues[0].diagnostics, "A line is one visit, as a JSON object")
+            yield number, Refused(None, (told,))
+
+
+async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a body as it arrives, without blank ones. Raises FhirError (413) for one that is no visit."""
+    left = bytearray()
+    async for piece in pieces:
+        left += piece
+        *whole, rest = left.split(b"\n")
+        left = bytearray(rest)
+        for each in (*whole, left):
+            if len(each) > LINE:
+                raise FhirError(Issue("too-long", f"A line has at most {LINE} bytes: it is one visit"))
+        for each in whole:
+            if each.strip():
+                yield bytes(each)
+    if left.strip():
+        yield bytes(left)
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    given = asked.pairs(request)
+    for name, _ in given:
+        if name not in PARAMETERS:
+            near = get_close_matches(name, PARAMETERS, 1)
+            meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(PARAMETERS)}"
+            raise FhirError(Issue("not-supported", f"A parameter is not supported here: {meant}"))
+    if len(dict(given)) < len(given):
+        raise FhirError(Issue("invalid", "A parameter is given twice: give it once"))
+    return dict(given)
+
+
+def _reference(value: str) -> str:
+    try:
+        return str(identifier(value))
+    except Refusal as refusal:
+        raise FhirError(Issue("invalid", f"file: {refusal.rule}", "file")) from None

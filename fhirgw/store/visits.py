@@ -1,0 +1,363 @@
+"""Visits as they are stored: a row each, joined of all that was said of it, by one statement for a batch.
+
+A batch reads what is known of its visits, joins what it says (fhirgw.visits.batch, which is pure) and writes back, if
+nobody has changed one of them since; if somebody has, nothing is kept and all of it is joined anew. Whatever is locked
+is locked in the order of the keys, so nobody waits for another who waits; who was first makes no difference.
+
+What was said is kept: of a visit that one row spoke of, the row is that; the first that says more brings both into
+`visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the
+same, in nobody's record: which of the two it is, is not told.
+
+Long, because a third of it is SQL and its columns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from fhirgw.access.relationship import opens
+from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.dates import LONDON
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store.database import Connection
+from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
+from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
+from fhirgw.visits.moment import instant
+from fhirgw.visits.reading import Fault, Sent
+
+TURN = 250
+"""Visits joined before anybody else has a turn: some ten milliseconds."""
+Item = TypeVar("Item")
+
+SENDING = ("care-provider", "late-visits")
+"""The ties by which a care provider sends visits: while the package runs, and for its grace."""
+assert set(SENDING) <= set(opens("Encounter")), "what lets a care provider send visits lets them see those"
+
+CLOSED = Fault(
+    "person",
+    "closed",
+    "the time for sending visits of this person is over, or never began",
+    "Ask the council whether the package of care has ended",
+)
+UNKNOWN = Fault(
+    "person",
+    "unallocated",
+    "nobody whom you look after by a package of care has this number",
+    "The visit is kept; check the number, or ask the council for the package: it is allocated when sent again then",
+)
+UNNAMED = Fault(
+    "person",
+    "unallocated",
+    "the visit does not say whose it is",
+    "The visit is kept; send it again with the person's NHS number",
+)
+
+KNOWN = """
+SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps,
+    CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
+FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
+"""
+
+LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
+
+# Of those who have a number only those count whom the care provider looks after: to it, others are not there.
+PERSONS = """
+SELECT i.system, i.value, i.patient FROM unnest($1::text[], $2::text[]) AS sought (system, value)
+JOIN fhirgw.identifier i USING (system, value) WHERE EXISTS (
+    SELECT FROM fhirgw.relationship r WHERE r.person = i.patient AND r.party = ANY ($3) AND r.kind = ANY ($4)
+        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp())
+"""
+TIED = """
+SELECT DISTINCT r.person FROM fhirgw.relationship r WHERE r.person = ANY ($1) AND r.party = ANY ($2)
+    AND r.kind = ANY ($3) AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
+"""
+
+# In the order of the keys, so that two batches never wait for each other.
+STORE = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::timestamptz[],
+        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
+        $15::text[]
+    ) AS g (key, was, version, source_version, changed, digest, start, finish, began, ended, visit, patient, outcome,
+        parts, stamps)
+    ORDER BY key),
+said AS MATERIALIZED (
+    SELECT * FROM unnest($16::uuid[], $17::bytea[], $18::bigint[], $19::timestamptz[], $20::timestamptz[], $21::text[])
+        AS s (key, digest, source_version, changed, received, parts)),
+renewed AS (
+    UPDATE fhirgw.visit v SET
+        version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
+        updated = $22, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id()
+    FROM given g WHERE v.key = g.key AND v.version = g.was AND g.was > 0 RETURNING v.key),
+created AS (
+    INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps)
+    SELECT key, version, source_version, changed, digest, $22, start, finish, began, ended, $23, visit, patient, $24,
+        outcome, parts, stamps
+    FROM given WHERE was = 0 ORDER BY key
+    ON CONFLICT (key) DO NOTHING RETURNING key),
+written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
+kept AS (
+    INSERT INTO fhirgw.visit_said (key, digest, source_version, changed, received, parts)
+    SELECT s.key, s.digest, s.source_version, s.changed, s.received, s.parts FROM said s JOIN written USING (key)
+    ON CONFLICT (key, digest) DO NOTHING)
+SELECT count(*) FROM written
+"""
+FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
+
+
+OUR_OWN = ""
+"""The system of the ids that we give Patients."""
+
+
+class Lost(FhirError):
+    """Another batch wrote one of the visits while this one was reading: take it again, alone."""
+
+    def __init__(self) -> None:
+        super().__init__(Issue("conflict", "Others sent the same visits meanwhile: nothing was kept, send it again"))
+
+
+class Provider(NamedTuple):
+    """Who sends visits: its ODS code, what records call it, and who controls what it sends."""
+
+    code: str
+    parties: tuple[str, ...]
+    controller: str
+
+
+class Result(NamedTuple):
+    """What became of a row. `patient`: in whose record it is; `id`: of the resources it is; `fault`: what to mend."""
+
+    status: Status
+    patient: str | None = None
+    id: str | None = None
+    fault: Fault | None = None
+
+
+async def take_file(connection: Connection, provider: Provider, reference: str, now: datetime) -> None:
+    """Notes that a file was taken in. Raises FhirError(duplicate) for one that was before: then nothing of it is."""
+    if await connection.execute(FILE, provider.code, reference, now) != "INSERT 0 1":
+        before = await connection.fetchval(BEFORE, provider.code, reference)
+        when = f"{before.astimezone(LONDON):%d/%m/%Y at %H:%M}"
+        told = f"A file with this reference was taken in on {when}, and nothing was done now. If it was corrected since"
+        raise FhirError(Issue("duplicate", f"{told}, give it a reference of its own"))
+
+
+REFUSED = Result("refused")
+
+
+class _Row(NamedTuple):
+    """A visit's row as it was read: in whose record, since when, and what is known."""
+
+    held: Held
+    patient: str | None = None
+    updated: datetime | None = None
+
+
+NO_ROW = _Row(UNHEARD)
+
+
+async def take(
+    connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime, *, alone: bool = False
+) -> list[Result]:
+    """What became of each row, in their order; durable when the transaction has ended.
+
+    Raises Lost where another batch wrote one of the visits meanwhile: nothing of this one may be kept, and it is taken
+    again in a transaction of its own. `alone`: others are kept from these visits from the beginning.
+    """
+    groups: dict[str, list[int]] = {}
+    for at, each in enumerate(rows):
+        groups.setdefault(key(provider.code, each.visit), []).append(at)
+    if alone and groups:
+        await connection.execute(LOCK, list(groups))
+    results: list[Result] = [REFUSED] * len(rows)
+    writing: list[_Writing] = []
+    for name, result, write in await _joined(connection, provider, rows, groups, now):
+        for at, status in zip(groups[name], result.statuses, strict=True):
+            results[at] = result.told._replace(status=status)
+        writing += [write] if write else []
+    if writing and await _write(connection, provider, writing, now) < len(writing):
+        raise Lost
+    return results
+
+
+class _Joined(NamedTuple):
+    """The statuses of the rows about one visit, and what is the same in the result of each."""
+
+    statuses: Sequence[Status]
+    told: Result
+
+
+async def _joined(
+    connection: Connection,
+    provider: Provider,
+    rows: Sequence[Sent],
+    groups: Mapping[str, Sequence[int]],
+    now: datetime,
+) -> list[tuple[str, _Joined, _Writing | None]]:
+    """By visit, what becomes of its rows, and what is to be written."""
+    held = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))} if groups else {}
+    said = {name: [rows[at] for at in places] for name, places in groups.items()}
+    done: dict[str, Taken] = {}
+    async for name, sents in _in_turn(said.items()):
+        done[name] = taken(held.get(name, NO_ROW).held, sents, now)
+    facts = {name: parts(each.known) for name, each in done.items()}
+    people = await _people(connection, provider, facts.values())
+    tied = await _tied(connection, provider, {row.patient for row in held.values() if row.patient})
+    found: list[tuple[str, _Joined, _Writing | None]] = []
+    for name, each in done.items():
+        row = held.get(name, NO_ROW)
+        if row.patient is not None and row.patient not in tied:
+            found.append((name, _Joined(["refused"] * len(each.statuses), Result("refused", fault=CLOSED)), None))
+            continue
+        patient, fault = _allocated(facts[name].get("person"), people)
+        if patient is None and _same_person(row.held.known, each.known):
+            patient = row.patient
+        told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
+        changes = each.added or patient != row.patient
+        write = _Writing(name, said[name][0].visit, row, each, facts[name], patient) if changes else None
+        found.append((name, _Joined(each.statuses, told), write))
+    return found
+
+
+async def _people(
+    connection: Connection, provider: Provider, facts: Iterable[Mapping[str, Any]]
+) -> Mapping[tuple[str, str], set[str]]:
+    """The Patients that numbers lead to, of those whom the care provider looks after."""
+    sought = set(chain.from_iterable(_numbers(each.get("person")) for each in facts))
+    ids = {value for system, value in sought if system == OUR_OWN}
+    found = {(OUR_OWN, each): {each} for each in await _tied(connection, provider, ids)}
+    if others := sorted(each for each in sought if each[0] != OUR_OWN):
+        systems, values = zip(*others, strict=True)
+        for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
+            found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
+    return found
+
+
+async def _tied(connection: Connection, provider: Provider, patients: Collection[str]) -> set[str]:
+    """Those whom the care provider looks after, or has until a little while ago."""
+    if not patients:
+        return set()
+    return {row["person"] for row in await connection.fetch(TIED, list(patients), provider.parties, SENDING)}
+
+
+def _numbers(person: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """By what a visit says whose it is, as (system, value)."""
+    if person and "nhsNumber" in person:
+        yield NHS_NUMBER, person["nhsNumber"]
+    if person and "number" in person and "system" in person:
+        yield person["system"], person["number"]
+    if person and "id" in person:
+        yield OUR_OWN, person["id"]
+
+
+def _allocated(
+    person: Mapping[str, Any] | None, people: Mapping[tuple[str, str], set[str]]
+) -> tuple[str | None, Fault | None]:
+    """The one Patient that all its numbers lead to, or why there is none."""
+    numbers = list(_numbers(person))
+    if not numbers:
+        return None, UNNAMED
+    named = set.intersection(*(people.get(each, set()) for each in numbers))
+    return (named.pop(), None) if len(named) == 1 else (None, UNKNOWN)
+
+
+def _same_person(before: Known, after: Known) -> bool:
+    """Whether a visit still says the same of whose it is: then it stays in the record in which it is."""
+    return "person" not in after or ("person" in before and before["person"].value == after["person"].value)
+
+
+class _Writing(NamedTuple):
+    key: str
+    visit: str
+    row: _Row
+    taken: Taken
+    facts: Mapping[str, Any]
+    patient: str | None
+
+
+async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> int:
+    """Writes the rows; how many of them nobody wrote meanwhile."""
+    cells = zip(*[_cells(each) async for each in _in_turn(writing)], strict=True)
+    said = list(chain.from_iterable(_said(each, now) for each in writing))
+    kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
+    lists = (*map(list, cells), *map(list, kept))
+    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller)
+    return written
+
+
+async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items, letting others have their turn now and then: ten thousand visits take long to join."""
+    for at, each in enumerate(items, 1):
+        yield each
+        if at % TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _cells(writing: _Writing) -> tuple[Any, ...]:
+    """The columns of a visit's row that are its own."""
+    known, facts, was = writing.taken.known, writing.facts, writing.row.held.version
+    newest, held = top(known), stamps(known)
+    planned, carers = facts.get("planned") or {}, facts.get("carers") or ()
+    starts = [instant(each["start"]) for each in carers if "start" in each]
+    ends = [instant(each["end"]) for each in carers if "end" in each]
+    return (
+        *(writing.key, was, was + len(writing.taken.added), *newest),
+        *(instant(planned[name]) if name in planned else None for name in ("start", "end")),
+        *(min(starts, default=None), max(ends) if ends and len(ends) == len(carers) else None),
+        *(writing.visit, writing.patient, (facts.get("outcome") or {}).get("code")),
+        encode({place: known[place].value for place in sorted(known)}).decode(),
+        orjson.dumps(held).decode() if held else None,
+    )
+
+
+def _said(writing: _Writing, now: datetime) -> Iterator[tuple[Any, ...]]:
+    """What is to be kept of what was said: nothing of a visit that was spoken of once, for the row is that."""
+    row, added = writing.row, writing.taken.added
+    if row.held.version + len(added) < 2:
+        return
+    if row.held.version == 1:
+        first = Said(top(row.held.known), _as_said(row.held.known))
+        yield _kept(writing.key, first, row.updated)
+    for each in added:
+        yield _kept(writing.key, each, now)
+
+
+def _as_said(known: Known) -> Mapping[str, Any]:
+    """The parts as they were said, of a visit that was spoken of once: an entry's list is one entry."""
+    singles = {list_name: name for name, (list_name, _) in ENTRIES.items()}
+    split = {place: place.partition("/") for place in known}
+    return {singles[name] if key else name: known[place].value for place, (name, _, key) in split.items()}
+
+
+def _kept(key: str, said: Said, received: datetime | None) -> tuple[Any, ...]:
+    version, changed, digest = said.stamp
+    return (
+        key,
+        digest,
+        version,
+        changed,
+        received,
+        encode({name: said.parts[name] for name in sorted(said.parts)}).decode(),
+    )
+
+
+def _row(row: Mapping[str, Any]) -> _Row:
+    newest = Stamp(row["source_version"], row["changed"], bytes(row["digest"]))
+    older = {
+        place: Stamp(version, datetime.fromisoformat(changed), bytes.fromhex(digest))
+        for place, (version, changed, digest) in (orjson.loads(row["stamps"]) if row["stamps"] else {}).items()
+    }
+    known = {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}
+    digests = frozenset(map(bytes, row["digests"])) if row["digests"] else frozenset((newest.digest,))
+    return _Row(Held(row["version"], known, digests), row["patient"], row["updated"])

@@ -1,0 +1,141 @@
+"""What a batch does to the visits it speaks of: which rows are new, which change what is known, which come too late.
+
+Nothing here depends on the order of the rows. Where two rows say different things of one visit and neither says when it
+was said, nobody can tell which holds: both are refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.hashes import sha1
+from fhirgw.mapping.identity import PLACEMENT, VARIANT
+from fhirgw.visits.merge import NOTHING, Known, Said, join, top
+from fhirgw.visits.moment import instant
+from fhirgw.visits.reading import Fault, Refused, Sent, untimed
+
+Status = Literal["stored", "unchanged", "superseded", "refused"]
+NOWHERE = "0" * PLACEMENT
+"""Where in its id a visit's own key says nothing of whose it is: that is known later, or not at all."""
+
+UNTOLD = Fault(
+    "changed",
+    "ambiguous",
+    "two rows of this batch say different things of one visit, and not which is the newer",
+    "Send one of them, or fill in changed or version in both",
+)
+
+
+TWICE = Fault(
+    "carers",
+    "overlap",
+    "a carer is at two visits at once in this batch",
+    "Both are kept as sent: correct the carer or the times of one, and send it again",
+)
+
+
+class Held(NamedTuple):
+    """What is stored of a visit: `version` counts what was ever said of it, `digests` tells it apart."""
+
+    version: int
+    known: Known
+    digests: Collection[bytes]
+
+
+class Taken(NamedTuple):
+    """What becomes of a visit: what is known now, what was said that is new, and the status of each row."""
+
+    known: Known
+    added: tuple[Said, ...]
+    statuses: tuple[Status, ...]
+
+
+UNHEARD = Held(0, NOTHING, ())
+
+
+def key(provider: str, visit: str) -> str:
+    """The visit's own key, as UUID text: by who makes it and what they call it."""
+    digest = sha1(f"fhirgw\x1fvisit\x1f{provider}\x1f{visit}".encode()).hexdigest()
+    return (
+        f"{NOWHERE}{digest[3:8]}-{digest[8:12]}-5{digest[13:16]}-{VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    )
+
+
+def placed(key: str, patient: str) -> str:
+    """The id of the resources that the visit is: it lives where everything of the person does."""
+    return patient[:PLACEMENT] + key[PLACEMENT:]
+
+
+def told_apart(rows: Sequence[Sent | Refused]) -> list[Sent | Refused]:
+    """The rows, with those refused that contradict one another."""
+    said = {(each.visit, each.said.stamp.digest) for each in rows if isinstance(each, Sent) and not each.timed}
+    many = Counter(visit for visit, _ in said)
+    return [
+        Refused(each.visit, (UNTOLD,)) if isinstance(each, Sent) and not each.timed and many[each.visit] > 1 else each
+        for each in rows
+    ]
+
+
+def at_once(rows: Sequence[Sent | Refused]) -> set[int]:
+    """The places of rows by which one carer makes two visits at once: both are kept, for one of them is right."""
+    stays: dict[str, list[tuple[datetime, datetime, str, int]]] = {}
+    for at, each in enumerate(rows):
+        if isinstance(each, Sent):
+            for carer in (*(each.said.parts.get("carers") or ()), *filter(None, (each.said.parts.get("carer"),))):
+                if "start" in carer and "end" in carer:
+                    stay = instant(carer["start"]), instant(carer["end"]), each.visit, at
+                    stays.setdefault(carer["carer"], []).append(stay)
+    found: set[int] = set()
+    for listed in stays.values():
+        if len(listed) > 1:
+            listed.sort()
+            for one, other in pairwise(listed):
+                if other[0] < one[1] and one[2] != other[2]:
+                    found |= {one[3], other[3]}
+    return found
+
+
+def taken(held: Held, rows: Sequence[Sent], arrived: datetime) -> Taken:
+    """What rows about one visit come to. Those that do not say when they were said, say so when they arrive."""
+    added: dict[bytes, Said] = {}
+    repeated: list[bool] = []
+    known = held.known
+    for each in rows:
+        said = each.said if each.timed else untimed(each, arrived).said
+        digest = said.stamp.digest
+        repeated.append(digest in added or _heard(held, each))
+        if not repeated[-1]:
+            added[digest] = said
+            known = join(known, said)
+    counts = {register.stamp.digest for register in known.values()}
+    statuses: list[Status] = [
+        "unchanged" if again else "stored" if each.said.stamp.digest in counts else "superseded"
+        for each, again in zip(rows, repeated, strict=True)
+    ]
+    return Taken(known, tuple(added.values()), tuple(statuses))
+
+
+def _heard(held: Held, sent: Sent) -> bool:
+    """Whether it was said before; what has no time of its own, whether it is what holds now."""
+    if sent.timed:
+        return sent.said.stamp.digest in held.digests
+    return bool(held.known) and all(_holds(held.known, name, value) for name, value in sent.said.parts.items())
+
+
+def _holds(known: Known, name: str, value: Any) -> bool:
+    return name in known and encode({"": known[name].value}) == encode({"": value})
+
+
+def stamps(known: Known) -> Mapping[str, tuple[int, str, str]]:
+    """The stamps of the parts that were not said last, as JSON has them: most visits have none."""
+    newest = top(known)
+    return {
+        place: (each.stamp.version, each.stamp.changed.isoformat(), each.stamp.digest.hex())
+        for place, each in sorted(known.items())
+        if each.stamp != newest
+    }

@@ -1,0 +1,317 @@
+"""Visits as FHIR says them, read into the same rows: a Bundle of Appointments, Encounters and what belongs to them.
+
+| resource | part of the visit |
+|---|---|
+| Appointment | planned; of one that is cancelled, not kept or wrong, the outcome |
+| Encounter | carers, each with the period of their own; the outcome |
+| Task | tasks: completed, failed, rejected (refused), cancelled (not required) |
+| MedicationAdministration | medication |
+| Observation | observations |
+| Patient, Practitioner, PractitionerRole | whom references of the Bundle lead to, by their identifiers |
+| Provenance | when its target was recorded |
+
+An Appointment and its Encounter are one visit by the identifier both have (system VISIT, or their first), the others by
+the Encounter or Appointment they name. https://hl7.org/fhir/R4/bundle.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.mapping.refusal import Refusal
+from fhirgw.visits.layout import Row
+from fhirgw.visits.moment import instant, moment
+from fhirgw.visits.reading import Fault, Refused
+
+VISIT = "https://fhirgw.uk/Id/visit"
+OUTCOME = "visit-outcome"
+VERIFICATION = "visit-verification"
+"""Extensions, by the last part of their address: those of others' rota systems are told by the same words."""
+TASKS = {
+    "completed": "completed",
+    "failed": "not-completed",
+    "rejected": "refused",
+    "cancelled": "not-required",
+}
+GIVEN = {"completed": "given", "not-done": "not-given"}
+CANCELLED = {"pat": "cancelled-by-person-notice", "prov": "cancelled-by-provider"}
+"""Who cancelled, by the group that a code of R4's reasons stands in (`pat-dec`)."""
+DERIVED = ("delivered-late", "delivered-early", "delivered-short", "delivered-long")
+"""Outcomes that follow from times, and are not said."""
+VISITS = ("Appointment", "Encounter")
+PARTS = ("Task", "MedicationAdministration", "Observation")
+WITH = ("Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "ServiceRequest", "Provenance")
+"""What may stand in the Bundle besides."""
+
+
+class _Bundle:
+    """The resources of a Bundle by what references call them."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self.resources: list[Resource] = []
+        self.named: dict[str, int] = {}
+        for at, entry in enumerate(entries):
+            resource = entry.get("resource") if isinstance(entry, dict) else None
+            if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+                raise FhirError(Issue("structure", "Each entry has a resource", f"Bundle.entry[{at}]"))
+            self.resources.append(resource)
+            names = (entry.get("fullUrl"), f"{resource['resourceType']}/{resource.get('id')}")
+            self.named.update({each: at for each in names if isinstance(each, str)})
+
+    def at(self, reference: Any) -> int | None:
+        """The place of what a reference leads to."""
+        address = _get(reference, "reference")
+        return self.named.get(address) if isinstance(address, str) else None
+
+    def identifiers(self, reference: Any) -> Iterator[tuple[str, str]]:
+        """By what its target is known: its own identifiers, or the reference's."""
+        at = self.at(reference)
+        listed = [_get(reference, "identifier"), *(_list(self.resources[at], "identifier") if at is not None else ())]
+        for each in listed:
+            system, value = _get(each, "system"), _get(each, "value")
+            if isinstance(system, str) and isinstance(value, str):
+                yield system, value
+
+    def party(self, reference: Any) -> Any:
+        """What a carer is called: by an identifier, or the id that the care provider gave them."""
+        known = next(self.identifiers(reference), None)
+        address = _get(reference, "reference")
+        return known[1] if known else address.rpartition("/")[2] if isinstance(address, str) else None
+
+    def person(self, reference: Any) -> Row | None:
+        """Whose visit it is: by their NHS number, another number, or their id here."""
+        if not isinstance(reference, dict):
+            return None
+        known = sorted(self.identifiers(reference), key=lambda each: each[0] != NHS_NUMBER)
+        if known:
+            system, value = known[0]
+            return {"nhsNumber": value} if system == NHS_NUMBER else {"system": system, "number": value}
+        return {"id": self.party(reference)}
+
+
+def rows(bundle: Resource, provider: str) -> list[tuple[int, Row | Refused]]:
+    """The visits of a Bundle, each with the number of its first entry. Raises FhirError(structure) for no Bundle."""
+    if bundle.get("resourceType") != "Bundle" or not isinstance(bundle.get("entry"), list):
+        raise FhirError(Issue("structure", "Visits in FHIR are sent as a Bundle with entries"))
+    found = _Bundle(bundle["entry"])
+    groups: dict[str, list[int]] = {}
+    visit_of: dict[int, str] = {}
+    told: list[tuple[int, Row | Refused]] = []
+    for at, each in enumerate(found.resources):
+        if each["resourceType"] in VISITS:
+            if (id := _visit(each, provider)) is None:
+                told.append((at + 1, _refused("identifier", "a visit has an identifier", "Send your own id of it")))
+            else:
+                visit_of[at] = id
+                groups.setdefault(id, []).append(at)
+    for at, each in enumerate(found.resources):
+        if each["resourceType"] in PARTS:
+            owner = next((visit_of[to] for to in _owners(found, each) if to in visit_of), None)
+            if owner is None:
+                rule = "it names the Encounter or Appointment that it belongs to, in the same Bundle"
+                told.append((at + 1, _refused("encounter", rule, "Send them together")))
+            else:
+                groups[owner].append(at)
+        elif each["resourceType"] not in (*VISITS, *WITH):
+            rule = f"a Bundle of visits has {', '.join((*VISITS, *PARTS))}, and whom they name"
+            told.append((at + 1, _refused("resourceType", rule, "Leave it out")))
+    recorded = _recorded(found)
+    told += [(places[0] + 1, _row(found, id, places, recorded, bundle)) for id, places in groups.items()]
+    return sorted(told, key=lambda each: each[0])
+
+
+def _visit(resource: Resource, provider: str) -> str | None:
+    """The care provider's own id of the visit, without the ODS code that may stand before it."""
+    listed = [each for each in _list(resource, "identifier") if isinstance(_get(each, "value"), str)]
+    chosen = next((each for each in listed if _get(each, "system") == VISIT), listed[0] if listed else None)
+    return None if chosen is None else str(chosen["value"]).removeprefix(f"{provider}.")
+
+
+def _owners(found: _Bundle, resource: Resource) -> Iterator[int]:
+    for name in ("encounter", "context", "focus"):
+        if (at := found.at(resource.get(name))) is not None:
+            yield at
+
+
+def _recorded(found: _Bundle) -> dict[int, str]:
+    """When resources were recorded, by the Provenance that says so."""
+    told: dict[int, str] = {}
+    for each in found.resources:
+        if each["resourceType"] == "Provenance" and isinstance(when := each.get("recorded"), str):
+            told |= {at: when for target in _list(each, "target") if (at := found.at(target)) is not None}
+    return told
+
+
+def _row(found: _Bundle, id: str, places: list[int], recorded: Mapping[int, str], bundle: Resource) -> Row:
+    row: Row = {"visit": id}
+    stamps = [recorded.get(at) or _get(found.resources[at].get("meta"), "lastUpdated") for at in places]
+    if changed := _latest([each for each in stamps if each is not None] or [bundle.get("timestamp")]):
+        row["changed"] = changed
+    for at in places:
+        resource = found.resources[at]
+        kind = resource["resourceType"]
+        if kind == "Appointment":
+            row |= _planned(found, resource)
+        elif kind == "Encounter":
+            row |= _made(found, resource)
+        else:
+            name, made = ENTRIES[kind](found, resource)
+            row.setdefault(name, []).append(_filled(made))
+    return row
+
+
+def _latest(stamps: list[Any]) -> Any:
+    """The latest of several moments; the one that is none, for its reader to refuse."""
+    try:
+        return max(map(moment, stamps), key=instant) if stamps != [None] else None
+    except Refusal:
+        return stamps[0] if len(stamps) == 1 else next(each for each in stamps if not _is_moment(each))
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        return bool(moment(value))
+    except Refusal:
+        return False
+
+
+def _planned(found: _Bundle, appointment: Resource) -> Row:
+    participants = [_get(each, "actor") for each in _list(appointment, "participant")]
+    people = [
+        each for each in participants if str(_get(each, "reference")).startswith("Patient/") or _patient(found, each)
+    ]
+    planned = {
+        "start": appointment.get("start"),
+        "end": appointment.get("end"),
+        "carers": len(participants) - len(people) or None,
+    }
+    row: Row = {"planned": _filled(planned)}
+    if people and (person := found.person(people[0])):
+        row["person"] = person
+    if order := _order(found, appointment):
+        row["line"] = {"order": order}
+    return row | _outcome(appointment, _unkept(appointment))
+
+
+def _patient(found: _Bundle, reference: Any) -> bool:
+    at = found.at(reference)
+    if at is not None:
+        return str(found.resources[at]["resourceType"]) == "Patient"
+    return "Patient" in (_get(reference, "type"),) or NHS_NUMBER in (_get(_get(reference, "identifier"), "system"),)
+
+
+def _order(found: _Bundle, resource: Resource) -> Any:
+    based = _list(resource, "basedOn")
+    return found.party(based[0]) if based else None
+
+
+def _unkept(appointment: Resource) -> str | None:
+    """What a status says by itself."""
+    status = appointment.get("status")
+    if status == "cancelled":
+        codings = _list(appointment.get("cancelationReason"), "coding")
+        group = str(_get(codings[0], "code")).partition("-")[0] if codings else ""
+        return CANCELLED.get(group, "not-required")
+    return {"noshow": "missed-by-provider", "entered-in-error": "entered-in-error"}.get(str(status))
+
+
+def _made(found: _Bundle, encounter: Resource) -> Row:
+    method = _coded(_extension(_extension(encounter, VERIFICATION), "method"))
+    carers = [
+        _filled({"carer": found.party(_get(each, "individual")), **_period(_get(each, "period")), "method": method})
+        for each in _list(encounter, "participant")
+    ]
+    row: Row = {"carers": carers} if carers else {}
+    if person := found.person(encounter.get("subject")):
+        row["person"] = person
+    if order := _order(found, encounter):
+        row["line"] = {"order": order}
+    return row | _outcome(encounter, "entered-in-error" if encounter.get("status") == "entered-in-error" else None)
+
+
+def _outcome(resource: Resource, otherwise: str | None) -> Row:
+    code = _coded(_extension(resource, OUTCOME)) or otherwise
+    if code in DERIVED:
+        code = "delivered"
+    reason = _get(resource.get("cancelationReason"), "text")
+    return {"outcome": _filled({"code": code, "reason": reason})} if code else {}
+
+
+def _task(found: _Bundle, task: Resource) -> tuple[str, Row]:
+    ids = [_get(each, "value") for each in _list(task, "identifier")]
+    return "tasks", {
+        "task": ids[0] if ids else task.get("id"),
+        "text": _get(task.get("code"), "text"),
+        "outcome": TASKS.get(str(task.get("status"))),
+        "reason": _get(task.get("statusReason"), "text"),
+        "carer": found.party(task.get("owner")),
+    }
+
+
+def _medicine(found: _Bundle, given: Resource) -> tuple[str, Row]:
+    reasons = _list(given, "statusReason")
+    performers = _list(given, "performer")
+    return "medication", {
+        "medicine": _words(given.get("medicationCodeableConcept")),
+        "outcome": GIVEN.get(str(given.get("status"))),
+        "at": given.get("effectiveDateTime"),
+        "dose": _get(given.get("dosage"), "text"),
+        "reason": _words(reasons[0]) if reasons else None,
+        "carer": found.party(_get(performers[0], "actor")) if performers else None,
+    }
+
+
+def _observed(found: _Bundle, observation: Resource) -> tuple[str, Row]:
+    quantity, performers = observation.get("valueQuantity"), _list(observation, "performer")
+    return "observations", {
+        "name": _words(observation.get("code")),
+        "value": _get(quantity, "value"),
+        "unit": _get(quantity, "unit"),
+        "at": observation.get("effectiveDateTime"),
+        "carer": found.party(performers[0]) if performers else None,
+    }
+
+
+ENTRIES = {"Task": _task, "MedicationAdministration": _medicine, "Observation": _observed}
+
+
+def _words(concept: Any) -> Any:
+    """A concept as people read it."""
+    codings = _list(concept, "coding")
+    return _get(concept, "text") or (_get(codings[0], "display") if codings else None)
+
+
+def _extension(element: Any, name: str) -> Any:
+    """The first extension whose address ends so."""
+    listed = _list(element, "extension")
+    return next((each for each in listed if str(_get(each, "url")).rpartition("/")[2] == name), None)
+
+
+def _coded(extension: Any) -> Any:
+    codings = _list(_get(extension, "valueCodeableConcept"), "coding")
+    return _get(codings[0], "code") if codings else None
+
+
+def _period(period: Any) -> Row:
+    return {"start": _get(period, "start"), "end": _get(period, "end")}
+
+
+def _filled(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _get(element: Any, name: str) -> Any:
+    """A member of what may be no object: whoever reads it says what is wrong with it."""
+    return element.get(name) if isinstance(element, dict) else None
+
+
+def _list(element: Any, name: str) -> list[Any]:
+    found = _get(element, name)
+    return found if isinstance(found, list) else []
+
+
+def _refused(column: str, rule: str, remedy: str) -> Refused:
+    return Refused(None, (Fault(column, "structure", rule, remedy),))

@@ -1,0 +1,188 @@
+"""The fields of a visit as it is sent: what each may hold, as a table that JSON, CSV and the guide are read by.
+
+A field's codec takes the JSON value and gives it as it is kept, or raises Refusal with the rule and the remedy. None
+quotes a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from fhirgw.fhir import nhs
+from fhirgw.mapping.refusal import Refusal
+from fhirgw.visits.moment import moment
+from fhirgw.visits.rules import Rules
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
+"""A care provider's own id of a visit, a carer or a task: no blanks, so that no name is taken for one."""
+UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+LONGEST = 4000
+"""Characters of a note: FHIR's own limit is a megabyte, a visit's notes are a few lines."""
+ENTRIES = 100
+"""Of a list."""
+
+Codec = Callable[[Any], Any]
+
+
+class Field(NamedTuple):
+    """`required`: without it the part says nothing."""
+
+    codec: Codec
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A part: an object of these fields, or (`many`) a list of such objects that `key` tells apart."""
+
+    fields: Mapping[str, Field]
+    many: bool = False
+    key: str | None = None
+    names: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(self.fields))
+
+
+def text(longest: int) -> Codec:
+    """Text that FHIR can carry."""
+
+    def codec(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip() or len(value) > longest or UNWANTED.search(value):
+            raise Refusal("text", f"this is text of 1 to {longest} characters", "Shorten it, or leave it out")
+        return value
+
+    return codec
+
+
+def identifier(value: Any) -> str:
+    """The care provider's own id of something."""
+    if not isinstance(value, str) or not ID.fullmatch(value):
+        told = "an id has 1 to 64 letters, digits and . _ : / -, and begins with a letter or digit"
+        raise Refusal("id", told, "Send the id that your own system gives it")
+    return value
+
+
+def nhs_number(value: Any) -> str:
+    """Ten digits with their check; spaces are left out."""
+    found = nhs.unspaced(value) if isinstance(value, str) else ""
+    if not nhs.is_nhs_number(found):
+        told = "an NHS number has ten digits, the last of which checks the others"
+        raise Refusal("nhs-number", told, "Look it up in the person's care plan, or send the council's number")
+    return found
+
+
+def number(low: int, high: int) -> Codec:
+    """A whole number."""
+
+    def codec(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise Refusal("number", f"this is a whole number from {low} to {high}", "Correct it")
+        return value
+
+    return codec
+
+
+def quantity(value: Any) -> int | Decimal:
+    """A measured number, digit for digit."""
+    if type(value) not in (int, Decimal) or abs(value) >= 10**9:
+        raise Refusal("number", "this is a number below 1,000,000,000", "Correct it; the unit is a field of its own")
+    found: int | Decimal = value
+    return found
+
+
+def boolean(value: Any) -> bool:
+    """True or false."""
+    if type(value) is not bool:
+        raise Refusal("boolean", "this is true or false", "Correct it")
+    return value
+
+
+def word(words: Mapping[str, Any] | tuple[str, ...]) -> Codec:
+    """One of a list."""
+    listed = ", ".join(words)
+
+    def codec(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise Refusal("code", f"this is one of: {listed}", "Use the word that is nearest")
+        return value
+
+    return codec
+
+
+def shapes(rules: Rules) -> dict[str, Shape]:
+    """Every part of a visit, by the names that a care provider uses, in the order in which they are kept."""
+    short, name = text(200), Field(identifier, required=True)
+    carer = {
+        "carer": name,
+        "start": Field(moment),
+        "end": Field(moment),
+        "method": Field(word(rules.verification)),
+        "endMethod": Field(word(rules.verification)),
+        "distance": Field(number(0, 1_000_000)),
+    }
+    task = {
+        "task": name,
+        "text": Field(short),
+        "outcome": Field(word(rules.tasks)),
+        "reason": Field(short),
+        "carer": Field(identifier),
+    }
+    return {
+        "person": Shape(
+            {
+                "nhsNumber": Field(nhs_number),
+                "number": Field(identifier),
+                "system": Field(short),
+                "id": Field(identifier),
+            }
+        ),
+        "line": Shape({"order": name}),
+        "planned": Shape(
+            {
+                "start": Field(moment, required=True),
+                "end": Field(moment, required=True),
+                "carers": Field(number(1, 10)),
+                "type": Field(identifier),
+                "timeCritical": Field(boolean),
+            }
+        ),
+        "carers": Shape(carer, many=True, key="carer"),
+        "carer": Shape(carer),
+        "claimed": Shape({"start": Field(moment, required=True), "minutes": Field(number(0, 1500), required=True)}),
+        "outcome": Shape({"code": Field(word(rules.outcomes), required=True), "reason": Field(short)}),
+        "tasks": Shape(task, many=True, key="task"),
+        "task": Shape(task),
+        "medication": Shape(
+            {
+                "medicine": Field(short, required=True),
+                "outcome": Field(word(rules.support), required=True),
+                "at": Field(moment),
+                "dose": Field(short),
+                "reason": Field(short),
+                "timeCritical": Field(boolean),
+                "carer": Field(identifier),
+            },
+            many=True,
+        ),
+        "notes": Shape(
+            {"text": Field(text(LONGEST), required=True), "at": Field(moment), "carer": Field(identifier)}, many=True
+        ),
+        "observations": Shape(
+            {
+                "name": Field(short, required=True),
+                "value": Field(quantity, required=True),
+                "unit": Field(text(40)),
+                "at": Field(moment),
+                "carer": Field(identifier),
+            },
+            many=True,
+        ),
+        "amended": Shape(
+            {"by": Field(identifier, required=True), "reason": Field(short, required=True), "at": Field(moment)}
+        ),
+    }

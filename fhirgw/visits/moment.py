@@ -1,0 +1,69 @@
+"""Moments as care providers write them: with an offset, or as the clock on a wall in the United Kingdom showed them.
+
+An hour that does not exist in spring and one that happens twice in autumn are refused, unless they carry an offset
+(fhirgw.mapping.localtime). What comes out is always the same text for the same moment, whoever wrote it: digests are
+made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from fhirgw.fhir.dates import LONDON
+from fhirgw.mapping.localtime import local_codec
+from fhirgw.mapping.refusal import Refusal
+
+ZONE = "Europe/London"
+WRITTEN = re.compile(r"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+LONGEST = timedelta(hours=24)
+"""Of a visit, by the clock: living in is a visit a day. On the day the clocks go back that is 25 hours."""
+AHEAD = timedelta(minutes=5)
+"""How far a care provider's clock may be ahead of ours."""
+
+_local, _ = local_codec("%Y-%m-%d %H:%M:%S", ZONE)
+
+
+def moment(text: object) -> str:
+    """`2026-03-28T07:30:00+00:00`, in London's offset. Raises Refusal, which says the rule and what to do."""
+    found = WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise _unreadable()
+    day, clock, second, fraction, zone = found.groups()
+    written = f"{day} {clock}{second or ':00'}"
+    try:
+        given = datetime.fromisoformat(f"{written}{zone}").astimezone(LONDON) if zone else None
+    except (ValueError, OverflowError):
+        raise _unreadable() from None
+    if given is None:
+        whole = _local(written)
+        given = datetime.fromisoformat(whole) if fraction else None
+        if given is None:
+            return whole
+    return given.replace(microsecond=int(fraction[1:].ljust(6, "0")) if fraction else 0).isoformat()
+
+
+def instant(text: str) -> datetime:
+    """The moment as a datetime with its offset."""
+    return datetime.fromisoformat(text)
+
+
+def by_the_clock(start: datetime, end: datetime) -> timedelta:
+    """How long it is from one to the other on a wall in London."""
+    return end.astimezone(LONDON).replace(tzinfo=None) - start.astimezone(LONDON).replace(tzinfo=None)
+
+
+def _unreadable() -> Refusal:
+    return Refusal(
+        "datetime",
+        "a time is a date (from 2000 on) and a time of day that exist, written 2026-03-28T07:30, or +00:00 after it",
+        "Write it so; without an offset it is UK time",
+    )
+
+
+def later(text: str, *, minutes: int | None = None) -> str:
+    """So many minutes later, as they pass; or without, the same time by the clock the next day. Raises Refusal."""
+    given = instant(text)
+    if minutes is not None:
+        return (given.astimezone(UTC) + timedelta(minutes=minutes)).astimezone(LONDON).isoformat()
+    return _local((given.replace(tzinfo=None) + timedelta(days=1)).isoformat(" ", "seconds"))

@@ -1,0 +1,217 @@
+"""What is wrong with rows, as a table: each is told by column, rule and remedy, and never by its value.
+
+Each row of the table is a sound visit with one thing changed, so the sound visit is the positive control of them all.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhirgw.fhir.issue import FhirError
+from fhirgw.visits import sheet
+from fhirgw.visits.batch import UNTOLD, at_once, told_apart
+from fhirgw.visits.layout import LayoutFaults, layouts
+from fhirgw.visits.reading import Reader, Refused, Sent
+from fhirgw.visits.rules import rules
+from tests.visits.visiting import visit
+
+MAPPINGS = Path(__file__).parents[2] / "mappings"
+READER = Reader(rules(MAPPINGS))
+LAYOUTS = layouts(MAPPINGS, READER.shapes)
+NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
+CANARY = "Canarybird"
+
+CARER = {"carer": "C1", "start": "2026-03-30T07:31", "end": "2026-03-30T08:00"}
+TASK = {"task": "T1", "outcome": "refused", "reason": "Asleep"}
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an NHS number that fails its check": ({"person": {"nhsNumber": "9990000019"}}, "person.nhsNumber", "nhs-number"),
+    "an NHS number with a letter": ({"person": {"nhsNumber": "999000001O"}}, "person.nhsNumber", "nhs-number"),
+    "an end before its start": (
+        {"planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T07:29"}},
+        "planned.end",
+        "order",
+    ),
+    "25 hours": ({"planned": {"start": "2026-03-30T07:30", "end": "2026-03-31T08:30"}}, "planned.end", "length"),
+    "a carer's 25 hours": ({"carers": [{**CARER, "end": "2026-03-31T08:31"}]}, "carers[0].end", "length"),
+    "a future arrival": ({"carers": [{"carer": "C1", "start": "2026-04-01T13:06"}]}, "carers[0].start", "future"),
+    "a future claim": ({"claimed": {"start": "2026-04-02T07:30", "minutes": 30}}, "claimed.start", "future"),
+    "a clock that is ahead": ({"changed": "2026-04-01T13:06"}, "changed", "future"),
+    "an hour that was not": (
+        {"planned": {"start": "2026-03-29T01:30", "end": "2026-03-29T02:30"}},
+        "planned.start",
+        "local-time",
+    ),
+    "an hour that was twice": (
+        {"planned": {"start": "2025-10-26T01:30", "end": "2025-10-26T02:30"}},
+        "planned.start",
+        "local-time",
+    ),
+    "a day that is not": ({"changed": "2026-02-30T07:30"}, "changed", "datetime"),
+    "a date of a spreadsheet": ({"changed": "03/04/25 07:30"}, "changed", "datetime"),
+    "a number for a time": ({"changed": 20260330}, "changed", "datetime"),
+    "a leaving without an arrival": (
+        {"carers": [{"carer": "C1", "end": "2026-03-30T08:00"}]},
+        "carers[0].start",
+        "required",
+    ),
+    "a carer twice": ({"carers": [CARER, CARER]}, "carers", "duplicate"),
+    "a carer and carers": ({"carer": CARER}, "carer", "structure"),
+    "nobody came, and somebody did": ({"outcome": {"code": "missed-by-provider"}}, "outcome.code", "contradiction"),
+    "an outcome of no list": ({"outcome": {"code": "fine"}}, "outcome.code", "code"),
+    "a method of no list": ({"carers": [{**CARER, "method": "fax"}]}, "carers[0].method", "code"),
+    "what was not done, without a reason": (
+        {"tasks": [{"task": "T1", "outcome": "refused"}]},
+        "tasks[0].reason",
+        "required",
+    ),
+    "another's visit": ({"provider": "H01"}, "provider", "provider"),
+    "no id": ({"visit": None}, "visit", "id"),
+    "a name for an id": ({"visit": f"{CANARY} Joan"}, "visit", "id"),
+    "a version below 0": ({"version": -1}, "version", "number"),
+    "a version that is a text": ({"version": "1"}, "version", "number"),
+    "true for a number": ({"planned": {**CARER, "carers": True}}, "planned.carers", "number"),
+    "a field nobody knows": ({"weather": CANARY}, "", "unknown"),
+    "a misspelt field": ({"task": None, "planed": {}}, "planned", "unknown"),
+    "a list for an object": ({"planned": []}, "planned", "structure"),
+    "an object for a list": ({"carers": {}}, "carers", "structure"),
+    "a text for an entry": ({"tasks": [CANARY]}, "tasks[0]", "structure"),
+    "an empty object": ({"planned": {}}, "planned.start", "required"),
+    "a note too long": ({"notes": [{"text": CANARY * 1000}]}, "notes[0].text", "text"),
+    "a control character": ({"notes": [{"text": f"{CANARY}\x07"}]}, "notes[0].text", "text"),
+    "too many": ({"tasks": [{"task": f"T{n}", "outcome": "completed"} for n in range(101)]}, "tasks", "structure"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_is_wrong_is_told(case: str) -> None:
+    changes, column, reason = FAULTS[case]
+    found = READER.read(
+        visit(**{"id": "V1", **{k: v for k, v in changes.items() if k != "visit"}}) | changes, "K01", NOW
+    )
+    assert isinstance(found, Refused)
+    assert (column, reason) in {(each.column, each.reason) for each in found.faults}
+    for each in found.faults:
+        assert each.rule and each.remedy
+        assert CANARY not in repr(each)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"planned": {"start": "2026-03-30T22:00", "end": "2026-03-31T07:00"}},
+        {"planned": {"start": "2025-10-26T00:00", "end": "2025-10-27T00:00"}},
+        {"planned": {"start": "2025-10-26T01:30:00+01:00", "end": "2025-10-26T01:30:00Z"}},
+        {"planned": {"start": "2026-03-29T00:30", "end": "2026-03-29T02:00"}},
+        {"provider": "K01"},
+        {"outcome": None},
+        {"tasks": [TASK]},
+    ],
+)
+def test_what_is_sound_is_taken(changes: dict[str, Any]) -> None:
+    assert isinstance(READER.read(visit(**changes), "K01", NOW), Sent)
+
+
+@pytest.mark.parametrize("row", [None, [], "V1", 7, {}, {"visit": "V1"}])
+def test_what_is_no_visit(row: Any) -> None:
+    assert isinstance(READER.read(row, "K01", NOW), Refused)
+
+
+def test_rows_that_contradict_one_another_are_both_refused() -> None:
+    def said(*rows: dict[str, Any]) -> list[Any]:
+        without = [{name: each[name] for name in each if name not in ("version", "changed")} for each in rows]
+        return [type(each) for each in told_apart([READER.read(each, "K01", NOW) for each in without])]
+
+    other = visit(outcome={"code": "no-reply"})
+    assert said(visit(), other, visit("V2")) == [Refused, Refused, Sent]
+    assert said(visit(), visit(), visit("V2")) == [Sent, Sent, Sent]
+    apart = told_apart([READER.read(each, "K01", NOW) for each in (visit(), visit(version=2))])
+    assert all(isinstance(each, Sent) for each in apart)
+    assert UNTOLD.remedy
+
+
+def test_a_carer_in_two_places_is_told() -> None:
+    def places(*rows: dict[str, Any]) -> set[int]:
+        return at_once([READER.read(each, "K01", NOW) for each in rows])
+
+    following = {**CARER, "start": "2026-03-30T08:00", "end": "2026-03-30T08:30"}
+    first = visit(carers=[CARER])
+    assert places(first, visit("V2", carers=[{**following, "start": "2026-03-30T07:59"}])) == {0, 1}
+    assert places(first, visit("V2", carers=[following])) == set()
+    assert places(first, visit("V2", carers=[{**CARER, "carer": "C2"}])) == set()
+    assert places(first, visit(version=2, carers=[CARER])) == set()
+
+
+HEADER = "Call;NHS;Day;From;To;Staff no.;In;Out;Login;Result;Remarks"
+SOUND = "V1;9990000018;30/03/2026;07:30;08:00;C1;07:31;08:01;Tag;ok;"
+CELLS: dict[str, tuple[str, str, str]] = {
+    "a time of no clock": ("V1;9990000018;30/03/2026;half 7;08:00;;;;;;", "Day, From", "time"),
+    "25 o'clock": ("V1;9990000018;30/03/2026;25:00;08:00;;;;;;", "Day, From", "datetime"),
+    "an American date": ("V1;9990000018;03/30/2026;07:30;08:00;;;;;;", "Day, From", "datetime"),
+    "a date in words": ("V1;9990000018;30 March;07:30;08:00;;;;;;", "Day, From", "date"),
+    "a word the layout does not know": ("V1;9990000018;30/03/2026;07:30;08:00;;;;;perhaps;", "Result", "code"),
+    "a number that fails": ("V1;9990000019;30/03/2026;07:30;08:00;;;;;;", "NHS", "nhs-number"),
+    "a carer without a number": ("V1;9990000018;30/03/2026;07:30;08:00;;07:31;08:01;;;", "Staff no.", "required"),
+    "a cell too many": (f"{SOUND};", "", "structure"),
+    "a cell too few": ("V1;9990000018", "", "structure"),
+    "no time": ("V1;9990000018;30/03/2026;;08:00;;;;;;", "Day, From", "required"),
+}
+
+
+def _sheet(*lines: str) -> list[Any]:
+    found = sheet.read("\n".join((HEADER, *lines)).encode(), LAYOUTS["kestrel"])
+    read = [(n, each if isinstance(each, Refused) else READER.read(each, "K01", NOW)) for n, each in found.rows]
+    return [(number, found.called(each) if isinstance(each, Refused) else each) for number, each in read]
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_cell_is_told_by_its_own_column(case: str) -> None:
+    line, column, reason = CELLS[case]
+    (_, sound), (number, refused) = _sheet(SOUND, line)
+    assert isinstance(sound, Sent)
+    assert isinstance(refused, Refused)
+    assert number == 3
+    assert (column, reason) in {(each.column, each.reason) for each in refused.faults}
+
+
+def test_a_year_with_two_digits_is_a_matter_of_the_layout() -> None:
+    ((_, found),) = _sheet(SOUND.replace("30/03/2026", "30/03/26"))
+    ((_, whole),) = _sheet(SOUND)
+    assert found == whole
+    line = b"Visit,NHS number,Date,Planned start,Planned end\nV1,9990000018,03/04/25,07:30,08:00\n"
+    ((_, refused),) = sheet.read(line, LAYOUTS["homecare"]).rows
+    assert isinstance(refused, Refused)
+    assert refused.faults[0].column == "Date, Planned start"
+    assert "four digits" in refused.faults[0].rule
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Call;;Planned;\n;NHS;Day;From\nV1;1;2;3", "merged"),
+        (";;;Planned;;\nCall;NHS;Day;From;To\nV1;1;2;3;4", "merged"),
+        ("Kestrel;rota\nCall;NHS;Day;From\n", "row 2"),
+        ("Call;NHS;Day\n", "lacks: From"),
+        ("Call;NHS;Day;From;Call\n", "Two columns are called Call"),
+        ("", "empty"),
+        (f'{HEADER}\nV1;"cut', "cut off"),
+        (f"{HEADER}\nV1\0", "not text"),
+    ],
+)
+def test_a_file_that_is_wrong_as_a_whole(text: str, told: str) -> None:
+    with pytest.raises(FhirError, match=told):
+        sheet.read(text.encode(), LAYOUTS["kestrel"])
+
+
+def test_a_layout_is_judged_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "visits.yaml").write_text(
+        "layout: old\ntitle: A\nfields:\n  visit: {column: A}\n  planned.begin: {column: B}\n"
+        "  planned.end: {minutes: C, after: x}\n"
+    )
+    with pytest.raises(LayoutFaults) as raised:
+        layouts(tmp_path, READER.shapes)
+    assert len(raised.value.faults) == 3
+    assert all("new/visits.yaml" in each for each in raised.value.faults)

@@ -1,0 +1,215 @@
+"""Three ways to one row: what is said in JSON, in a spreadsheet and in FHIR is the same, to the digest."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhirgw.fhir import incoming
+from fhirgw.fhir.issue import FhirError
+from fhirgw.visits import bundle, sheet
+from fhirgw.visits.layout import layouts
+from fhirgw.visits.reading import Reader, Refused, Sent
+from fhirgw.visits.rules import rules
+from tests.visits.visiting import MRS_A, NHS
+
+MAPPINGS = Path(__file__).parents[2] / "mappings"
+READER = Reader(rules(MAPPINGS))
+LAYOUTS = layouts(MAPPINGS, READER.shapes)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+SAID = {
+    "visit": "V1",
+    "changed": "2026-03-30T08:21:00+01:00",
+    "person": {"nhsNumber": MRS_A},
+    "planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "carers": 2},
+    "carers": [
+        {"carer": "C1", "start": "2026-03-30T07:52:10", "end": "2026-03-30T08:20:41", "method": "nfc-tag"},
+        {"carer": "C2", "start": "2026-03-30T07:55", "end": "2026-03-30T08:20:41", "method": "nfc-tag"},
+    ],
+    "outcome": {"code": "delivered"},
+}
+CELLS = {
+    "Visit": "V1",
+    "Changed": "30/03/2026 08:21",
+    "NHS number": "999 000 0018",
+    "Date": "30/03/2026",
+    "Planned start": "07:30",
+    "Planned end": "08:00",
+    "Carers needed": "2",
+    "Carer": "C1",
+    "Arrived": "07:52:10",
+    "Left": "08:20:41",
+    "How": "Tag",
+    "Second carer": "C2",
+    "Second arrived": "7:55",
+    "Second left": "08:20:41",
+    "Second how": "tag",
+    "Outcome": "Delivered",
+}
+
+
+def _coded(name: str, code: str) -> dict[str, Any]:
+    address = f"https://fhirgw.uk/fhir/StructureDefinition/{name}"
+    return {"url": address, "valueCodeableConcept": {"coding": [{"code": code}]}}
+
+
+def _carer(name: str, **period: str) -> dict[str, Any]:
+    return {"individual": {"reference": f"PractitionerRole/{name}"}, "period": period}
+
+
+PERSON = {"type": "Patient", "identifier": {"system": NHS, "value": MRS_A}}
+IDENTIFIER = [{"system": bundle.VISIT, "value": "K01.V1"}]
+APPOINTMENT = {
+    "resourceType": "Appointment",
+    "id": "plan",
+    "identifier": IDENTIFIER,
+    "status": "fulfilled",
+    "start": "2026-03-30T06:30:00Z",
+    "end": "2026-03-30T07:00:00Z",
+    "participant": [{"actor": each} for each in (PERSON, {"reference": "X/C1"}, {"reference": "X/C2"})],
+}
+METHOD = {"url": "https://fhirgw.uk/x/visit-verification", "extension": [{**_coded("", "nfc-tag"), "url": "method"}]}
+ENCOUNTER = {
+    "resourceType": "Encounter",
+    "id": "made",
+    "identifier": IDENTIFIER,
+    "status": "finished",
+    "subject": PERSON,
+    "participant": [
+        _carer("C1", start="2026-03-30T07:52:10+01:00", end="2026-03-30T08:20:41+01:00"),
+        _carer("C2", start="2026-03-30T07:55:00+01:00", end="2026-03-30T08:20:41+01:00"),
+    ],
+    "extension": [_coded("visit-outcome", "delivered-late"), METHOD],
+}
+BUNDLE = {
+    "resourceType": "Bundle",
+    "type": "collection",
+    "timestamp": "2026-03-30T07:21:00Z",
+    "entry": [{"resource": APPOINTMENT}, {"resource": ENCOUNTER}],
+}
+
+
+def read(row: Any) -> Sent:
+    found = READER.read(row, "K01", NOW)
+    assert isinstance(found, Sent), found
+    return found
+
+
+def csv(cells: dict[str, str], split: str = ",", encoding: str = "utf-8") -> bytes:
+    return f"{split.join(cells)}\r\n{split.join(cells.values())}\r\n".encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        csv(CELLS),
+        csv(CELLS, ";", "cp1252"),
+        csv(CELLS, "\t", "utf-16"),
+        csv(CELLS, ",", "utf-8-sig"),
+        csv(dict(reversed(CELLS.items()))),
+        csv({name.upper(): cell for name, cell in CELLS.items()} | {"Weather": "wet"}),
+    ],
+)
+def test_a_spreadsheet_says_what_json_says(body: bytes) -> None:
+    ((number, row),) = sheet.read(body, LAYOUTS["homecare"]).rows
+    assert number == 2, "as the spreadsheet shows it"
+    assert read(row) == read(SAID)
+
+
+def test_fhir_says_what_json_says() -> None:
+    ((number, row),) = bundle.rows(incoming.read(json.dumps(BUNDLE).encode()), "K01")
+    assert number == 1
+    assert read(row) == read(SAID)
+
+
+def test_what_belongs_to_an_encounter_is_of_its_visit() -> None:
+    encounter = {"encounter": {"reference": "Encounter/made"}}
+    task = {"resourceType": "Task", "id": "T1", "status": "rejected", "code": {"text": "Wash"}, **encounter}
+    reason = {"statusReason": {"text": "Person declined"}, "owner": {"reference": "PractitionerRole/C1"}}
+    given = {
+        "resourceType": "MedicationAdministration",
+        "status": "not-done",
+        "context": {"reference": "Encounter/made"},
+        "medicationCodeableConcept": {"text": "Paracetamol 500 mg"},
+        "statusReason": [{"text": "Asleep"}],
+    }
+    weight = {
+        "resourceType": "Observation",
+        "code": {"text": "Temperature"},
+        "valueQuantity": {"value": 36.50, "unit": "Cel"},
+        **encounter,
+    }
+    entries = [*BUNDLE["entry"], *({"resource": each} for each in (task | reason, given, weight))]  # type: ignore[misc]
+    body = json.dumps(BUNDLE | {"entry": entries}).replace("36.5", "36.50").encode()
+    ((_, row),) = bundle.rows(incoming.read(body), "K01")
+    parts = read(row).said.parts
+    assert parts["tasks"] == [
+        {"task": "T1", "text": "Wash", "outcome": "refused", "reason": "Person declined", "carer": "C1"}
+    ]
+    assert parts["medication"] == [{"medicine": "Paracetamol 500 mg", "outcome": "not-given", "reason": "Asleep"}]
+    assert str(parts["observations"][0]["value"]) == "36.50"
+
+
+@pytest.mark.parametrize(
+    ("status", "elements", "code"),
+    [
+        ("noshow", {}, "missed-by-provider"),
+        ("cancelled", {"cancelationReason": {"coding": [{"code": "pat"}]}}, "cancelled-by-person-notice"),
+        ("cancelled", {"cancelationReason": {"coding": [{"code": "prov-pers"}]}}, "cancelled-by-provider"),
+        ("cancelled", {"extension": [_coded("visit-outcome", "hospital")]}, "hospital"),
+        ("entered-in-error", {}, "entered-in-error"),
+        ("booked", {}, None),
+    ],
+)
+def test_a_planned_visit_that_was_not_made(status: str, elements: dict[str, Any], code: str | None) -> None:
+    alone = {**APPOINTMENT, "status": status, **elements}
+    ((_, row),) = bundle.rows({"resourceType": "Bundle", "entry": [{"resource": alone}]}, "K01")
+    assert (read(row).said.parts.get("outcome") or {}).get("code") == code
+    assert "carers" not in read(row).said.parts
+
+
+@pytest.mark.parametrize(
+    ("resource", "column"),
+    [
+        ({"resourceType": "Task", "id": "T", "encounter": {"reference": "Encounter/none"}}, "encounter"),
+        ({"resourceType": "Claim"}, "resourceType"),
+        ({"resourceType": "Encounter", "status": "finished"}, "identifier"),
+    ],
+)
+def test_what_is_of_no_visit_is_refused_alone(resource: dict[str, Any], column: str) -> None:
+    sent = {"resourceType": "Bundle", "entry": [*BUNDLE["entry"], {"resource": resource}]}  # type: ignore[misc]
+    (_, sound), (number, refused) = bundle.rows(sent, "K01")
+    assert isinstance(sound, dict)
+    assert isinstance(refused, Refused)
+    assert (number, refused.faults[0].column) == (3, column)
+
+
+@pytest.mark.parametrize("sent", [{"resourceType": "Patient"}, {"resourceType": "Bundle"}, {**BUNDLE, "entry": [{}]}])
+def test_no_bundle_of_visits(sent: dict[str, Any]) -> None:
+    with pytest.raises(FhirError):
+        bundle.rows(sent, "K01")
+
+
+def test_a_council_s_import_says_claimed_and_actual() -> None:
+    cells = {
+        "FileReference": "K01-2026-13",
+        "OurRef": "V1",
+        "ServiceUserRef": "42",
+        "VisitDate": "28/03/2026",
+        "StartTimeClaimed": "23:30",
+        "DurationClaimed": "120",
+        "CarerRef": "C1",
+        "ActualStartTime": "23:30",
+        "ActualDuration": "120",
+        "VisitCode": "D",
+    }
+    found = sheet.read(csv(cells), LAYOUTS["abacus"])
+    assert found.file == "K01-2026-13"
+    parts = read(found.rows[0][1]).said.parts
+    assert parts["claimed"] == {"start": "2026-03-28T23:30:00+00:00", "minutes": 120}
+    assert parts["carers"][0]["end"] == "2026-03-29T02:30:00+01:00", "two hours, though the clock says three"
+    assert "planned" not in parts, "it is not said, so what was planned stays"
+    assert parts["person"] == {"number": "42", "system": "https://fhirgw.uk/Id/meadow/person"}
