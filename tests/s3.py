@@ -55,6 +55,11 @@ class Asked:
         return self.method in ("PUT", "POST") and self.query != "delete"
 
     @property
+    def fetch(self) -> bool:
+        """Of an object: a gateway lists now and then what is there of what was cancelled."""
+        return self.method == "GET" and "list-type" not in self.query
+
+    @property
     def removal(self) -> bool:
         return self.method == "DELETE" or self.query == "delete"
 
