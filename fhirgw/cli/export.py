@@ -27,9 +27,9 @@ from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.cli.worker import made_worker
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.export import Exported, instant
-from fhirgw.jobs.export_jobs import policy
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.segments import policy
 from fhirgw.private import private_folder, private_text
 from fhirgw.settings import Settings
 from fhirgw.store import export_job, ledger
@@ -243,6 +243,8 @@ def _show(stage: Stage, job: Job) -> None:
 def _told(job: Job) -> str:
     """How far it is, in words; and what it waits for."""
     far = f"{job.done} of {job.parts} parts, {job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
+    if job.reused:
+        far += f", {job.reused:,} resources as an earlier export had them"
     if job.state == "running" and not job.running and (job.done < job.parts or not job.snapshot):
         return f"{far}; it waits for a worker: fhirgw worker, or fhirgw export resume {job.id}"
     return far
@@ -276,5 +278,6 @@ def _as_json(job: Job) -> dict[str, Any]:
         "bytes": job.bytes,
         "parts": job.parts,
         "done": job.done,
+        "reused": job.reused,
         "result": job.result,
     }

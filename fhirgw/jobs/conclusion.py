@@ -14,8 +14,9 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.segments import keep
 from fhirgw.jobs.withdrawal import withdraw
-from fhirgw.store import export_job, ledger
+from fhirgw.store import export_job, ledger, segments
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
@@ -50,7 +51,10 @@ async def conclude(connection: Connection, id: str, folder: Path, projects: Proj
             await export_job.end(connection, id, "failed", failed("business-rule", reason))
             return
         reach("before manifest")
+        kept = await keep(connection, job, [each["key"] for each in parts if each["key"]], folder)
         if await withdraw(connection, job, _manifest(job, parts), folder, projects):
+            if kept:
+                await segments.ready(connection, id)
             await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
 

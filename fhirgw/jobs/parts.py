@@ -22,6 +22,7 @@ from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, Unwritable, draft, durable
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
+from fhirgw.jobs.segments import Base, linked, patch, segment_of
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
@@ -79,6 +80,8 @@ async def run_part(
 async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
     """Takes the job's snapshot and divides what there is into parts."""
     asked, permit = job.asked, job.permit
+    async with direct(engine) as connection:
+        base = await Base.of(connection, job)
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
         if asked.project is not None:
@@ -86,10 +89,12 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         members = await _members(taken.connection, permit, asked)
         people = len(members) if asked.group is not None else len(asked.patients or ()) or None
         of_all = types if asked.organized else ()
-        parts = [
+        parts = [each for kind in types for each in (base.parts(kind) if base else ())]
+        held = {each.type for each in parts}
+        parts += [
             Planned("output", each.type, each.low, each.high, rows, table)
             for kind in (("Patient",) if asked.organized else types)
-            if (tables := _tables(asked, kind))
+            if kind not in held and (tables := _tables(asked, kind))
             for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people)
             for table in tables
         ]
@@ -99,9 +104,11 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
             parts.append(Planned("error", "OperationOutcome"))
         of = await taken.text(), taken.time
     reach("plan made")
-    async with direct(engine) as connection:
+    async with direct(engine) as connection, connection.transaction():
         if not await ledger.plan(connection, part, of, types, parts, members):
             raise Lost
+        if base:
+            await base.begin(connection, of, types)
     reach("plan kept")
 
 
@@ -124,22 +131,29 @@ async def _written(
     """The part's file, on the disk for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
+    segment = await segment_of(engine, path.parent, part)
+    if segment and not segment[1].stale and (made := await asyncio.to_thread(linked, path, *segment)):
+        return made
     with draft(path) as drafted:
         output = part.kind == "output"
-        filling = _Filling(drafted, form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines())
+        form = form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines()
+        filling, reused = _Filling(drafted, form), 0
         async with _renewed(engine, part, drafted, lease):
             try:
-                async with direct(engine) as connection:
-                    await filling.begin()
-                    await _copied(connection, job, part, filling.sink, pseudonyms)
-                    await filling.end()
+                if segment:
+                    reused = await patch(engine, job, part, form, *segment, filling.put)
+                else:
+                    async with direct(engine) as connection:
+                        await filling.begin()
+                        await _copied(connection, job, part, filling.sink, pseudonyms)
+                        await filling.end()
             finally:
                 await filling.settled()
             reach("file written")
             written = await asyncio.to_thread(drafted.finish)
             await asyncio.to_thread(_kept, durable, path.parent)
     told = len(pseudonyms.persons) if pseudonyms else 0
-    return Made(path.name, written.lines, written.bytes, written.sha256, told)
+    return Made(path.name, written.lines, written.bytes, written.sha256, told, reused)
 
 
 async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:
@@ -187,6 +201,10 @@ class _Filling(Filling):
         """Writes what the file ends with."""
         if self._refused is None:
             await self._write(self._form.end(), 0)
+
+    async def put(self, data: bytes, lines: int) -> None:
+        """Writes what is in the file's form already. Raises Unwritable."""
+        await self._write(data, lines)
 
     def _made(self, data: bytes) -> tuple[bytes, int | None]:
         if self._form.plain:
