@@ -251,6 +251,6 @@ async def kept(connection: Connection) -> set[str]:
 
 
 def _digests(permit: Permit) -> str:
-    """The query of a digest for each person with any rule; its first parameter is the permit's parties. Empty: no rule counts."""
+    """The query of a digest for each person with any rule, of the permit's parties ($1). Empty: no rule counts."""
     rules = RULES[Purpose(permit.purpose)]
     return DIGESTS.format(rules=" UNION ALL ".join(rules)) if rules else ""
