@@ -45,7 +45,7 @@ KEPT = timedelta(hours=50)
 CARRIED = timedelta(days=7)
 """How old a line may be before all is made anew, though nothing says it has changed."""
 
-MARGIN = timedelta(hours=1)
+MARGIN = timedelta(minutes=1)
 """How wrong the clock of a machine may be that stamps what it writes."""
 
 PLACE = """
