@@ -53,9 +53,9 @@ async def conclude(connection: Connection, id: str, folder: Path, projects: Proj
         reach("before manifest")
         kept = await keep(connection, job, [each["key"] for each in parts if each["key"]], folder)
         if await withdraw(connection, job, _manifest(job, parts), folder, projects):
+            await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
             if kept:
                 await segments.ready(connection, id)
-            await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
         reach("after manifest")
 
 

@@ -22,7 +22,7 @@ from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, Unwritable, draft, durable
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
-from fhirgw.jobs.segments import Base, linked, patch, segment_of
+from fhirgw.jobs.segments import Base, patch, segment_of
 from fhirgw.private import private_folder
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.database import Connection, Engine, direct
@@ -59,7 +59,7 @@ async def run_part(
     """
     reach("after claim")
     if part.kind == "plan":
-        await _plan(engine, job, part, lease)
+        await _plan(engine, folder, job, part)
         return
     ending = suffix(job.asked.form if part.view else "ndjson", job.asked.gzip)
     key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
@@ -77,7 +77,7 @@ async def run_part(
         raise
 
 
-async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
+async def _plan(engine: Engine, folder: Path, job: Job, part: Part) -> None:
     """Takes the job's snapshot and divides what there is into parts."""
     asked, permit = job.asked, job.permit
     async with direct(engine) as connection:
@@ -108,7 +108,7 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         if not await ledger.plan(connection, part, of, types, parts, members):
             raise Lost
         if base:
-            await base.begin(connection, of, types)
+            await base.begin(connection, of, types, folder)
     reach("plan kept")
 
 
@@ -132,8 +132,6 @@ async def _written(
     assert job.snapshot is not None  # its plan is done, or there would be no such part
     await asyncio.to_thread(_kept, private_folder, path.parent)
     segment = await segment_of(engine, path.parent, part)
-    if segment and not segment[1].stale and (made := await asyncio.to_thread(linked, path, *segment)):
-        return made
     with draft(path) as drafted:
         output = part.kind == "output"
         form = form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines()

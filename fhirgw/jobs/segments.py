@@ -5,7 +5,7 @@ export has ended, links to its files are kept beside all exports (`.segments/<jo
 expiry and no withdrawal reaches them, and nobody can fetch them. The next export of the same view is divided as that
 one was, and each part of it is
 
-- the same file under another name, where nothing in it is stale (fhirgw.store.segments says what is);
+- the same file under another name, where nothing in it is stale (fhirgw.store.segments says what is), with the plan;
 - else a copy of the segment, in which stale lines give way to what the database has in their place, if anything: one
   query for those alone, under the predicate. Copying and hashing a file costs a fraction of reading its rows;
 - made as any part is, where there is no segment, or most of it is stale; and always at the second attempt, so that
@@ -50,7 +50,7 @@ from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.export import PROVENANCE, Selection, Stretch, copy_part, relation
 from fhirgw.store.export_job import Job
-from fhirgw.store.ledger import Made, Part, Planned
+from fhirgw.store.ledger import Part, Planned
 from fhirgw.store.segments import RULES, Held, Segment
 
 FOLDER = ".segments"
@@ -128,10 +128,36 @@ class Base:
             for number, _, low, high, rows, _ in self._held.get(kind, ())
         ]
 
-    async def begin(self, connection: Connection, taken: tuple[str, datetime], types: Sequence[str]) -> None:
-        """Notes what this export begins from, in the transaction of its plan."""
+    async def begin(
+        self, connection: Connection, taken: tuple[str, datetime], types: Sequence[str], folder: Path
+    ) -> None:
+        """Notes what this export begins from, in the transaction of its plan; what is as it was is done with that."""
         kinds = [kind for kind in types if kind in self._held]
         await segments.begin(connection, self._job, self._view, taken, self._base, kinds)
+        if self._base is not None:
+            parts = await segments.untouched(connection, self._job.id)
+            keys = await asyncio.to_thread(_linked, parts, folder.parent / FOLDER / self._base, folder)
+            await segments.take(connection, self._job.id, keys)
+
+
+def _linked(parts: Sequence[tuple[int, str, str]], kept: Path, folder: Path) -> dict[int, str]:
+    """Segments under the names of parts, for good. What cannot be linked is left to be copied.
+
+    Their token is 0, which no claim has: nobody will ever open such a name to write to it.
+    """
+    keys: dict[int, str] = {}
+    try:
+        private_folder(folder)
+        for number, kind, key in parts:
+            name = f"{kind}-{number:05}-0.{key.partition('.')[2]}"
+            (folder / name).unlink(missing_ok=True)  # of a plan that died
+            os.link(kept / key, folder / name)
+            keys[number] = name
+        durable(folder)
+    except OSError as error:
+        log.warning("segments not linked", error=error.strerror)
+        return {}
+    return keys
 
 
 def _view(job: Job, place: str) -> str:
@@ -158,17 +184,6 @@ async def segment_of(engine: Engine, folder: Path, part: Part) -> tuple[Path, Se
     return (path, found) if path.is_file() else None
 
 
-def linked(path: Path, segment: Path, found: Segment) -> Made | None:
-    """The segment itself as the part's file, for good; None where there is no such link to be had."""
-    try:
-        os.link(segment, path)
-        durable(path.parent)
-    except OSError as error:
-        log.warning("segment not linked", error=error.strerror)
-        return None
-    return Made(path.name, found.rows, found.bytes, found.sha256, reused=found.rows)
-
-
 async def patch(engine: Engine, job: Job, part: Part, form: Form, segment: Path, found: Segment, write: Write) -> int:
     """Writes the segment with what is stale read again; how many resources were not. Raises Damaged."""
     assert job.snapshot is not None
@@ -177,9 +192,10 @@ async def patch(engine: Engine, job: Job, part: Part, form: Form, segment: Path,
     async def sink(data: bytes) -> None:
         read.extend(data)
 
-    stretch = Stretch(part.type, part.low, part.high, tuple(found.stale))
-    async with direct(engine) as connection:
-        await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink, job.effective)
+    if found.stale:
+        stretch = Stretch(part.type, part.low, part.high, tuple(found.stale))
+        async with direct(engine) as connection:
+            await copy_part(connection, job.permit, stretch, job.asked, job.snapshot, sink, job.effective)
     lines = bytes(read).split(b"\n")[:-1]
     fresh = lines if form.plain else form.add(lines)[0].split(b"\n")[:-1]
     patching = Patch(found.stale, fresh)

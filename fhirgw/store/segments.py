@@ -45,6 +45,9 @@ KEPT = timedelta(hours=50)
 CARRIED = timedelta(days=7)
 """How old a line may be before all is made anew, though nothing says it has changed."""
 
+SOON = timedelta(minutes=10)
+"""How long whoever ends an export has to say that it is ready: who died before never will."""
+
 MARGIN = timedelta(minutes=1)
 """How wrong the clock of a machine may be that stamps what it writes."""
 
@@ -147,10 +150,24 @@ SELECT s.key, s.rows, s.bytes, s.sha256, array(
 FROM fhirgw.export_segment s WHERE s.base = $2 AND s.number = $3
     AND EXISTS (SELECT FROM fhirgw.export_base WHERE job = $1)"""
 
+UNTOUCHED = """
+SELECT p.number, p.type, s.key FROM fhirgw.export_part p
+JOIN fhirgw.export_segment s ON s.base = p.base AND s.number = p.segment
+WHERE p.job = $1 AND NOT EXISTS (
+    SELECT FROM fhirgw.export_stale t WHERE t.base = $1 AND t.type = p.type
+    AND (p.low IS NULL OR t.id >= p.low) AND (p.high IS NULL OR t.id < p.high))"""
+
+TAKE = """
+UPDATE fhirgw.export_part p
+SET state = 'done', rows = s.rows, reused = s.rows, bytes = s.bytes, sha256 = s.sha256, key = g.key
+FROM unnest($2::int[], $3::text[]) AS g (number, key), fhirgw.export_segment s
+WHERE p.job = $1 AND p.number = g.number AND s.base = p.base AND s.number = p.segment"""
+
 FORGET = f"""
 DELETE FROM fhirgw.export_base b WHERE used < clock_timestamp() - $1::interval OR {REVOKED}
     OR (NOT ready AND NOT EXISTS (
-        SELECT FROM fhirgw.export_job j WHERE j.id = b.job AND j.state IN ('running', 'failed')))"""
+        SELECT FROM fhirgw.export_job j WHERE j.id = b.job AND (
+            j.state IN ('running', 'failed') OR (j.state = 'done' AND j.finished > clock_timestamp() - $2::interval))))"""
 
 
 class Segment(NamedTuple):
@@ -208,6 +225,16 @@ async def begin(
         await connection.execute(STALE.format(kind=kind, whose=whose), base, MARGIN, job.id, persons)
 
 
+async def untouched(connection: Connection, job: str) -> list[tuple[int, str, str]]:
+    """The parts of an export in which nothing is stale: number, type, and the key of the segment."""
+    return [tuple(row) for row in await connection.fetch(UNTOUCHED, job)]
+
+
+async def take(connection: Connection, job: str, keys: dict[int, str]) -> None:
+    """Parts are done: their files are their segments, by these keys."""
+    await connection.execute(TAKE, job, list(keys), list(keys.values()))
+
+
 async def segment(connection: Connection, job: str, base: str, number: int, of: Stretch) -> Segment | None:
     """A file to begin from, and what is stale in the stretch; None where one or the other is not known any more."""
     found = await connection.fetchrow(SEGMENT, job, base, number, of.type, of.low, of.high)
@@ -242,7 +269,7 @@ async def ready(connection: Connection, job: str) -> None:
 
 async def forget(connection: Connection) -> None:
     """Forgets bases that nothing begins from any more, and those of applications that have been stopped."""
-    await connection.execute(FORGET, KEPT)
+    await connection.execute(FORGET, KEPT, SOON)
 
 
 async def kept(connection: Connection) -> set[str]:

@@ -153,6 +153,8 @@ class Town:
             columns = ", ".join(row[0] for row in rows if row[0] not in (key, *less))
             copied = f"SELECT $1, {columns} FROM fhirgw.{table} WHERE {key} = $2"
             await self.execute(f"INSERT INTO fhirgw.{table} ({key}, {columns}) {copied}", other, id)
+        undone = "state = 'waiting', token = 0, rows = 0, reused = 0, key = NULL, sha256 = NULL"
+        await self.execute(f"UPDATE fhirgw.export_part SET {undone} WHERE job = $1 AND kind <> 'plan'", other)
         return await self.done(other)
 
     async def begun(self, permit: Permit, **asked: Any) -> str:
