@@ -167,7 +167,8 @@ FORGET = f"""
 DELETE FROM fhirgw.export_base b WHERE used < clock_timestamp() - $1::interval OR {REVOKED}
     OR (NOT ready AND NOT EXISTS (
         SELECT FROM fhirgw.export_job j WHERE j.id = b.job AND (
-            j.state IN ('running', 'failed') OR (j.state = 'done' AND j.finished > clock_timestamp() - $2::interval))))"""
+            j.state IN ('running', 'failed')
+            OR (j.state = 'done' AND j.finished > clock_timestamp() - $2::interval))))"""
 
 
 class Segment(NamedTuple):
