@@ -105,27 +105,25 @@ SELECT array(
 OF_NEW = "SELECT person, digest FROM fhirgw.export_rule WHERE base = $1"
 
 WRITTEN = """
-updated > b.time - $2::interval AND NOT pg_visible_in_snapshot(transaction, b.snapshot::pg_snapshot)"""
+updated > $1 AND NOT pg_visible_in_snapshot(transaction, $2::text::pg_snapshot)"""
 
 ENDED = """
-superseded >= pg_snapshot_xmin(b.snapshot::pg_snapshot)
-AND NOT pg_visible_in_snapshot(superseded, b.snapshot::pg_snapshot)"""
+superseded >= pg_snapshot_xmin($2::text::pg_snapshot)
+AND NOT pg_visible_in_snapshot(superseded, $2::text::pg_snapshot)"""
 
 STALE = f"""
-WITH b AS MATERIALIZED (SELECT time, snapshot FROM fhirgw.export_base WHERE job = $1)
 INSERT INTO fhirgw.export_stale (base, type, id)
 SELECT $3, '{{kind}}', id FROM (
-    SELECT r.id FROM b, fhirgw.resource r WHERE r.type = '{{kind}}' AND {WRITTEN}
-    UNION SELECT h.id FROM b, fhirgw.history h WHERE h.type = '{{kind}}' AND {ENDED}
-    UNION SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND ({{whose}})
+    SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND {WRITTEN}
+    UNION SELECT h.id FROM fhirgw.history h WHERE h.type = '{{kind}}' AND {ENDED}
+    UNION SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND r.patient IS NOT NULL AND ({{whose}})
 ) AS every"""
 """Ids alone, of what is to be read again under the predicate: no answer has them."""
 
 RULED = f"""
-WITH b AS MATERIALIZED (SELECT time, snapshot FROM fhirgw.export_base WHERE job = $1)
 SELECT array(
-    SELECT r.patient FROM b, fhirgw.resource r WHERE r.type = ANY ($3) AND r.patient IS NOT NULL AND {WRITTEN}
-    UNION SELECT h.patient FROM b, fhirgw.history h WHERE h.type = ANY ($3) AND h.patient IS NOT NULL AND {ENDED})"""
+    SELECT r.patient FROM fhirgw.resource r WHERE r.type = ANY ($3) AND r.patient IS NOT NULL AND {WRITTEN}
+    UNION SELECT h.patient FROM fhirgw.history h WHERE h.type = ANY ($3) AND h.patient IS NOT NULL AND {ENDED})"""
 """Whose rules may have been made and ended while an export ran: for the digests, no answer has them."""
 
 UNKNOWN = """
@@ -221,9 +219,12 @@ async def begin(
     if base is None:
         return
     persons = await connection.fetchval(DIFFERENT.format(new=OF_NEW, old="$2"), job.id, base)
+    since = await _since(connection, base)
+    if since is None:
+        return
     for kind in types:
         whose = "r.patient = ANY ($4)" + (" OR r.also = ANY ($4)" if kind in TELLING else "")
-        await connection.execute(STALE.format(kind=kind, whose=whose), base, MARGIN, job.id, persons)
+        await connection.execute(STALE.format(kind=kind, whose=whose), *since, job.id, persons)
 
 
 async def untouched(connection: Connection, job: str) -> list[tuple[int, str, str]]:
@@ -259,7 +260,8 @@ async def settle(connection: Connection, job: Job, but: Sequence[str]) -> None:
         different = DIFFERENT.format(new=digests, old="$2")
         persons = set(await connection.fetchval(different, list(job.permit.parties), job.id))
         persons |= set((await withdrawal.narrowed(connection, job.id))[0])
-        persons |= set(await connection.fetchval(RULED, job.id, MARGIN, list(RULING)))
+        if since := await _since(connection, job.id):
+            persons |= set(await connection.fetchval(RULED, *since, list(RULING)))
         await connection.execute(UNKNOWN, job.id, sorted(persons))
 
 
@@ -276,6 +278,15 @@ async def forget(connection: Connection) -> None:
 async def kept(connection: Connection) -> set[str]:
     """The bases there are."""
     return {row["job"] for row in await connection.fetch("SELECT job FROM fhirgw.export_base")}
+
+
+async def _since(connection: Connection, base: str) -> tuple[datetime, str] | None:
+    """After when a base does not have what was written, and its snapshot: values, for the planner to plan by.
+
+    None where it is gone, and its segments with it.
+    """
+    found = await connection.fetchrow("SELECT time, snapshot FROM fhirgw.export_base WHERE job = $1", base)
+    return (found["time"] - MARGIN, found["snapshot"]) if found else None
 
 
 def _digests(permit: Permit) -> str:
