@@ -14,7 +14,7 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.segments import keep
+from fhirgw.jobs.segments import keep, tidy
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.store import export_job, ledger, segments
 from fhirgw.store.database import Connection
@@ -56,6 +56,7 @@ async def conclude(connection: Connection, id: str, folder: Path, projects: Proj
             await asyncio.to_thread(_tidied, folder, {each["key"] for each in parts if each["key"]})
             if kept:
                 await segments.ready(connection, id)
+                await tidy(connection, folder.parent)
         reach("after manifest")
 
 

@@ -108,7 +108,7 @@ async def _plan(engine: Engine, folder: Path, job: Job, part: Part) -> None:
         if not await ledger.plan(connection, part, of, types, parts, members):
             raise Lost
         if base:
-            await base.begin(connection, of, types, folder)
+            await base.begin(connection, part, of, types, folder)
     reach("plan kept")
 
 

@@ -129,28 +129,28 @@ class Base:
         ]
 
     async def begin(
-        self, connection: Connection, taken: tuple[str, datetime], types: Sequence[str], folder: Path
+        self, connection: Connection, plan: Part, taken: tuple[str, datetime], types: Sequence[str], folder: Path
     ) -> None:
         """Notes what this export begins from, in the transaction of its plan; what is as it was is done with that."""
         kinds = [kind for kind in types if kind in self._held]
         await segments.begin(connection, self._job, self._view, taken, self._base, kinds)
         if self._base is not None:
             parts = await segments.untouched(connection, self._job.id)
-            keys = await asyncio.to_thread(_linked, parts, folder.parent / FOLDER / self._base, folder)
+            keys = await asyncio.to_thread(_linked, parts, plan.token, folder.parent / FOLDER / self._base, folder)
             await segments.take(connection, self._job.id, keys)
 
 
-def _linked(parts: Sequence[tuple[int, str, str]], kept: Path, folder: Path) -> dict[int, str]:
+def _linked(parts: Sequence[tuple[int, str, str]], token: int, kept: Path, folder: Path) -> dict[int, str]:
     """Segments under the names of parts, for good. What cannot be linked is left to be copied.
 
-    Their token is 0, which no claim has: nobody will ever open such a name to write to it.
+    In place of a part's token they have the plan's after a 0: no claim is named so, and nobody opens it to write to it,
+    nor does a planner who was given up for dead come upon what another has linked.
     """
     keys: dict[int, str] = {}
     try:
         private_folder(folder)
         for number, kind, key in parts:
-            name = f"{kind}-{number:05}-0.{key.partition('.')[2]}"
-            (folder / name).unlink(missing_ok=True)  # of a plan that died
+            name = f"{kind}-{number:05}-0{token}.{key.partition('.')[2]}"
             os.link(kept / key, folder / name)
             keys[number] = name
         durable(folder)

@@ -422,7 +422,6 @@ async def test_a_base_outlives_its_export_and_goes_when_nothing_begins_from_it(t
         assert [path.name for path in folder.iterdir()] == [first.id]
         again = await town.job(permit)
         assert again.reused == again.rows
-        await jobs.look()
         assert [path.name for path in folder.iterdir()] == [again.id]
         unfinished = await town.planned(permit)
         await jobs.look()
