@@ -39,10 +39,11 @@ from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.engine import executor
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
-from fhirgw.jobs.export_jobs import check_people, policy
+from fhirgw.jobs.export_jobs import check_people
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.segments import policy
 from fhirgw.jobs.workers import made_worker
 from fhirgw.private import private_text
 from fhirgw.settings import Settings
@@ -259,6 +260,8 @@ def _show(stage: Stage, job: Job) -> None:
 def _told(job: Job) -> str:
     """How far it is, in words; and what it waits for."""
     far = f"{job.done} of {job.parts} parts, {job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
+    if job.reused:
+        far += f", {job.reused:,} resources as an earlier export had them"
     if job.state == "running" and not job.running and (job.done < job.parts or not job.snapshot):
         return f"{far}; it waits for a worker: fhirgw worker, or fhirgw export resume {job.id}"
     return far
@@ -296,5 +299,6 @@ def _as_json(job: Job) -> dict[str, Any]:
         "bytes": job.bytes,
         "parts": job.parts,
         "done": job.done,
+        "reused": job.reused,
         "result": job.result,
     }

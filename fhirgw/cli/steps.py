@@ -17,7 +17,7 @@ from fhirgw.council.generate import generate
 from fhirgw.council.layout import Layout
 from fhirgw.council.layouts import LAYOUTS
 from fhirgw.jobs.export_folder import Exported, export
-from fhirgw.jobs.export_jobs import policy
+from fhirgw.jobs.segments import policy
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.jobs.sync import sync
 from fhirgw.mapping.load import Definitions, Judge, SystemDefinition, load

@@ -11,10 +11,11 @@ from fhirgw.fhir.pseudonym import rules
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.forms import SUFFIXES
-from fhirgw.jobs.place import Place
+from fhirgw.jobs.place import Folder, Place
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.segments import keep, tidy
 from fhirgw.jobs.withdrawal import told_few, withdraw
-from fhirgw.store import export_job, ledger
+from fhirgw.store import export_job, ledger, segments
 from fhirgw.store.database import Connection
 from fhirgw.store.export_job import Job
 
@@ -48,8 +49,14 @@ async def conclude(connection: Connection, id: str, place: Place, projects: Proj
             await export_job.end(connection, id, "failed", failed("business-rule", reason))
             return
         reach("before manifest")
+        folder = place.drafts if isinstance(place, Folder) else None
+        keys = [each["key"] for each in parts if each["key"]]
+        kept = folder is not None and await keep(connection, job, keys, folder)
         if await withdraw(connection, job, _manifest(job, parts), place, projects):
-            await _tidied(place, {each["key"] for each in parts if each["key"]})
+            await _tidied(place, set(keys))
+            if folder is not None and kept:
+                await segments.ready(connection, id)
+                await tidy(connection, folder.parent)
         reach("after manifest")
 
 

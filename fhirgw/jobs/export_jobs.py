@@ -11,7 +11,6 @@ import re
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +25,9 @@ from fhirgw.jobs.engine import PROCRASTINATE, executor
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED
-from fhirgw.jobs.place import ABSENT, MEDIA, File, Places, Unkept
+from fhirgw.jobs.place import ABSENT, MEDIA, File, Folders, Places, Unkept
 from fhirgw.jobs.projects import Projects
+from fhirgw.jobs.segments import policy, tidy
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
 from fhirgw.store import cohort, export_job, withdrawal, write
@@ -201,6 +201,8 @@ class ExportJobs:
             for id in await export_job.cancelled(connection, LATELY):
                 await self._remove(id)  # what a worker wrote before it noticed
             await withdrawal.forget(connection, KEPT * 2)
+            if isinstance(self._worker.places, Folders):
+                await tidy(connection, self._worker.places.root)
             for id in await export_job.in_state(connection, "done"):
                 job = await export_job.find(connection, id)
                 if job is None or job.state != "done" or not (place := self._worker.place(job)).there():
@@ -241,14 +243,6 @@ async def check_people(connection: Connection, permit: Permit, asked: Selection)
             found = found & await cohort.people(connection, permit, group, patients) if patients else found
     if set(patients) - found:
         raise FhirError(Issue("invalid", "patient: not all of these are patients whom this export may be of"))
-
-
-def policy() -> str:
-    """Whose rules an export is made by: those of this version of the gateway."""
-    try:
-        return f"fhirgw {version('fhirgw')}"
-    except PackageNotFoundError:  # run from a checkout that nobody installed
-        return "fhirgw"
 
 
 def absent() -> FhirError:

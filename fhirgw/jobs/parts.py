@@ -21,7 +21,8 @@ from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, draft
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
 from fhirgw.jobs.lease import Lost, renewed
-from fhirgw.jobs.place import Place, ready
+from fhirgw.jobs.place import Folder, Place, ready
+from fhirgw.jobs.segments import Base, patch, segment_of
 from fhirgw.store import cohort, division, ledger
 from fhirgw.store.copied import Sink
 from fhirgw.store.database import Connection, Engine, direct
@@ -52,7 +53,7 @@ async def run_part(
     """
     reach("after claim")
     if part.kind == "plan":
-        await _plan(engine, job, part, lease)
+        await _plan(engine, place, job, part)
         return
     ending = suffix(job.asked.form if part.view else "ndjson", job.asked.gzip)
     key = f"{part.view or part.type}-{part.number:05}-{part.token}{ending}"
@@ -70,9 +71,12 @@ async def run_part(
     reach("after finish")
 
 
-async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
+async def _plan(engine: Engine, place: Place, job: Job, part: Part) -> None:
     """Takes the job's snapshot and divides what there is into parts."""
     asked, permit = job.asked, job.permit
+    folder = place.drafts if isinstance(place, Folder) else None
+    async with direct(engine) as connection:
+        base = await Base.of(connection, job) if folder is not None else None
     async with snapshot(engine, permit) as taken:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
         if asked.project is not None:
@@ -80,10 +84,12 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
         members, new = await _members(taken.connection, permit, asked)
         people = len(members) if asked.group is not None else len(asked.patients or ()) or None
         of_all = types if asked.organized else ()
-        parts = [
+        parts = [each for kind in types for each in (base.parts(kind) if base else ())]
+        held = {each.type for each in parts}
+        parts += [
             Planned("output", each.type, each.low, each.high, rows, table)
             for kind in (("Patient",) if asked.organized else types)
-            if (tables := _tables(asked, kind))
+            if kind not in held and (tables := _tables(asked, kind))
             for each, rows in await division.stretches(taken.connection, permit, kind, asked, of_all, people, len(new))
             for table in tables
         ]
@@ -93,9 +99,11 @@ async def _plan(engine: Engine, job: Job, part: Part, lease: timedelta) -> None:
             parts.append(Planned("error", "OperationOutcome"))
         of = await taken.text(), taken.time
     reach("plan made")
-    async with direct(engine) as connection:
+    async with direct(engine) as connection, connection.transaction():
         if not await ledger.plan(connection, part, of, types, parts, members, new):
             raise Lost
+        if base and folder is not None:
+            await base.begin(connection, part, of, types, folder)
     reach("plan kept")
 
 
@@ -126,6 +134,7 @@ async def _written(
 ) -> Made:
     """The part's file, where it is kept for good."""
     assert job.snapshot is not None  # its plan is done, or there would be no such part
+    segment = await segment_of(engine, place.drafts, part) if isinstance(place, Folder) else None
     with draft(await ready(place) / key) as drafted:
 
         async def keep() -> bool:
@@ -133,13 +142,17 @@ async def _written(
                 return await ledger.renew(connection, part, drafted.lines, drafted.bytes, lease=lease)
 
         output = part.kind == "output"
-        filling = _Filling(drafted, form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines())
+        form = form_of(job.asked, part.type, part.view, pseudonyms) if output else Lines()
+        filling, reused = _Filling(drafted, form), 0
         async with renewed(keep, lease):
             try:
-                async with direct(engine) as connection:
-                    await filling.begin()
-                    await _copied(connection, job, part, filling.sink, pseudonyms)
-                    await filling.end()
+                if segment:
+                    reused = await patch(engine, job, part, form, *segment, filling.put)
+                else:
+                    async with direct(engine) as connection:
+                        await filling.begin()
+                        await _copied(connection, job, part, filling.sink, pseudonyms)
+                        await filling.end()
             finally:
                 await filling.settled()
             reach("file written")
@@ -147,7 +160,7 @@ async def _written(
             await place.keep(key)
             reach("file kept")
     told = len(pseudonyms.persons) if pseudonyms else 0
-    return Made(key, written.lines, written.bytes, written.sha256, told)
+    return Made(key, written.lines, written.bytes, written.sha256, told, reused)
 
 
 async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseudonyms: Pseudonymiser | None) -> None:
@@ -195,6 +208,10 @@ class _Filling(Filling):
         """Writes what the file ends with."""
         if self._refused is None:
             await self._write(self._form.end(), 0)
+
+    async def put(self, data: bytes, lines: int) -> None:
+        """Writes what is in the file's form already. Raises Unwritable."""
+        await self._write(data, lines)
 
     def _made(self, lines: list[bytes]) -> tuple[bytes, int]:
         return super()._made(lines) if self._form.plain else self._form.add(lines)

@@ -150,10 +150,10 @@ class Folders:
     """A folder for each job below one."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.root = folder
 
     def of(self, id: str) -> Folder:
-        return Folder(self._folder / id)
+        return Folder(self.root / id)
 
     async def tidy(self) -> None:
         return

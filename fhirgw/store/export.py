@@ -135,11 +135,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The resources of a type with ids from `low` to before `high`; None is no bound."""
+    """The resources of a type with ids from `low` to before `high`; None is no bound. `ids`: of those, these alone."""
 
     type: str
     low: str | None = None
     high: str | None = None
+    ids: tuple[str, ...] | None = None
 
 
 class Snapshot:
@@ -219,13 +220,16 @@ def _branches(
         line = visibility.body(permit, kind, table).label("line")
         found = select(table.c.id, line, *((table.c.patient, table.c.type) if selection.organized else ()))
         found = found.add_columns(table.c.date1_low) if related else found
-        found = found.where(visible(permit, "r", kind, table, bulk=selection.patients is None))
+        bulk = selection.patients is None and part.ids is None
+        found = found.where(visible(permit, "r", kind, table, bulk=bulk))
         found = found.where(*_conditions(kind, selection, table, whose=not related), *as_of(table))
         found = found.where(*_met(filters, kind, table))
         if part.low is not None:
             found = found.where(key >= bindparam(None, part.low, Text))
         if part.high is not None:
             found = found.where(key < bindparam(None, part.high, Text))
+        if part.ids is not None:
+            found = found.where(key == any_(bindparam(None, list(part.ids), ARRAY(Text))))
         yield _related(found.subquery(), permit, selection, filters, types) if related else found
 
 

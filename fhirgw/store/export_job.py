@@ -19,10 +19,10 @@ from fhirgw.store.export import Selection
 COLUMNS = """
 SELECT j.id, j.state, j.permit::text, j.types, j.effective, j.asked::text, j.request, j.place, j.created, j.finished,
     j.polled, j.local, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
-    j.result::text
+    j.result::text, p.reused
 FROM fhirgw.export_job j CROSS JOIN LATERAL (
     SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
-        coalesce(sum(expected), 0)::bigint AS expected, count(*) AS parts,
+        coalesce(sum(reused), 0)::bigint AS reused, coalesce(sum(expected), 0)::bigint AS expected, count(*) AS parts,
         count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'running') AS running
     FROM fhirgw.export_part WHERE job = j.id AND kind <> 'plan') p"""
 FIND = f"{COLUMNS} WHERE j.id = $1"
@@ -44,6 +44,7 @@ class Job:
     for, `effective` are those it is of, once it is planned, as of `snapshot` (`time` for callers). `place` is its
     folder, None for the one where all exports are. `expected` is about how many rows there will be, 0 if that is not
     for the caller to know; `polled`: somebody has asked how it goes. `local`: no worker takes it but who asked for it.
+    `reused`: of its rows, those that were taken from the files of an earlier one.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Job:
     running: int
     looked: datetime
     result: Any
+    reused: int
 
 
 async def accept(

@@ -34,7 +34,7 @@ waiting, sweep = LEASES.waiting, LEASES.sweep
 FINISH = f"""
 UPDATE fhirgw.export_part
 SET state = 'done', lease = NULL, rows = $4, bytes = $5, sha256 = $6, key = $7, persons = $8,
-    reason = NULL
+    reused = $9, reason = NULL
 WHERE {HELD} AND EXISTS (SELECT FROM fhirgw.export_job WHERE id = $1 AND state = 'running')"""
 
 PLANNED = f"UPDATE fhirgw.export_part SET state = 'done', lease = NULL WHERE {HELD}"
@@ -44,7 +44,8 @@ UPDATE fhirgw.export_part SET state = 'failed', reason = $3, rows = 0, bytes = 0
 WHERE job = $1 AND number = ANY ($2::int[]) AND state = 'done'"""
 
 PARTS = """
-SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons FROM fhirgw.export_part
+SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons, reused
+FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, view, number"""
 
 MEMBERS = """
@@ -59,7 +60,8 @@ UPDATE fhirgw.export_part SET state = 'waiting', attempts = 0, reason = NULL WHE
 class Part:
     """A part as it was claimed: of a type (of none: the plan), ids from `low` to before `high`, None being no bound.
 
-    `view` names the view it is written as, if it is one's rows.
+    `view` names the view it is written as, if it is one's rows. `base` is the job whose file, part `segment` of it, it
+    may begin from.
     """
 
     job: str
@@ -71,6 +73,8 @@ class Part:
     attempts: int
     token: int
     view: str = ""
+    base: str | None = None
+    segment: int | None = None
 
     @property
     def held(self) -> tuple[str, int, int]:
@@ -88,6 +92,8 @@ class Planned:
     high: str | None = None
     expected: int = 0
     view: str = ""
+    base: str | None = None
+    segment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class Made:
     """What a part came to: `sha256` and `bytes` of what is in the file, however it is kept.
 
     `persons`: how many people it is about, where that is counted; as many as are enough, or more, say only that.
+    `reused`: rows that were not read again.
     """
 
     key: str
@@ -102,6 +109,7 @@ class Made:
     bytes: int
     sha256: str
     persons: int = 0
+    reused: int = 0
 
 
 async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Part | None:
@@ -112,7 +120,7 @@ async def claim(connection: Connection, job: str, worker: str, lease: timedelta 
 
 async def finish(connection: Connection, part: Part, made: Made) -> bool:
     """The part is done. False: it is somebody else's now, or not wanted, and what was made of it counts for nothing."""
-    told = made.rows, made.bytes, made.sha256, made.key, made.persons
+    told = made.rows, made.bytes, made.sha256, made.key, made.persons, made.reused
     status = await connection.execute(FINISH, *part.held, *told)
     return bool(status == "UPDATE 1")
 
@@ -146,8 +154,8 @@ async def plan(
         )
         rows = [(part.job, at, *_columns(each)) for at, each in enumerate(parts, 1)]
         await connection.executemany(
-            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected, view)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO fhirgw.export_part (job, number, kind, type, low, high, expected, view, base, segment)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             rows,
         )
         await connection.execute(MEMBERS, part.job, list(members), list(joined))
@@ -155,7 +163,7 @@ async def plan(
 
 
 def _columns(each: Planned) -> tuple[Any, ...]:
-    return each.kind, each.type, each.low, each.high, each.expected, each.view
+    return each.kind, each.type, each.low, each.high, each.expected, each.view, each.base, each.segment
 
 
 async def parts(connection: Connection, job: str) -> list[Any]:

@@ -309,6 +309,9 @@ export_part = Table(
     *(_text(name, nullable=True) for name in ("sha256", "key", "reason")),
     _text("view", server_default=text("''")),
     Column("persons", BigInteger, nullable=False, server_default=text("0")),
+    _text("base", nullable=True),
+    Column("segment", Integer),
+    Column("reused", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("kind IN ('plan', 'output', 'deleted', 'error')", name="export_part_kind"),
     CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="export_part_state"),
     CheckConstraint("(state = 'running') = (lease IS NOT NULL)", name="export_part_leased"),
@@ -330,6 +333,54 @@ export_member = Table(
 
 `joined`: they were not in it at the moment since which the export is.
 """
+
+export_base = Table(
+    "export_base",
+    metadata,
+    _text("job", primary_key=True),
+    _text("view"),
+    Column("permit", JSONB, nullable=False),
+    _text("snapshot"),
+    *(_instant(name) for name in ("time", "made")),
+    _instant("used", server_default=text("clock_timestamp()")),
+    Column("ready", Boolean, nullable=False, server_default=text("false")),
+    Index("export_base_by_view", "view"),
+)
+"""Full exports that a later one of the same view may begin from (fhirgw.store.segments). `made`: when the oldest line
+of its files was read."""
+
+
+def _of_base() -> Column[str]:
+    key = ForeignKey("fhirgw.export_base.job", ondelete="CASCADE")
+    return Column("base", Text(collation="C"), key, primary_key=True)
+
+
+export_segment = Table(
+    "export_segment",
+    metadata,
+    _of_base(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("type"),
+    *(_text(name, nullable=True) for name in ("low", "high")),
+    _text("key"),
+    *(Column(name, BigInteger, nullable=False) for name in ("rows", "bytes")),
+    _text("sha256"),
+)
+"""The files of a base, and the stretch that each is of."""
+
+export_rule = Table(
+    "export_rule",
+    metadata,
+    _of_base(),
+    _text("person", primary_key=True),
+    Column("digest", LargeBinary),
+)
+"""A digest of what decided who saw a person's record when the base was made; none where it changed meanwhile."""
+
+export_stale = Table(
+    "export_stale", metadata, _of_base(), _text("type", primary_key=True), _text("id", primary_key=True)
+)
+"""What an export that begins from another makes anew: `base` is that export itself, while it runs."""
 
 
 import_job = Table(

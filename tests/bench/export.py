@@ -1,6 +1,7 @@
-"""Exporting everything, beside `psql \\copy` of the same bodies to files of the same types.
+"""Exporting everything, beside `psql \\copy` of the same bodies to files of the same types; and again after a night.
 
-And in parts, by workers: beside the same, and the compressor alone; how soon there is something of the first file.
+In parts, by workers: beside the same, and the compressor alone; how soon there is something of the first file. In the
+night 1% of people changed: their own row alone, or every row of their record, which no night is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -26,7 +28,7 @@ from fhirgw.jobs.work import Worker
 from fhirgw.settings import Settings
 from fhirgw.store import export_job
 from fhirgw.store.database import direct
-from fhirgw.store.export import Selection
+from fhirgw.store.export import PART, Selection
 from fhirgw.store.lease import LEASE
 from fhirgw.store.server import binaries
 from tests.bench.council import World, world
@@ -34,6 +36,21 @@ from tests.bench.figures import ROUNDS, Figure
 from tests.jobs.working import process
 
 QUERY = "SELECT body FROM fhirgw.resource WHERE type = '{type}'"
+PARTS = count(PART)
+"""Sizes of parts, another for each export that is not to begin from one before."""
+
+CHANGED = """
+WITH people AS (SELECT id FROM fhirgw.resource WHERE type = 'Patient' ORDER BY md5(id || $1::text)
+        LIMIT (SELECT count(*) / 100 FROM fhirgw.resource WHERE type = 'Patient')),
+    old AS (SELECT r.* FROM fhirgw.resource r JOIN people ON r.patient = people.id WHERE r.type = 'Patient' OR $2),
+    kept AS (
+        INSERT INTO fhirgw.history (type, id, version, updated, patient, origin, controller, tokens, body, labels)
+        SELECT type, id, version, updated, patient, origin, controller, tokens, body, labels FROM old)
+UPDATE fhirgw.resource r
+SET version = r.version + 1, updated = clock_timestamp(), transaction = pg_current_xact_id(),
+    body = replace(r.body, '"versionId":"' || r.version, '"versionId":"' || r.version + 1)
+FROM old WHERE r.type = old.type AND r.id = old.id"""
+
 FORM = r"(FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02')"
 
 
@@ -54,8 +71,12 @@ async def _run() -> list[Figure]:
     alone_packed = Figure("export in parts as gzip, one worker, against isal alone", "ratio", "target 0.8")
     first = Figure("export in parts, kick-off to the first byte of the first file", "s", "target under 1")
     largest = Figure("largest memory of a worker", "MB", "target under 256")
+    again = {
+        whole: Figure(f"full export again, {what} of 1% of people changed, against the first", "ratio", target)
+        for whole, what, target in ((False, "the person's row", "target under 0.1"), (True, "the whole record", ""))
+    }
     async with world() as council:
-        count = (await council.sync()).written
+        written = (await council.sync()).written
         for _ in range(ROUNDS):
             begun = time.perf_counter()
             await export(
@@ -67,8 +88,8 @@ async def _run() -> list[Figure]:
             )
             spent = time.perf_counter() - begun
             copying, saving = await _psql(council)
-            ours.values.append(count / spent)
-            floor.values.append(count / copying)
+            ours.values.append(written / spent)
+            floor.values.append(written / copying)
             ratio.values.append(copying / spent)
             durable.values.append((copying + saving) / spent)
             memory.values.append(await asyncio.to_thread(_memory, council))
@@ -79,7 +100,10 @@ async def _run() -> list[Figure]:
             alone_packed.values.append(await asyncio.to_thread(_packing, council) / gzip.seconds)
             first.values.append(alone.first)
             largest.values.append(max(each.megabytes for each in (alone, two, gzip)))
-    return [ours, floor, ratio, durable, memory, *shared.values(), packed, alone_packed, first, largest]
+            for whole, figure in again.items():
+                figure.values.append(await _again(council, whole))
+    told = [ours, floor, ratio, durable, memory, *shared.values(), packed, alone_packed, first, largest]
+    return [*told, *again.values()]
 
 
 class Done(NamedTuple):
@@ -90,8 +114,20 @@ class Done(NamedTuple):
     megabytes: float
 
 
-async def _in_parts(council: World, workers: int, gzip: bool = False) -> Done:
-    """A job, from asking for it until it is done, by so many processes that wait for work already."""
+async def _again(council: World, whole: bool) -> float:
+    """What an export costs that begins from another, of that one's time, when 1% of people have changed."""
+    part = next(PARTS)
+    first = await _in_parts(council, 1, part=part)
+    async with direct(council.engine) as connection:
+        await connection.execute(CHANGED, uuid4().hex, whole)
+    return (await _in_parts(council, 1, part=part)).seconds / first.seconds
+
+
+async def _in_parts(council: World, workers: int, gzip: bool = False, part: int = 0) -> Done:
+    """A job, from asking for it until it is done, by so many processes that wait for work already.
+
+    One with the same `part` as another begins from that.
+    """
     folder, id = council.folder / "parts", uuid4().hex
     with ExitStack() as processes:
         working = [processes.enter_context(process(council.url, folder, lease=LEASE)) for _ in range(workers)]
@@ -100,7 +136,7 @@ async def _in_parts(council: World, workers: int, gzip: bool = False) -> Done:
             begun, first = time.perf_counter(), 0.0
             async with direct(council.engine) as connection:
                 permit = operations(Settings().controller)
-                await export_job.accept(connection, id, permit, Selection(gzip=gzip), "bench")
+                await export_job.accept(connection, id, permit, Selection(gzip=gzip, part=part or next(PARTS)), "bench")
                 await queue.ask(id)
                 while id in await export_job.in_state(connection, "running"):
                     if not first and any(each.stat().st_size for each in (folder / id).glob("*.ndjson*")):
