@@ -197,8 +197,13 @@ class _Filling(Filling):
     """A part's: its lines come in a form, which may refuse some."""
 
     def __init__(self, draft: Draft, form: Form) -> None:
-        super().__init__(draft, lambda lines, size: reach("first bytes"))
-        self._form = form
+        super().__init__(draft, self._told_first)
+        self._form, self._first = form, True
+
+    def _told_first(self, lines: int, size: int) -> None:
+        if self._first:
+            self._first = False
+            reach("first bytes")
 
     async def begin(self) -> None:
         """Writes what the file begins with."""

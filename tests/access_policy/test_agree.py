@@ -20,9 +20,9 @@ from fhirgw.fhir.parameters import parameters
 from fhirgw.fhir.query import Query
 from fhirgw.store import resources
 from fhirgw.store.alike import alike, found
-from fhirgw.store.database import Engine, connect
+from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.everything import Asked, everything
-from fhirgw.store.export import Selection, snapshot
+from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
 from fhirgw.store.search import Page, search
 from tests.access_policy.oracle import REFERENCE_DATA, SHOWN, Judge, Key, Resource, World, named, whose
 from tests.access_policy.people import NOW
@@ -237,7 +237,8 @@ def mentioned(each: Any) -> set[Key]:
 
 
 async def exported(engine: Engine, told: Told) -> None:
-    async with snapshot(engine, told.asked) as copied:
+    async with snapshot(engine, told.asked) as copied, direct(engine) as connection:
+        text = await copied.text()
         for kind in sorted({kind for kind, _ in told.world.resources}):
             if told.asked.covering("r", kind):
                 lines: list[bytes] = []
@@ -245,7 +246,7 @@ async def exported(engine: Engine, told: Told) -> None:
                 async def sink(more: list[bytes], into: list[bytes] = lines) -> None:
                     into.extend(more)
 
-                await copied.copy(told.asked, kind, Selection(), sink)
+                await copy_part(connection, told.asked, Stretch(kind), Selection(), text, sink)
                 expected = {key: stamped(each) for key, each in told.readable.items() if key[0] == kind}
                 assert {(kind, each["id"]): each for each in map(orjson.loads, lines)} == expected
                 assert len(lines) == len(expected)

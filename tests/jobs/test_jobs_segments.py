@@ -23,9 +23,10 @@ from fhirgw.access.label import RELATED_PATIENT
 from fhirgw.access.permit import Permit, operations
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.jobs.export import export
+from fhirgw.jobs.export_folder import export
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.parts import run_part
+from fhirgw.jobs.place import Folder
 from fhirgw.jobs.segments import FOLDER
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
@@ -192,10 +193,13 @@ class Town:
         return {kind: sorted(every) for kind, every in found.items()}
 
     async def anew(self, permit: Permit) -> Lines:
-        """The oracle: all of it read at once, by what knows of no parts and begins from nothing."""
+        """The oracle: all of it read from the database, into a folder of its own, which begins from nothing."""
         made = await export(self.engine, permit, Selection(), self.folder / "oracle", request="oracle")
-        files = {kind: self.folder / "oracle" / file.name for kind, file in made.files.items()}
-        return {kind: sorted(path.read_bytes().splitlines()) for kind, path in files.items()}
+        found: dict[str, list[bytes]] = {}
+        for each in made.manifest["output"]:
+            data = (self.folder / "oracle" / each["url"]).read_bytes()
+            found.setdefault(each["type"], []).extend(data.splitlines())
+        return {kind: sorted(every) for kind, every in found.items()}
 
 
 @pytest.fixture
@@ -377,7 +381,7 @@ async def test_who_dissents_for_a_moment_only_is_looked_at_again(town: Town) -> 
         while part := await ledger.claim(connection, id, "test"):
             job = await export_job.find(connection, id)
             assert job
-            await run_part(town.engine, town.folder / id, job, part)
+            await run_part(town.engine, Folder(town.folder / id), job, part)
     assert any(person.encode() in path.read_bytes() for path in (town.folder / id).iterdir())
     await town.execute(dissent, person)
     await town.execute(noted, person)
@@ -399,7 +403,7 @@ async def test_a_withdrawal_reaches_the_caller_and_not_the_segments(town: Town) 
     await town.put(consent(person, "c", provision("deny")))
     await town.execute("INSERT INTO fhirgw.narrowed (person) VALUES ($1)", person)
     async with direct(town.engine) as connection:
-        assert await withdraw(connection, job, job.result, town.folder / job.id)
+        assert await withdraw(connection, job, job.result, Folder(town.folder / job.id))
         found = await export_job.find(connection, job.id)
     assert found
     assert town.lines(found) == await town.anew(permit) != whole
