@@ -36,6 +36,7 @@ from fhirgw.cli.export_asked import (
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.cluster import reachable
+from fhirgw.jobs.conclusion import cleared
 from fhirgw.jobs.engine import executor
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
@@ -195,8 +196,11 @@ def cancel(id: Id, json: Json = False) -> None:
             if job.place is None:  # forgotten when its files are sure to be gone: see ExportJobs
                 await export_job.cancel(connection, id)
                 await made_worker(given, engine).place(job).clear()
-            elif not await export_job.end(connection, id, "cancelled"):
-                await export_job.forget(connection, id)
+            else:
+                ended = await export_job.end(connection, id, "cancelled")  # whoever works on it notices in a second
+                await cleared(made_worker(given, engine).place(job))
+                if not ended:
+                    await export_job.forget(connection, id)
 
     run(work())
     console.line(f"{id} is cancelled.")
