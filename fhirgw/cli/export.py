@@ -177,10 +177,8 @@ def status(id: Id, json: Json = False) -> None:
 
     job, parts = run(work())
     console.line(f"{job.id}: {_told(job)}")
-    rows = [
-        [*(each[name] for name in ("number", "kind", "type", "state", "attempts", "rows")), each["reason"] or ""]
-        for each in parts
-    ]
+    named = ("number", "kind", "type", "state", "attempts", "rows")
+    rows = [[*(each[name] for name in named), _why(each)] for each in parts]
     console.table("Parts", ["part", "what", "type", "state", "attempts", "resources", "why"], rows)
     console.document(_as_json(job) | {"parts": [dict(each) for each in parts]})
 
@@ -266,6 +264,13 @@ def _told(job: Job) -> str:
     if job.state == "running" and not job.running and (job.done < job.parts or not job.snapshot):
         return f"{far}; it waits for a worker: fhirgw worker, or fhirgw export resume {job.id}"
     return far
+
+
+def _why(part: Any) -> str:
+    """What kept a part from being done; or who is at it, until when, so that a worker that was killed is seen."""
+    if part["state"] != "running":
+        return part["reason"] or ""
+    return f"{part['worker']} has it; after {part['lease']} s without a sign of life another takes it"
 
 
 async def _keep_manifest(place: Place, job: Job) -> None:
