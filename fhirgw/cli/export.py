@@ -42,7 +42,7 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.export_jobs import check_people, policy
 from fhirgw.jobs.files import MANIFEST
-from fhirgw.jobs.place import Place, ready
+from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.workers import made_worker
 from fhirgw.private import private_text
@@ -132,6 +132,8 @@ def run_job(
     async def work() -> Job:
         async with opened(given) as (url, engine):
             permit, id = await _permit(engine, given, application, purpose), uuid4().hex
+            if to is not None:
+                await ready(Folder(to.absolute()))  # said now, not by a worker when the job has been written down
             if project is not None:
                 Projects(given.project_folder).begin(permit, selection)
                 async with direct(engine) as connection:
