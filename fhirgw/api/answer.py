@@ -31,6 +31,9 @@ from fhirgw.fhir.pretty import pretty
 from fhirgw.store.database import away, overrun
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
+PRIVATE = {"cache-control": "private, no-cache"}
+"""What is about people is nobody's to keep but the caller's, and not without asking again."""
+
 FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
 MEDIA = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*")
 """What an Accept may name; NDJSON is for the files of an export."""
@@ -132,7 +135,7 @@ def _is_form(request: Request) -> bool:
 
 def answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A FHIR body as it goes out. It is about people: nobody but the caller may keep it."""
-    return Response(body, status, {"content-type": FHIR_JSON, "cache-control": "private, no-cache", **(headers or {})})
+    return Response(body, status, {"content-type": FHIR_JSON, **PRIVATE, **(headers or {})})
 
 
 def refused(error: FhirError, headers: Mapping[str, str] | None = None) -> Response:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.access.permit import Permit
-from fhirgw.api.answer import answer, interactions, refused
+from fhirgw.api.answer import PRIVATE, answer, interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
@@ -100,13 +100,13 @@ async def status(request: Request) -> Response:
         if wait := PATIENT.seconds(job.id):
             told = f"The export is asked after too often: wait {wait} seconds, as Retry-After says"
             return refused(FhirError(Issue("throttled", told)), {"retry-after": str(wait)})
-        return Response(status_code=202, headers=progress)
+        return Response(status_code=202, headers=PRIVATE | progress)
     if job.state == "failed":
         return answer(encode(job.result), 500)
     assert job.finished is not None
     expires = format_datetime(job.finished.astimezone(UTC) + exports(request).kept, usegmt=True)
     listed = _manifest(job, base(request), _page(request, job))
-    return Response(orjson.dumps(listed), 200, {"expires": expires}, "application/json")
+    return Response(orjson.dumps(listed), 200, PRIVATE | {"expires": expires}, "application/json")
 
 
 async def cancel(request: Request) -> Response:

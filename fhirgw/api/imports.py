@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from fhirgw.access.permit import Permit
 from fhirgw.api import asked
-from fhirgw.api.answer import interactions, refused
+from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.bulk import ENDING, PATIENCE, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
@@ -95,9 +95,10 @@ async def status(request: Request) -> Response:
         if wait := PATIENT.seconds(job.id):
             told = f"The import is asked after too often: wait {wait} seconds, as Retry-After says"
             return refused(FhirError(Issue("throttled", told)), {"retry-after": str(wait)})
-        return Response(status_code=202, headers=_progress(found))
+        return Response(status_code=202, headers=PRIVATE | _progress(found))
     expires = format_datetime(job.finished.astimezone(UTC) + imports(request).kept, usegmt=True)
-    return Response(orjson.dumps(_manifest(job, base(request))), 200, {"expires": expires}, "application/json")
+    listed = orjson.dumps(_manifest(job, base(request)))
+    return Response(listed, 200, PRIVATE | {"expires": expires}, "application/json")
 
 
 async def cancel(request: Request) -> Response:

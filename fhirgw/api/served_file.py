@@ -49,21 +49,38 @@ def file_answer(request: Request, path: Path, size: int, sha256: str, packed: bo
     It is opened before the request is audited and answered: whoever takes lines out of it meanwhile puts another in its
     place. Raises FhirError(not-found) where that has happened already.
     """
+    headers = file_headers(request, sha256, packed)
+    if known := unchanged(request, headers):
+        return known
     try:
         file = path.open("rb")
     except FileNotFoundError:
         told = "This file is not there any more: others may be in its place, so ask for the manifest again"
         raise FhirError(Issue("not-found", told)) from None
-    whole = "range" not in request.headers
-    if takes_gzip(request.headers.get("accept-encoding", "")) and (packed or whole):
-        headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip", "vary": "accept-encoding"}
+    if "content-encoding" in headers:
         if not packed:
             return _Sent(file, _nothing() if request.method == "HEAD" else _packing(file), 200, headers, media)
         return _answered(request, file, _length(file), headers, media, _reading)
-    headers = {"etag": f'"{sha256}"', "vary": "accept-encoding"}
     return _answered(
         *(request, file, size if packed else _length(file), headers, media, _unpacking if packed else _reading)
     )
+
+
+def file_headers(request: Request, sha256: str, packed: bool) -> dict[str, str]:
+    """What is said of a file whichever part of it is sent: its entity tag, and its encoding if it is sent as gzip."""
+    headers = {"etag": f'"{sha256}"', "vary": "accept-encoding", "cache-control": "private, no-cache"}
+    whole = "range" not in request.headers
+    if takes_gzip(request.headers.get("accept-encoding", "")) and (packed or whole):
+        headers |= {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip"}
+    return headers
+
+
+def unchanged(request: Request, headers: dict[str, str]) -> Response | None:
+    """The answer for who has the file already. https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match"""
+    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    if headers["etag"] not in known:
+        return None
+    return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-encoding"})
 
 
 def _answered(request: Request, file: BinaryIO, size: int, headers: dict[str, str], media: str, read: Read) -> Response:

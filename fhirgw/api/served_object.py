@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from fhirgw.api.packed import takes_gzip
-from fhirgw.api.served_file import BLOCK, asked_range
+from fhirgw.api.served_file import BLOCK, asked_range, file_headers, unchanged
 
 HIDDEN = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 """An address that opens a file is nobody's to keep."""
@@ -45,23 +45,24 @@ class Stored(Protocol):
 
 async def object_answer(request: Request, stored: Stored, size: int, sha256: str, packed: bool, media: str) -> Response:
     """The answer with a file of a media type, of `size` bytes unpacked. Raises FhirError: not-found, transient."""
+    headers = file_headers(request, sha256, packed)
+    if known := unchanged(request, headers):
+        return known
     gzip = takes_gzip(request.headers.get("accept-encoding", ""))
     kept = await stored.size()
     direct = request.method == "GET" and (gzip or not packed) and "if-range" not in request.headers
     if direct and (address := await stored.signed()):
         return Response(status_code=307, headers=HIDDEN | {"location": address})
-    if gzip and packed:
-        headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip"}
+    if "content-encoding" not in headers:
+        return _ranged(request, stored, headers, size, media, packed)
+    if packed:
         return _ranged(request, stored, headers, kept, media, packed=False)
-    if gzip and "range" not in request.headers:
-        headers = {"etag": f'"{sha256}-gzip"', "content-encoding": "gzip", "vary": "accept-encoding"}
-        return _answer(request, _packing(stored, kept), 200, headers, media)
-    return _ranged(request, stored, {"etag": f'"{sha256}"'}, size, media, packed)
+    return _answer(request, _packing(stored, kept), 200, headers, media)
 
 
 def _ranged(request: Request, stored: Stored, headers: dict[str, str], size: int, media: str, packed: bool) -> Response:
     """Of so many bytes, or a range of them, which are `packed` in the store."""
-    headers |= {"accept-ranges": "bytes", "vary": "accept-encoding"}
+    headers |= {"accept-ranges": "bytes"}
     asked = asked_range(request, headers["etag"], size)
     low, high = asked or (0, size)
     if asked and low >= high:

@@ -18,6 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
+EVERY = 30.0
+"""Seconds between two lines about what is going on, where it is no terminal that they go to."""
+
 
 class Stage:
     """Something that takes a while: `done` of `total` (None: nobody knows) units, the first `unit`s it counts."""
@@ -75,7 +78,7 @@ class Console:
     @contextmanager
     def stage(self, name: str, unit: str = "rows") -> Iterator[Stage]:
         """Shows something going on; the clock runs while the block does."""
-        with _bar(self._err) if self._err.is_terminal else _nothing() as show:
+        with _bar(self._err) if self._err.is_terminal else _lines(self.note) as show:
             stage = Stage(name, unit, show)
             show(stage)
             try:
@@ -132,8 +135,19 @@ def _aligned(rows: list[list[str]], right: list[bool]) -> Iterator[str]:
 
 
 @contextmanager
-def _nothing() -> Iterator[Callable[[Stage], None]]:
-    yield lambda stage: None
+def _lines(note: Callable[[str], None]) -> Iterator[Callable[[Stage], None]]:
+    """A line now and then: where nobody watches a bar, a log has to say that it goes on."""
+    told = time.monotonic()
+
+    def show(stage: Stage) -> None:
+        nonlocal told
+        if (now := time.monotonic()) - told >= EVERY:
+            told = now
+            left = f", {(stage.total - stage.done) / stage.rate:,.0f} s left" if stage.total and stage.done else ""
+            said = f", {stage}" if stage.done else ""
+            note(f"{stage.name} {stage.detail}".rstrip() + f": {stage.seconds:,.0f} s{said}{left}")
+
+    yield show
 
 
 @contextmanager

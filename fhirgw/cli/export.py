@@ -36,12 +36,13 @@ from fhirgw.cli.export_asked import (
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.cluster import reachable
+from fhirgw.jobs.conclusion import cleared
 from fhirgw.jobs.engine import executor
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.export_jobs import check_people
 from fhirgw.jobs.files import MANIFEST
-from fhirgw.jobs.place import Place, ready
+from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy
 from fhirgw.jobs.workers import made_worker
@@ -132,6 +133,8 @@ def run_job(
     async def work() -> Job:
         async with opened(given) as (url, engine):
             permit, id = await _permit(engine, given, application, purpose), uuid4().hex
+            if to is not None:
+                await ready(Folder(to.absolute()))  # said now, not by a worker when the job has been written down
             if project is not None:
                 Projects(given.project_folder).begin(permit, selection)
                 async with direct(engine) as connection:
@@ -177,10 +180,8 @@ def status(id: Id, json: Json = False) -> None:
 
     job, parts = run(work())
     console.line(f"{job.id}: {_told(job)}")
-    rows = [
-        [*(each[name] for name in ("number", "kind", "type", "state", "attempts", "rows")), each["reason"] or ""]
-        for each in parts
-    ]
+    named = ("number", "kind", "type", "state", "attempts", "rows")
+    rows = [[*(each[name] for name in named), _why(each)] for each in parts]
     console.table("Parts", ["part", "what", "type", "state", "attempts", "resources", "why"], rows)
     console.document(_as_json(job) | {"parts": [dict(each) for each in parts]})
 
@@ -196,8 +197,11 @@ def cancel(id: Id, json: Json = False) -> None:
             if job.place is None:  # forgotten when its files are sure to be gone: see ExportJobs
                 await export_job.cancel(connection, id)
                 await made_worker(given, engine).place(job).clear()
-            elif not await export_job.end(connection, id, "cancelled"):
-                await export_job.forget(connection, id)
+            else:
+                ended = await export_job.end(connection, id, "cancelled")  # whoever works on it notices in a second
+                await cleared(made_worker(given, engine).place(job))
+                if not ended:
+                    await export_job.forget(connection, id)
 
     run(work())
     console.line(f"{id} is cancelled.")
@@ -265,6 +269,13 @@ def _told(job: Job) -> str:
     if job.state == "running" and not job.running and (job.done < job.parts or not job.snapshot):
         return f"{far}; it waits for a worker: fhirgw worker, or fhirgw export resume {job.id}"
     return far
+
+
+def _why(part: Any) -> str:
+    """What kept a part from being done; or who is at it, until when, so that a worker that was killed is seen."""
+    if part["state"] != "running":
+        return part["reason"] or ""
+    return f"{part['worker']} has it; after {part['lease']} s without a sign of life another takes it"
 
 
 async def _keep_manifest(place: Place, job: Job) -> None:

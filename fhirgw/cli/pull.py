@@ -273,6 +273,10 @@ def _show(console: Console, done: Pulled, loaded: list[Loaded], *, loading: bool
 
 def _key(given: Settings, name: str, path: Path | None) -> jose.Key:
     if path is None:
+        check_name(name)
+        if not key_file(given, name).exists():
+            hint = f"name it with --key, or make one and register its public half: fhirgw pull key {name}"
+            raise CommandError(f"There is no private key {key_file(given, name)}: {hint}.", 3)
         return private(given, name)
     try:
         return jose.private_key(orjson.loads(path.read_bytes()))

@@ -67,10 +67,14 @@ STEPS = ("export-status", "export-file", "import-status", "import-file")
 """Addresses that look like operations and are the later steps of one."""
 
 ACCESS = "https://fhir.hl7.org.uk/uk-core-access/"
-INSTANTIATES = tuple(
-    f"{ACCESS}CapabilityStatement/UKCoreAccess{each}Provider" for each in ("PatientIndex", "ClinicalData")
+BULK = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+INSTANTIATES = (
+    *(f"{ACCESS}CapabilityStatement/UKCoreAccess{each}Provider" for each in ("PatientIndex", "ClinicalData")),
+    BULK,
 )
-"""UK Core Access: https://build.fhir.org/ig/HL7-UK/UK-Core-Access/artifacts.html (0.1.0)"""
+"""UK Core Access: https://build.fhir.org/ig/HL7-UK/UK-Core-Access/artifacts.html (0.1.0), and Bulk Data Access:
+https://hl7.org/fhir/uv/bulkdata/CapabilityStatement-bulk-data.html
+"""
 
 DOCUMENTATION = (
     "JSON only. Reads, histories and searches take _summary (true, text, data, count, false), _elements, _pretty and"

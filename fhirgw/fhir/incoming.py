@@ -104,9 +104,10 @@ def _shallow(body: bytes) -> None:
             return
         left = left.replace(b"{}", b"\0").replace(b"[]", b"\0").replace(b"\0", b"")
     if left:
-        raise FhirError(
-            Issue("structure", f"The body is nested more than {DEEPEST} deep, or its brackets do not match")
-        )
+        pairs = all(brackets.count(first) == brackets.count(last) for first, last in (b"{}", b"[]"))
+        deep = f"The body is nested more than {DEEPEST} deep, or its brackets do not match"
+        told = deep if pairs else "The body is not JSON, or was broken off: its brackets do not match"
+        raise FhirError(Issue("structure", told))
 
 
 def _plain(found: Any) -> None:

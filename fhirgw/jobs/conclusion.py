@@ -10,6 +10,7 @@ from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.pseudonym import rules
 from fhirgw.jobs.export import instant
 from fhirgw.jobs.failpoint import reach
+from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.forms import SUFFIXES
 from fhirgw.jobs.place import Folder, Place
 from fhirgw.jobs.projects import Projects
@@ -112,6 +113,12 @@ def _reasons(lost: list[Any]) -> Resource:
     """What kept parts from being done, each once."""
     told = dict.fromkeys((each["reason"] or "for no reason that was left") for each in lost)
     return outcome([Issue("exception", reason) for reason in told])
+
+
+async def cleared(place: Place) -> None:
+    """Removes the files of a cancelled export from a folder that somebody chose for it: what else is there stays."""
+    await _tidied(place, set())
+    await place.remove([MANIFEST])
 
 
 async def _tidied(place: Place, keys: set[str]) -> None:

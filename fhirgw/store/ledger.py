@@ -44,9 +44,12 @@ UPDATE fhirgw.export_part SET state = 'failed', reason = $3, rows = 0, bytes = 0
 WHERE job = $1 AND number = ANY ($2::int[]) AND state = 'done'"""
 
 PARTS = """
-SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons, reused
+SELECT number, kind, type, view, state, attempts, rows, bytes, sha256, key, reason, persons, reused,
+    CASE WHEN state = 'running' THEN worker END AS worker,
+    CASE WHEN state = 'running' THEN greatest(0, ceil(extract(epoch FROM lease - clock_timestamp())))::int END AS lease
 FROM fhirgw.export_part
 WHERE job = $1 ORDER BY type, view, number"""
+"""`worker` has it, and for so many seconds more (`lease`) unless it gives a sign of life, as it does each second."""
 
 MEMBERS = """
 INSERT INTO fhirgw.export_member (job, patient, joined)

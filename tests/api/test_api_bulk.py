@@ -47,9 +47,11 @@ def test_a_whole_export(gateway: Gateway) -> None:
     assert first.status_code == 202
     assert int(first.headers["retry-after"]) >= 1
     assert "resources" in first.headers["x-progress"]
+    assert first.headers["cache-control"] == "private, no-cache"
     done = polled(gateway, address)
     assert (done.status_code, done.headers["content-type"]) == (200, "application/json")
     assert parsedate_to_datetime(done.headers["expires"]) > datetime.now(UTC) + timedelta(hours=23)
+    assert done.headers["cache-control"] == "private, no-cache"
     manifest = done.json()
     assert datetime.fromisoformat(manifest["transactionTime"]) <= datetime.now(UTC)
     assert manifest["request"] == (
@@ -78,6 +80,8 @@ def test_a_table(gateway: Gateway, form: str, media: str) -> None:
     assert whole.headers["etag"] == f'"{hashlib.sha256(whole.content).hexdigest()}"'
     piece = gateway.http.get(told["url"], headers={**PLAIN, "range": "bytes=2-9"})
     assert (piece.status_code, piece.content) == (206, whole.content[2:10])
+    known = gateway.http.get(told["url"], headers={**PLAIN, "if-none-match": whole.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
     assert b",1950-03-01," in whole.content if form == "text/csv" else whole.content.endswith(b"PAR1")
 
 

@@ -208,7 +208,7 @@ ACCESS = {
 def test_uk_core_access_is_kept(
     gateway: Gateway, statement: dict[str, Any], claimed: dict[str, dict[str, Any]]
 ) -> None:
-    assert {each.rpartition("/")[2] for each in statement["instantiates"]} == ACCESS.keys()
+    assert {each.rpartition("/")[2] for each in statement["instantiates"]} == {*ACCESS, "bulk-data"}
     assert (statement["fhirVersion"], "application/fhir+json" in statement["format"]) == ("4.0.1", True)
     patient = claimed["Patient"]
     assert {"code": "search-type"} in patient["interaction"]

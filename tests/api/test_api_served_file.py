@@ -77,6 +77,16 @@ def test_what_begins_after_the_end_is_not_there(kept: tuple[Path, bool]) -> None
         assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{SIZE}")
 
 
+def test_who_has_it_is_sent_nothing(kept: tuple[Path, bool]) -> None:
+    for asked in ('"abc"', '"other", W/"abc"'):
+        answer = Answer(*kept, if_none_match=asked)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", '"abc"')
+    for asked in ('"other"', '"abc-gzip"', "abc"):
+        answer = Answer(*kept, if_none_match=asked)
+        assert (answer.status, answer.body, answer.headers["cache-control"]) == (200, TEXT, "private, no-cache")
+    assert Answer(*kept, if_none_match='"abc-gzip"', accept_encoding="gzip").status == 304
+
+
 def test_pieces_of_a_packed_file_make_the_packed_file(tmp_path: Path) -> None:
     path = tmp_path / "Patient.ndjson.gz"
     path.write_bytes(gzip.compress(TEXT))

@@ -232,7 +232,12 @@ def test_an_export_as_a_job(command: Command, database: str, extract: Path, tmp_
     assert again.code == 0
     full = command("export", "run", "--to", str(tmp_path / "parts"), **given)
     assert full.code == 6 and "is not an empty folder" in full.err
+    nowhere = command("export", "run", "--to", str(extract / "person.csv" / "x"), **given)
+    assert nowhere.code == 6 and "it cannot be written (Not a directory)" in nowhere.err
+    assert len(orjson.loads(command("export", "ls", "--json", **given).out)) == 1
+    (tmp_path / "parts" / "notes.txt").write_text("somebody's own")
     assert command("export", "cancel", listed["id"], **given).code == 0
+    assert [each.name for each in (tmp_path / "parts").iterdir()] == ["notes.txt"]
     assert command("export", "status", listed["id"], **given).code == 2
     left = orjson.loads(command("export", "run", "--detach", "--json", **given).out)
     assert left["state"] == "running"

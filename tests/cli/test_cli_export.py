@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fhirgw.store import ledger
+from fhirgw.store.database import connect, direct
 from tests.cli.conftest import Command
 from tests.put import STAMP, put
 
@@ -94,3 +97,22 @@ def test_what_cannot_be_asked_for_is_told(command: Command, database: str, argum
     ended = command("export", "run", *arguments, FHIRGW_DATABASE_URL=database)
     assert (ended.code in (2, 3), message in ended.err) == (True, True), ended
     assert command("export", "ls", "--json", FHIRGW_DATABASE_URL=database).out.strip() == "[]"
+
+
+def test_who_is_at_a_part_is_told(command: Command, held: str) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+    left = json.loads(command("export", "run", "--detach", "--json", **given).out)["id"]
+    assert "it waits for a worker" in command("export", "status", left, **given).out
+
+    async def claimed() -> bool:
+        engine = connect(held)
+        async with direct(engine) as connection:
+            part = await ledger.claim(connection, left, "elsewhere:7", timedelta(seconds=20))
+        await engine.dispose()
+        return part is not None
+
+    assert asyncio.run(claimed())
+    told = " ".join(command("export", "status", left, **given).out.split())
+    assert re.search(r"running 1 0 elsewhere:7 has it; after (1\d|20) s without a sign of life another takes it", told)
+    (part,) = json.loads(command("export", "status", left, "--json", **given).out)["parts"]
+    assert part["worker"] == "elsewhere:7" and 0 < part["lease"] <= 20

@@ -166,7 +166,8 @@ def test_the_first_line_about_a_resource_counts_and_again_nothing_is_written(
 WRONG = [
     (b'{"resourceType":"Patient","id":"x","gender":"male\\u0000"}', "invalid", "control character (NUL, say)"),
     (b'{"resourceType":"Patient","id":"x","id":"y"}', "structure", "A property stands twice"),
-    (b'{"resourceType":"Patient"', "structure", "its brackets do not match"),
+    (b'{"resourceType":"Patient"', "structure", "The body is not JSON, or was broken off"),
+    (b'{"a":' * 65 + b"1" + b"}" * 65, "structure", "The body is nested more than 64 deep"),
     (b'{"resourceType":"Patient",}', "structure", "The body is not JSON"),
     (b'{"resourceType":"Patient","id":"\xff"}', "structure", "invalid UTF-8"),
     (b'{"resourceType":"Patient"}', "required", "Each resource has an id"),

@@ -134,6 +134,11 @@ def test_what_cannot_be_pulled_is_told_with_its_code(
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter.txt"]
 
 
+def test_who_has_no_key_is_told_how_to_make_one(command: Command) -> None:
+    ended = command("pull", "--from", "https://other.example/fhir", "--as", "nobody")
+    assert (ended.code, "register its public half: fhirgw pull key nobody" in ended.err) == (3, True), ended.err
+
+
 def test_a_key_is_made_to_be_registered_with_the_other_server(command: Command, tmp_path: Path) -> None:
     def made(ended: Ended) -> Any:
         assert ended.code == 0, ended.err
