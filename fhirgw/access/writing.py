@@ -106,6 +106,16 @@ def vouches(permit: Permit) -> bool:
     return council(permit) and not permit.in_person
 
 
+def check_imports(permit: Permit) -> None:
+    """Raises FhirError(forbidden) for who may not import: the controlling council's own systems, by themselves, may.
+
+    What is imported opens and closes records like anything written, and keeps the ids it has.
+    """
+    if not vouches(permit):
+        told = "Only the controlling council's own systems import, for direct care and in nobody's name"
+        raise FhirError(Issue("forbidden", told))
+
+
 def check_type(permit: Permit, verb: str, kind: str) -> None:
     """Raises FhirError(forbidden) for a type that the permit's holder does not write, whatever is in it.
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.access.permit import Permit
+from fhirgw.access.writing import check_imports
 from fhirgw.api import asked
 from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
@@ -77,6 +78,7 @@ def imports(request: Request) -> Imports:
 
 async def kick_off(request: Request) -> Response:
     """POST [base]/$import"""
+    check_imports(permitted(request))  # before what is asked is read: who may not ask is told that, and no more
     sources, theirs = await _asked(request)
     entry(request).everybody(tuple(dict.fromkeys(kind for kind, _ in sources)))
     address = f"{base(request)}/$import"
@@ -130,9 +132,11 @@ async def _asked(request: Request) -> tuple[list[Source], list[str]]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
         raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)
     sent = read(await asked.body(request, LARGEST, "What asks for an import"))
-    listed = sent.get("parameter")
-    if sent.get("resourceType") != "Parameters" or not isinstance(listed, list):
+    listed = sent.get("parameter", [])
+    if sent.get("resourceType") != "Parameters":
         raise FhirError(Issue("structure", "An import is asked for by a Parameters resource"))
+    if not isinstance(listed, list):
+        raise FhirError(Issue("structure", "parameter is a list", "Parameters.parameter"))
     given: dict[str, list[Any]] = {}
     for at, each in enumerate(listed):
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):

@@ -164,6 +164,10 @@ def resume(id: Id, json: Json = False) -> None:
             async with direct(engine) as connection:
                 await _found(connection, id)
                 await ledger.resume(connection, id)
+                for each in await ledger.parts(connection, id):
+                    if each["worker"]:
+                        told = f"Part {each['number']} is {each['worker']}'s for {each['lease']} s more"
+                        console.note(f"{told}: if that has gone, another takes it then")
             return await _followed(console, given, url, engine, id, detach=False)
 
     _end(console, given, run(work()))

@@ -157,13 +157,8 @@ def absent() -> FhirError:
 
 
 def _check(permit: Permit, sources: Sequence[Source]) -> None:
-    """Raises FhirError(forbidden) for who may not import: the controlling council's own systems, by themselves, may.
-
-    What is imported opens and closes records like anything written (fhirgw.access.writing), and keeps the ids it has.
-    """
-    if not writing.vouches(permit):
-        told = "Only the controlling council's own systems import, for direct care and in nobody's name"
-        raise FhirError(Issue("forbidden", told))
+    """Raises FhirError(forbidden) for who may not import, or not resources of these types."""
+    writing.check_imports(permit)
     for kind in dict.fromkeys(kind for kind, _ in sources):
         for verb in "cu":
             writing.check_type(permit, verb, kind)

@@ -223,7 +223,9 @@ def test_only_the_council_s_own_systems_import(gateway: Gateway, folder: Path, c
             assert issue(kick_off(client, fine), 403).startswith(
                 "forbidden: Only the controlling council's own systems"
             )
+            assert client.post("/fhir/$import", content=b"{").status_code == 403  # before it is read
     assert gateway.http.get("/fhir/Patient/fine").status_code == 404
+    assert council.post("/fhir/$import", content=b"{").status_code == 400
     assert counts(ended(council, kick_off(council, fine))) == [("Patient", 1, 0, 0, 0)]
     assert gateway.http.get("/fhir/Patient/fine").status_code == 200
 
@@ -377,6 +379,8 @@ def test_nobody_is_waited_for_for_ever(
     ("body", "told"),
     [
         ({"resourceType": "Patient"}, "structure: An import is asked for by a Parameters resource"),
+        ({"resourceType": "Parameters"}, "invalid: input: 1 to 1000 of these"),
+        ({"resourceType": "Parameters", "parameter": 7}, "structure: parameter is a list"),
         (asked_for(), "invalid: input: 1 to 1000 of these"),
         (
             asked_for(("Patint", "file:///x")),
