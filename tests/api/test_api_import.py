@@ -379,7 +379,7 @@ def test_nobody_is_waited_for_for_ever(
     ("body", "told"),
     [
         ({"resourceType": "Patient"}, "structure: An import is asked for by a Parameters resource"),
-        ({"resourceType": "Parameters"}, "invalid: input: 1 to 1000 of these"),
+        ({"resourceType": "Parameters"}, "not-supported: inputFormat: NDJSON and Parquet are taken"),
         ({"resourceType": "Parameters", "parameter": 7}, "structure: parameter is a list"),
         (asked_for(), "invalid: input: 1 to 1000 of these"),
         (
