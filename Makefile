@@ -10,9 +10,10 @@ BENCH ?= all
 demo: .venv/ready
 	$(BIN)/fhirgw demo --people $(PEOPLE) --port $(PORT)
 
-# Tests wait for disks and other processes: one more of them than there are cores.
+# Tests wait for disks and other processes: one more of them than there are cores. They start many processes, which read
+# what was compiled.
 test: .venv/ready
-	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(BENCH)

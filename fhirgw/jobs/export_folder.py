@@ -88,7 +88,8 @@ async def export(
             for each in listed:
                 (place / each["key"]).replace(made.drafts / each["url"])
             manifest = _manifest(done.result)
-            await asyncio.to_thread(made.publish, [each["url"] for each in listed], manifest)
+            await asyncio.sleep(0)  # the last moment to be cancelled: what is published, is published whole
+            made.publish([each["url"] for each in listed], manifest)
         finally:
             with suppress(Exception):  # the database may have gone away: the next export here forgets it
                 await asyncio.shield(_forgotten(engine, id))

@@ -21,7 +21,7 @@ MAPPINGS = [
     for mapping in system.mappings.values()
 ]
 every_mapping = pytest.mark.parametrize("mapping", MAPPINGS, ids=lambda mapping: f"{mapping.system}/{mapping.name}")
-law = settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+law = settings(max_examples=7, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @every_mapping
