@@ -58,6 +58,7 @@ Generate = Annotated[
 Many = list[str]
 
 
+# Long, because each option is declared and explained.
 @app.command()
 def add(
     name: Name,

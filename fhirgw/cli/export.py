@@ -95,6 +95,7 @@ def export(
     console.document(done.manifest)
 
 
+# Long, because each option is declared and explained.
 @app.command("run")
 def run_job(
     to: Annotated[Path | None, typer.Option(help="An empty folder; else one below FHIRGW_EXPORTS.")] = None,

@@ -40,6 +40,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 
+# Long, because each option is declared and explained.
 @app.callback(invoke_without_command=True)
 def pull(
     context: typer.Context,

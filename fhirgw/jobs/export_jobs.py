@@ -2,6 +2,8 @@
 
 What each is and was is in the store: who works on it is a matter of the workers (fhirgw.jobs.work), this process being
 one of them if it is to. `async with ExportJobs(...)` owns its connections to the queue, and what it works on.
+
+Long, because kicking off, looking, withdrawing, expiring and removing share one folder and one ledger.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ and another endpoint from the environment, by the names that each store's own to
 It tries again what failed on the way for a minute at most, so that a part whose store is away says so while somebody
 may still be asking. An upload that was killed leaves pieces that nobody sees, and only a rule of the bucket's own
 removes (AbortIncompleteMultipartUpload): k8s/README.md has it.
+
+Long, because a store may refuse, lose or delay each step, and each way is told apart.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ Only what a resource's own row and the rules about its persons decide can be tol
 exports since or until a moment, of Groups or of single people, by search (`_typeFilter`, or a scope with one), in
 blocks, of tables, with pseudonyms, or into a folder of the caller's, who may change what is there. Lists of people and,
 of people's records, Provenance depend on other rows: they are made anew each time.
+
+Long, because what is kept, found again, linked, patched and forgotten is one life.
 """
 
 from __future__ import annotations

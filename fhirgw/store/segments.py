@@ -18,6 +18,8 @@ were. Too much may be stale: that costs time. Too little would leak, or lose dat
   PostgreSQL counted the transactions. Another caller's, or another policy's, is never looked at.
 
 What depends on other rows than its own is left to be made anew each time: see `fhirgw.jobs.segments`.
+
+Long, because half of it is SQL.
 """
 
 from __future__ import annotations

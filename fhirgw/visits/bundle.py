@@ -12,6 +12,8 @@
 
 An Appointment and its Encounter are one visit by the identifier both have (system VISIT, or their first), the others by
 the Encounter or Appointment they name. https://hl7.org/fhir/R4/bundle.html
+
+Long, because five types of resource are read, each element by element.
 """
 
 from __future__ import annotations

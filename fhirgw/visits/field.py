@@ -114,6 +114,7 @@ def word(words: Mapping[str, Any] | tuple[str, ...]) -> Codec:
     return codec
 
 
+# Long, because it is a table.
 def shapes(rules: Rules) -> dict[str, Shape]:
     """Every part of a visit, by the names that a care provider uses, in the order in which they are kept."""
     short, name = text(200), Field(identifier, required=True)

@@ -3,6 +3,8 @@
 Each step is in the ledger (fhirgw.store.pulls) before the next begins, so the same call goes on wherever another one
 ended, or died. One at a time for each source. What the newest finished pull was as of is what the next is asked for
 since, if it asks for the same; who loads what is pulled asks since the newest that was loaded whole. https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-export-operation-request-flow
+
+Long, because it is one walk with a place to go on from at each step.
 """
 
 from __future__ import annotations
