@@ -110,7 +110,7 @@ def named(url: str, database: str) -> str:
 async def dropped(url: str, name: str) -> None:
     """Removes a database, whoever is still in it; an autovacuum worker, which is the server's own, is waited for."""
     removal = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
-    for _ in range(100):
+    for _ in range(1200):
         try:
             await execute(url, removal)
         except asyncpg.InsufficientPrivilegeError:

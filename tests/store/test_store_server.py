@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from fhirgw.store import server as servers
 from fhirgw.store.server import ServerError, database, running, server
 from tests.conftest import temporary
 
@@ -37,6 +39,10 @@ async def answer(url: str, question: str = "SELECT 1") -> object:
 
 def postmaster(folder: Path) -> int:
     return int((folder / "cluster" / "postmaster.pid").read_text().split()[0])
+
+
+def first_child(process: int) -> int:
+    return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
 
 
 def killed_holder(folder: Path) -> None:
@@ -98,6 +104,29 @@ async def test_a_killed_run_leaves_its_server_to_the_next(folder: Path) -> None:
         assert postmaster(folder) == orphan
         assert await answer(url) == 1
     assert not (folder / "cluster" / "postmaster.pid").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells whose process it was")
+async def test_what_a_killed_server_left_running_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its children is held up, as on a machine that is busy, until two starts have failed."""
+    monkeypatch.setattr(servers, "AFTERLIFE", 0.0)
+    forget, starts = servers.forget_the_dead, count(1)
+    await asyncio.to_thread(killed_holder, folder)
+    killed = postmaster(folder)
+    child = first_child(killed)
+
+    def forget_and_go_on(cluster: Path) -> None:
+        if next(starts) == 3:
+            os.kill(child, signal.SIGCONT)
+            monkeypatch.setattr(servers, "AFTERLIFE", 60.0)
+        forget(cluster)
+
+    monkeypatch.setattr(servers, "forget_the_dead", forget_and_go_on)
+    os.kill(child, signal.SIGSTOP)
+    os.kill(killed, signal.SIGKILL)
+    async with server(folder) as url:
+        assert await answer(url) == 1
+    assert next(starts) > 3
 
 
 async def test_a_killed_server_is_started_again(folder: Path) -> None:
