@@ -155,8 +155,9 @@ def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) ->
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_it_keeps_nothing_half_written(tmp_path: Path, number: signal.Signals, code: int) -> None:
     out = tmp_path / "out"
-    with started("generate", "--people", "60000", "--to", f"csv:{out}") as process:
-        time.sleep(2)
+    with started("generate", "--people", "1000", "--to", f"csv:{out}") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("make up the council")  # so that it writes now
         process.send_signal(number)
         text, err = process.communicate(timeout=120)
     assert (process.returncode, text) == (code, "")

@@ -10,11 +10,10 @@ import hashlib
 import os
 import random
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -151,14 +150,17 @@ class Store:
 
     async def tidied(self, folder: Path | S3, id: str) -> bool:
         """Whether nothing is left of attempts that came to nothing: the manifest comes first."""
-        names = folder.names(id) if isinstance(folder, S3) else {path.name for path in (folder / id).iterdir()}
-        return names <= {each["key"] for each in await self.ledger(id)}
+        return _names(folder, id) <= {each["key"] for each in await self.ledger(id)}
 
     async def whole(self, folder: Path | S3, id: str) -> None:
         """That the export is what was put in: no line lost, none twice, in order, whatever has happened since."""
         assert (await self.job(id)).state == "done"
         found = await self.files(folder, id)
         assert {kind: b"".join(data).splitlines() for kind, data in found.items()} == self.expected
+
+
+def _names(place: Path | S3, id: str) -> set[str]:
+    return place.names(id) if isinstance(place, S3) else {path.name for path in (place / id).iterdir()}
 
 
 def _kept(place: Path | S3, id: str) -> dict[str, bytes]:
@@ -314,7 +316,7 @@ async def test_a_finish_that_nobody_heard_of_counts(
 async def test_two_workers_share_one_job(lively: tuple[Store, str], tmp_path: Path) -> None:
     store, planned = lively
     id = await store.twin(planned)
-    patient = 10 * LEASE
+    patient = timedelta(seconds=PATIENCE)
     with process(store.url, tmp_path, "first bytes:2:SIGSTOP", id, lease=patient) as one:
         await asyncio.to_thread(until, lambda: stopped(one))  # with a part of its own, and most are left
         with process(store.url, tmp_path, job=id, lease=patient) as two:
@@ -470,14 +472,13 @@ async def test_what_a_killed_worker_was_asked_is_asked_again(store: Store, tmp_p
         assert max(each["attempts"] for each in await store.ledger(id)) == 2
 
 
-async def test_deleting_takes_less_than_two_seconds(store: Store, tmp_path: Path) -> None:
+async def test_deleting_waits_for_no_worker(store: Store, tmp_path: Path) -> None:
     async with ExportJobs(store.engine, tmp_path, working=False, part=60_000) as jobs:
         with process(store.url, tmp_path, "file written:1:SIGSTOP") as worker:
             id = await jobs.kick_off(ALL_SYSTEM, Selection(), "test")
             await asyncio.to_thread(until, lambda: stopped(worker))
-            begun = time.monotonic()
             await jobs.cancel(ALL_SYSTEM, id)
-            assert time.monotonic() - begun < 2
+            assert stopped(worker)
             assert worker.pid
             os.kill(worker.pid, signal.SIGCONT)
             for _ in range(6000):

@@ -48,7 +48,7 @@ COUNCIL = Permit(
     parties=("https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council",),
     registration="council-system",
 )
-PATIENCE = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=120)
 NAMES = ("0.ndjson", "1.parquet", "2.ndjson")
 PLACES = ("0.ndjson, line 34: ", "1.parquet, row 34: ", "2.ndjson, line 34: ")
 
