@@ -51,10 +51,15 @@ def _answers(sockets: Path) -> bool:
 
 
 def forget_the_dead(cluster: Path) -> None:
-    """Removes the note of a server that was killed: its process id may be another program's by now."""
+    """Removes the note of a server that was killed: its process id may be another program's by now, or a zombie's.
+
+    And the like note that lies beside its socket.
+    """
     lines = _note(cluster)
     if lines and not _alive(lines[0]):
         (cluster / "postmaster.pid").unlink(missing_ok=True)
+        if len(lines) > 4 and lines[4]:
+            (Path(lines[4]) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def haunted(cluster: Path) -> bool:
