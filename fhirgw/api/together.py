@@ -1,7 +1,7 @@
 """Creates that wait at the same time share a transaction: one statement a type, one commit, one piece of the audit.
 
 Nobody waits for company. Whoever comes first writes; those of the same permit who come meanwhile are the next to be
-written together, by the first of them, while the disk has the commit before. Where one of them cannot be written, each
+written together, by the first of them. Where one of them cannot be written, each
 writes alone, so that no one's fault is another's. No task of its own: the requests do the work, and one who goes away
 leaves the others to do it.
 """
@@ -22,6 +22,8 @@ from fhirgw.store.writing import Change, Written, apply
 
 MOST = 64
 """Creates of one transaction."""
+COMPANY = 8
+"""Creates that make it worth while to begin a transaction before the one before is on disk."""
 
 
 @dataclass(slots=True)
@@ -63,14 +65,19 @@ class Together:
     async def _write(
         self, writers: Writers, permit: Permit, queue: list[_Waiting], group: list[_Waiting]
     ) -> Written | None:
-        """Writes the group, of which the first is the caller's own.
+        """Writes the group, of which the first is the caller's own; then it is the turn of the next who waits.
 
-        The turn of the next who waits is when the group's commit is written: while the disk has it, they write.
+        Where many wait, it is their turn already while the disk has the group's commit.
         """
+
+        def kept() -> None:
+            if len(queue) >= COMPANY:
+                turn.close()
+
         with ExitStack() as turn:
             turn.callback(self._next, permit, queue)
             try:
-                done: list[Written] = await self._written(writers, permit, group, turn.close)
+                done: list[Written] = await self._written(writers, permit, group, kept)
             except FhirError:  # nothing was kept: each finds out alone whose fault it was
                 if len(group) == 1:
                     raise

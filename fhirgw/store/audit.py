@@ -30,6 +30,8 @@ APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
 WRITE = "CALL fhirgw.audit_write($1, $2, $3, $4, $5, $6, $7)"
 AT_ONCE = 2
 """Commits on their way: while the disk has one, the rows of the next are written."""
+COMPANY = 8
+"""Rows that make it worth while to begin one beside another: each costs as much as what it has of so many rows."""
 LONGEST = 1000
 """Accesses that wait to be written; who comes then waits to wait."""
 MOST = 500
@@ -80,6 +82,7 @@ class Auditor:
         self._pool = readers(url, size=AT_ONCE, seconds=SECONDS)
         self._free = asyncio.Semaphore(AT_ONCE)
         self._writing: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(longest)
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -93,6 +96,7 @@ class Auditor:
     async def __aexit__(self, *raised: object) -> None:
         await self._strangers.ended()
         self._closed = True
+        self._news.set()
         try:
             await self._queue.put(None)
             if self._task is not None:
@@ -113,6 +117,8 @@ class Auditor:
             raise Unrecorded
         waiting = _Waiting(_written_out(access), asyncio.get_running_loop().create_future())
         await self._queue.put(waiting)
+        if self._queue.qsize() >= COMPANY:
+            self._news.set()
         if self._task.done():  # ended while this one was waiting for room
             raise Unrecorded
         await waiting.written
@@ -120,7 +126,10 @@ class Auditor:
     async def _run(self) -> None:
         """Writes until it is told to end; whatever ends it, nobody is left waiting."""
         try:
-            while await self._free.acquire() and (batch := await self._next()):
+            while await self._free.acquire():
+                await self._worth_while()
+                if not (batch := await self._next()):
+                    break
                 writing = asyncio.create_task(self._settled(batch), name="audit commit")
                 self._writing.add(writing)
                 writing.add_done_callback(self._done)
@@ -129,9 +138,16 @@ class Auditor:
             left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
             _settle([each for each in left if each], failed=True)
 
+    async def _worth_while(self) -> None:
+        """Comes back when nothing is on its way, or enough waits to go beside it."""
+        while self._writing and self._queue.qsize() < COMPANY and not self._closed:
+            self._news.clear()
+            await self._news.wait()
+
     def _done(self, writing: asyncio.Task[None]) -> None:
         self._writing.discard(writing)
         self._free.release()
+        self._news.set()
 
     async def _settled(self, batch: list[_Waiting]) -> None:
         try:
