@@ -49,7 +49,8 @@ def alike(permit: Permit, query: Query) -> Alike | None:
         return None
     matching, stretch = direct(permit, query)
     every = [value for term in matching.terms for value in term.values]
-    if not every or matching.lists or not all(map(_spells, (kind for _, kind in every))):
+    several = len(matching.tables) > 1  # what visits are rendered as is looked up beside what is stored
+    if several or not every or matching.lists or not all(map(_spells, (kind for _, kind in every))):
         return None
     return Alike(matching, stretch, query.count + 1, tuple(_spelt(value) for value, _ in every))
 

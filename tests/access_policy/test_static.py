@@ -17,7 +17,11 @@ import pytest
 import fhirgw
 
 SOURCE = Path(fhirgw.__file__).parent
-GUARDED = ("resource", "history", "search_string", "search_number", "search_span", "identifier", "visit", "visit_said")
+GUARDED = (
+    *("resource", "history", "search_string", "search_number", "search_span", "identifier"),
+    *("visit", "visit_said", "visit_past", "held", "superseded", "both", "versions"),
+)
+"""The tables, and the functions that give them, with what visits are rendered as."""
 SCHEMA = "fhirgw.store.schema"
 BUILDERS = {"select", "exists", "delete", "update", "insert", "alias", "join", "select_from", "copy_from_table"}
 PREDICATES = {"visible", "_visible", "_named"}
@@ -25,7 +29,7 @@ PREDICATES = {"visible", "_visible", "_named"}
 
 RAW = re.compile(
     rf"\b(?:from|join|into|update|table|only|using|copy|analyze|truncate)\s+(?:fhirgw\.)?(?:{'|'.join(GUARDED)})(?:_[a-z]+)?\b"
-    rf"|\bfhirgw\.(?:{'|'.join(GUARDED)})\b",
+    rf"|\bfhirgw\.(?:{'|'.join(GUARDED)})\b|\bfhirgw\.past_[a-z]+\b",
     re.IGNORECASE,
 )
 
