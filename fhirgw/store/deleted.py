@@ -37,12 +37,12 @@ async def deleted(
 
 def _deleted(permit: Permit, resource_type: str, selection: Selection) -> Select[Any]:
     """Tombstones that no later version follows, as of the snapshot."""
-    found = [_of(permit, resource_type, selection, table) for table in superseded(resource_type)]
+    found = [_tombstones(permit, resource_type, selection, table) for table in superseded(resource_type)]
     every = union_all(*found).subquery("every")
     return select(every.c.id).order_by(every.c.id)
 
 
-def _of(permit: Permit, resource_type: str, selection: Selection, table: FromClause) -> Select[Any]:
+def _tombstones(permit: Permit, resource_type: str, selection: Selection, table: FromClause) -> Select[Any]:
     found = select(table.c.id).where(
         table.c.type == literal(resource_type, Text, literal_execute=True),
         table.c.deleted,

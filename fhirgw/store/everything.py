@@ -113,12 +113,12 @@ async def _compartment(
 def _own(permit: Permit, asked: Asked) -> Select[Any]:
     """Of each table as much as a page may need; a type that is not asked for is not looked into."""
     tables = [each for each in held(None) if not asked.types or RENDERED_AS.get(each, asked.types[0]) in asked.types]
-    every = union_all(*(_branch(permit, asked, each).subquery().select() for each in tables)).subquery("every")
+    every = union_all(*(_own_in(permit, asked, each).subquery().select() for each in tables)).subquery("every")
     most = bindparam("most", type_=Integer, required=False)
     return select(every).order_by(every.c.type, every.c.id).limit(most)
 
 
-def _branch(permit: Permit, asked: Asked, table: FromClause) -> Select[Any]:
+def _own_in(permit: Permit, asked: Asked, table: FromClause) -> Select[Any]:
     place = tuple_(bindparam("type", type_=Text, required=False), bindparam("id", type_=Text, required=False))
     shown = visibility.body(permit, None, table).label("body")
     found = select(table.c.type, table.c.id, shown, table.c.patient).where(
