@@ -312,7 +312,8 @@ DECLARE b json := body; found bigint[]; BEGIN
             UNION ALL SELECT 'business-status', c ->> 'system', c ->> 'code'
                 FROM json_array_elements(b -> 'businessStatus' -> 'coding') AS c) AS coded (n, s, v)
         UNION ALL SELECT coalesce(n || '|' || (r ->> 'reference'),
-                n || ':identifier|' || (r -> 'identifier' ->> 'system') || '|' || (r -> 'identifier' ->> 'value')) FROM (
+                n || ':identifier|' || (r -> 'identifier' ->> 'system') || '|' || (r -> 'identifier' ->> 'value'))
+            FROM (
             SELECT '{{actor,patient}}'::text[], p -> 'actor' FROM json_array_elements(b -> 'participant') AS p
             UNION ALL SELECT '{{participant,practitioner}}', p -> 'individual'
                 FROM json_array_elements(b -> 'participant') AS p
@@ -322,8 +323,8 @@ DECLARE b json := body; found bigint[]; BEGIN
             UNION ALL SELECT '{{subject,patient}}', coalesce(b -> 'subject', b -> 'for')
             UNION ALL SELECT '{{encounter}}', b -> 'encounter'
             UNION ALL SELECT '{{context}}', b -> 'context'
-            UNION ALL SELECT '{{focus}}', r FROM json_array_elements(
-                CASE json_typeof(b -> 'focus') WHEN 'array' THEN b -> 'focus' ELSE json_build_array(b -> 'focus') END) AS r
+            UNION ALL SELECT '{{focus}}', r FROM json_array_elements(CASE json_typeof(b -> 'focus')
+                WHEN 'array' THEN b -> 'focus' ELSE json_build_array(b -> 'focus') END) AS r
             UNION ALL SELECT '{{owner}}', b -> 'owner'
             UNION ALL SELECT '{{performer}}', coalesce(p -> 'actor', p) FROM json_array_elements(b -> 'performer') AS p
         ) AS named (names, r), unnest(names) AS n
@@ -410,8 +411,8 @@ INDEXES = (
     "CREATE INDEX visit_by_time ON fhirgw.visit USING brin (start, began)",
 )
 
-KEPT = """key, version, next, updated, until, start, finish, began, ended, transaction, labels, provider, visit, patient,
-        controller, parts, gone"""
+KEPT = """key, version, next, updated, until, start, finish, began, ended, transaction, labels, provider, visit,
+        patient, controller, parts, gone"""
 WAS = """o.start, o.finish, o.began, o.ended, o.transaction, o.labels, o.provider, o.visit, o.patient,
         o.controller, o.parts"""
 
@@ -523,6 +524,12 @@ def _views() -> list[str]:
     return made
 
 
+HELPING = (
+    *("visit_removed", "visit_superseded", "visit_made", "visit_present", "visit_tokens", "visit_period"),
+    *("visit_extensions", "visit_coded", "visit_concept", "visit_carer", "visit_named", "visit_head", "visit_list"),
+    *("visit_types", "visits_of", "visit_id"),
+)
+
 POLICIES = (
     ("permitted", "FOR SELECT USING (fhirgw.permitted())"),
     ("written_insert", "FOR INSERT WITH CHECK (fhirgw.writing())"),
@@ -549,9 +556,5 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER visit_superseded ON fhirgw.visit")
     op.execute("DROP INDEX fhirgw.visit_by_id, fhirgw.visit_by_updated, fhirgw.visit_by_time")
     op.execute("DROP TABLE fhirgw.visit_past")
-    bodies = ", ".join(f"fhirgw.visit_{kind.lower()}_body" for kind in PROFILES)
-    op.execute(
-        f"DROP FUNCTION {bodies}, fhirgw.visit_removed, fhirgw.visit_superseded, fhirgw.visit_made,"
-        " fhirgw.visit_present, fhirgw.visit_tokens, fhirgw.visit_period, fhirgw.visit_extensions, fhirgw.visit_coded,"
-        " fhirgw.visit_id, fhirgw.visits_of, fhirgw.visit_types, fhirgw.visit_concept, fhirgw.visit_carer, fhirgw.visit_named, fhirgw.visit_head, fhirgw.visit_list"
-    )
+    bodies = [f"visit_{kind.lower()}_body" for kind in PROFILES]
+    op.execute(f"DROP FUNCTION {', '.join(f'fhirgw.{name}' for name in (*bodies, *HELPING))}")

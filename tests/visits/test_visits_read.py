@@ -107,7 +107,7 @@ def test_a_visit_is_found_by_what_it_says(kestrel: httpx.Client, council: httpx.
         "service-provider:identifier=https://fhir.nhs.uk/Id/ods-organization-code|K01",
         "based-on:identifier=https://fhirgw.uk/Id/order|O-7",
         f"patient={A}&_sort=-date&date=ge2026-03-30",
-        f"subject:Patient.birthdate=1940-03-01&date=2026-03-30",
+        "subject:Patient.birthdate=1940-03-01&date=2026-03-30",
     ):
         assert own[0] in found(kestrel, f"Encounter?{search}&_count=1000"), search
     for search in ("date=2026-03-29", "status=in-progress", f"patient={B}", "identifier=K01.other", "class=AMB"):
@@ -146,7 +146,7 @@ def test_a_corrected_visit_keeps_what_it_was(kestrel: httpx.Client) -> None:
     assert [each["resource"]["meta"]["versionId"] for each in entries] == ["2", "1"]
     (task,) = [
         each
-        for each in kestrel.get(f"/fhir/Task/_history?_count=1000").json()["entry"]
+        for each in kestrel.get("/fhir/Task/_history?_count=1000").json()["entry"]
         if each["request"]["method"] == "DELETE" and f"{id}.t" in each["request"]["url"]
     ]
     assert kestrel.get(f"/fhir/{task['request']['url']}").status_code == 410
@@ -181,7 +181,7 @@ def test_others_do_not_see_it(kestrel: httpx.Client, heron: httpx.Client) -> Non
     assert heron.put(f"/fhir/Encounter/{id}", json={"resourceType": "Encounter", "id": id}).status_code != 200
     assert "sends it again" not in heron.delete(f"/fhir/Encounter/{id}").text
     assert found(heron, "Encounter?_count=1000") == [f"Encounter/{theirs}"]
-    assert found(heron, f"Encounter?identifier=K01.own") == []
+    assert found(heron, "Encounter?identifier=K01.own") == []
     assert found(heron, f"Task?encounter=Encounter/{id}") == []
     everything = heron.get("/fhir/_history?_count=1000").json()
     assert id not in str(everything)

@@ -1,4 +1,4 @@
-"""What visits are rendered as: sound FHIR that says what was said, found by what the gateway's own index finds in it."""
+"""What visits are rendered as: sound FHIR that says what was said, found by what our own index finds in it."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
