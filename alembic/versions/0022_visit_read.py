@@ -51,19 +51,19 @@ CREATE FUNCTION fhirgw.visit_types() RETURNS text[] LANGUAGE sql IMMUTABLE PARAL
 $$ SELECT '{{{",".join(PROFILES)}}}'::text[] $$""",
     # An entry that was said by itself stands at its own place: `tasks/T1` (fhirgw.visits.merge.parts).
     f"""
-CREATE FUNCTION fhirgw.visit_list(parts json, list text, named text) RETURNS json {PURE} COST 200 AS $$
-DECLARE whole json := parts -> list; found json; BEGIN
-    IF json_typeof(whole) = 'null' THEN whole := NULL; END IF;
-    IF position('"' || list || '/' IN parts::text) = 0 THEN
-        RETURN CASE WHEN json_array_length(whole) > 0 THEN whole END;
+CREATE FUNCTION fhirgw.visit_list(parts jsonb, list text, named text) RETURNS jsonb {PURE} COST 100 AS $$
+DECLARE whole jsonb := parts -> list; found jsonb; BEGIN
+    IF jsonb_typeof(whole) = 'null' THEN whole := NULL; END IF;
+    IF named = '' OR NOT EXISTS (SELECT FROM jsonb_object_keys(parts) AS k WHERE starts_with(k, list || '/')) THEN
+        RETURN CASE WHEN jsonb_array_length(whole) > 0 THEN whole END;
     END IF;
-    SELECT json_agg(e ORDER BY n, k) INTO found FROM (
+    SELECT jsonb_agg(e ORDER BY n, k) INTO found FROM (
         SELECT coalesce(s.value, b.e) AS e, b.n, '' AS k
-            FROM json_array_elements(whole) WITH ORDINALITY AS b (e, n)
-            LEFT JOIN json_each(parts) AS s ON s.key = list || '/' || (b.e ->> named)
-        UNION ALL SELECT s.value, 1000, s.key COLLATE "C" FROM json_each(parts) AS s
+            FROM jsonb_array_elements(whole) WITH ORDINALITY AS b (e, n)
+            LEFT JOIN jsonb_each(parts) AS s ON s.key = list || '/' || (b.e ->> named)
+        UNION ALL SELECT s.value, 1000, s.key COLLATE "C" FROM jsonb_each(parts) AS s
             WHERE starts_with(s.key, list || '/') AND NOT EXISTS (
-                SELECT FROM json_array_elements(whole) AS b (e) WHERE list || '/' || (b.e ->> named) = s.key)
+                SELECT FROM jsonb_array_elements(whole) AS b (e) WHERE list || '/' || (b.e ->> named) = s.key)
     ) AS every;
     RETURN found;
 END $$""",
@@ -99,10 +99,11 @@ END $$""",
     # What is said of the visit itself stands in the Encounter, where there is one (`here`), else in the Appointment;
     # what came of it in both.
     f"""
-CREATE FUNCTION fhirgw.visit_extensions(parts json, provider text, here boolean) RETURNS json {PURE} AS $$
-DECLARE came json := parts -> 'outcome'; claimed json := parts -> 'claimed'; amended json := parts -> 'amended';
-    notes json := fhirgw.visit_list(parts, 'notes', '');
+CREATE FUNCTION fhirgw.visit_extensions(parts jsonb, provider text, here boolean) RETURNS json {PURE} AS $$
+DECLARE came jsonb := parts -> 'outcome'; claimed jsonb := parts -> 'claimed'; amended jsonb := parts -> 'amended';
+    notes jsonb := fhirgw.visit_list(parts, 'notes', '');
     at text := '{OURS}/StructureDefinition/ext-visit-'; found json; BEGIN
+    IF coalesce(came, claimed, amended, notes) IS NULL THEN RETURN NULL; END IF;
     SELECT json_agg(e ORDER BY n) INTO found FROM (
         SELECT 1 AS n, fhirgw.visit_coded('visit-outcome', 'visit-outcome', came ->> 'code', came ->> 'reason') AS e
         UNION ALL SELECT 2, json_build_object('url', at || 'claimed', 'extension', json_build_array(
@@ -118,26 +119,30 @@ DECLARE came json := parts -> 'outcome'; claimed json := parts -> 'claimed'; ame
         UNION ALL SELECT 3 + n.n, json_build_object('url', at || 'note', 'valueAnnotation', json_build_object(
             'authorReference', fhirgw.visit_carer(provider, n.e ->> 'carer'),
             'time', n.e ->> 'at', 'text', n.e ->> 'text'))
-            FROM json_array_elements(notes) WITH ORDINALITY AS n (e, n) WHERE here
+            FROM jsonb_array_elements(notes) WITH ORDINALITY AS n (e, n) WHERE here
     ) AS every WHERE e IS NOT NULL;
     RETURN found;
 END $$""",
     # When something happened that does not say when: during the visit, as it was made or else planned.
     f"""
-CREATE FUNCTION fhirgw.visit_period(parts json) RETURNS json {PURE} AS $$
-DECLARE carers json := fhirgw.visit_list(parts, 'carers', 'carer'); first text; last text; open boolean; BEGIN
-    SELECT (array_agg(c ->> 'start' ORDER BY (c ->> 'start')::timestamptz))[1],
-        (array_agg(c ->> 'end' ORDER BY (c ->> 'end')::timestamptz DESC NULLS LAST))[1], bool_or(c ->> 'end' IS NULL)
-        INTO first, last, open FROM json_array_elements(carers) AS c WHERE c ->> 'start' IS NOT NULL;
-    RETURN CASE WHEN first IS NOT NULL
-        THEN json_build_object('start', first, 'end', CASE WHEN NOT open THEN last END) END;
+CREATE FUNCTION fhirgw.visit_period(carers jsonb) RETURNS json {PURE} AS $$
+DECLARE first text; last text; open boolean; BEGIN
+    IF jsonb_array_length(carers) = 1 THEN
+        first := carers -> 0 ->> 'start'; last := carers -> 0 ->> 'end';
+    ELSIF carers IS NOT NULL THEN
+        SELECT (array_agg(c ->> 'start' ORDER BY (c ->> 'start')::timestamptz))[1],
+            (array_agg(c ->> 'end' ORDER BY (c ->> 'end')::timestamptz DESC NULLS LAST))[1], bool_or(c ->> 'end' IS NULL)
+            INTO first, last, open FROM jsonb_array_elements(carers) AS c WHERE c ->> 'start' IS NOT NULL;
+        last := CASE WHEN NOT open THEN last END;
+    END IF;
+    RETURN CASE WHEN first IS NOT NULL THEN json_build_object('start', first, 'end', last) END;
 END $$""",
     f"""
 CREATE FUNCTION fhirgw.visit_appointment_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
-DECLARE p json := parts; planned json := p -> 'planned'; came text := p -> 'outcome' ->> 'code';
-    period json := fhirgw.visit_period(p); extensions json; BEGIN
+DECLARE p jsonb := parts; planned jsonb := p -> 'planned'; came text := p -> 'outcome' ->> 'code';
+    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')); extensions json; BEGIN
     extensions := fhirgw.visit_extensions(p, provider, period IS NULL);
     IF (planned ->> 'timeCritical')::boolean IS NOT NULL THEN
         extensions := array_to_json(array_append(
@@ -175,10 +180,31 @@ DECLARE p json := parts; planned json := p -> 'planned'; came text := p -> 'outc
     ))::text;
 END $$""",
     f"""
+CREATE FUNCTION fhirgw.visit_verified(part text, method text) RETURNS jsonb {PURE} AS $$
+BEGIN RETURN CASE WHEN method IS NOT NULL THEN jsonb_build_object(
+    'url', part, 'valueCodeableConcept', fhirgw.visit_concept('visit-verification', method)) END;
+END $$""",
+    f"""
+CREATE FUNCTION fhirgw.visit_participant(provider text, c jsonb) RETURNS json {PURE} AS $$
+BEGIN RETURN json_build_object(
+    'extension', CASE WHEN c ?| '{{method,endMethod,distance}}' THEN json_build_array(json_build_object(
+        'url', '{OURS}/StructureDefinition/ext-visit-verification',
+        'extension', array_to_json(array_remove(ARRAY[
+            fhirgw.visit_verified('method', c ->> 'method'), fhirgw.visit_verified('endMethod', c ->> 'endMethod'),
+            CASE WHEN c ? 'distance' THEN jsonb_build_object(
+                'url', 'distance', 'valueUnsignedInt', c -> 'distance') END], NULL)))) END,
+    'period', CASE WHEN c ? 'start' THEN json_build_object('start', c ->> 'start', 'end', c ->> 'end') END,
+    'individual', fhirgw.visit_carer(provider, c ->> 'carer'));
+END $$""",
+    f"""
 CREATE FUNCTION fhirgw.visit_encounter_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
-DECLARE p json := parts; period json := fhirgw.visit_period(p); BEGIN
+DECLARE p jsonb := parts; carers jsonb := fhirgw.visit_list(p, 'carers', 'carer');
+    period json := fhirgw.visit_period(carers); participants json[] := '{{}}'; c jsonb; BEGIN
+    FOR c IN SELECT e FROM jsonb_array_elements(carers) AS e LOOP
+        participants := participants || fhirgw.visit_participant(provider, c);
+    END LOOP;
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Encounter', 'id', id, 'meta', fhirgw.visit_head('Encounter', id, version, updated),
         'extension', fhirgw.visit_extensions(p, provider, true),
@@ -189,24 +215,7 @@ DECLARE p json := parts; period json := fhirgw.visit_period(p); BEGIN
         'subject', json_build_object('reference', 'Patient/' || patient),
         'basedOn', CASE WHEN p -> 'line' ->> 'order' IS NOT NULL
             THEN json_build_array(fhirgw.visit_named('ServiceRequest', '{IDS}/order', p -> 'line' ->> 'order')) END,
-        'participant', (
-            SELECT json_agg(json_build_object(
-                'extension', CASE WHEN coalesce(c ->> 'method', c ->> 'endMethod', c ->> 'distance') IS NOT NULL
-                    THEN json_build_array(json_build_object(
-                        'url', '{OURS}/StructureDefinition/ext-visit-verification',
-                        'extension', array_to_json(array_remove(ARRAY[
-                            CASE WHEN c ->> 'method' IS NOT NULL THEN json_build_object('url', 'method',
-                                'valueCodeableConcept', fhirgw.visit_concept('visit-verification', c ->> 'method')
-                                )::jsonb END,
-                            CASE WHEN c ->> 'endMethod' IS NOT NULL THEN json_build_object('url', 'endMethod',
-                                'valueCodeableConcept', fhirgw.visit_concept('visit-verification', c ->> 'endMethod')
-                                )::jsonb END,
-                            CASE WHEN c ->> 'distance' IS NOT NULL THEN json_build_object('url', 'distance',
-                                'valueUnsignedInt', c -> 'distance')::jsonb END], NULL)))) END,
-                'period', CASE WHEN c ->> 'start' IS NOT NULL
-                    THEN json_build_object('start', c ->> 'start', 'end', c ->> 'end') END,
-                'individual', fhirgw.visit_carer(provider, c ->> 'carer')) ORDER BY n)
-            FROM json_array_elements(fhirgw.visit_list(p, 'carers', 'carer')) WITH ORDINALITY AS e (c, n)),
+        'participant', array_to_json(participants),
         'appointment', CASE WHEN p -> 'planned' ->> 'start' IS NOT NULL
             THEN json_build_array(json_build_object('reference', 'Appointment/' || id)) END,
         'period', period,
@@ -218,8 +227,8 @@ END $$""",
 CREATE FUNCTION fhirgw.visit_task_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
-DECLARE p json := parts; e json := fhirgw.visit_list(p, 'tasks', 'task') -> (entry - 1);
-    made boolean := fhirgw.visit_period(p) IS NOT NULL; planned boolean := p -> 'planned' ->> 'start' IS NOT NULL; BEGIN
+DECLARE p jsonb := parts; e jsonb := fhirgw.visit_list(p, 'tasks', 'task') -> (entry - 1);
+    made boolean := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')) IS NOT NULL; planned boolean := p -> 'planned' ->> 'start' IS NOT NULL; BEGIN
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Task', 'id', id, 'meta', fhirgw.visit_head('Task', id, version, updated),
         'identifier', json_build_array(
@@ -242,7 +251,8 @@ END $$""",
 CREATE FUNCTION fhirgw.visit_medicationadministration_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
-DECLARE p json := parts; e json := p -> 'medication' -> (entry - 1); period json := fhirgw.visit_period(p);
+DECLARE p jsonb := parts; e jsonb := p -> 'medication' -> (entry - 1);
+    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer'));
     during json := coalesce(period, CASE WHEN p -> 'planned' ->> 'start' IS NOT NULL
         THEN json_build_object('start', p -> 'planned' ->> 'start', 'end', p -> 'planned' ->> 'end') END); BEGIN
     RETURN json_strip_nulls(json_build_object(
@@ -278,7 +288,8 @@ END $$""",
 CREATE FUNCTION fhirgw.visit_observation_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
-DECLARE p json := parts; e json := p -> 'observations' -> (entry - 1); period json := fhirgw.visit_period(p); BEGIN
+DECLARE p jsonb := parts; e json := parts::json -> 'observations' -> (entry - 1);
+    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')); BEGIN
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Observation', 'id', id, 'meta', fhirgw.visit_head('Observation', id, version, updated),
         'status', CASE WHEN p -> 'outcome' ->> 'code' = 'entered-in-error' THEN 'entered-in-error' ELSE 'final' END,
@@ -296,39 +307,53 @@ DECLARE p json := parts; e json := p -> 'observations' -> (entry - 1); period js
 END $$""",
     # What fhirgw.fhir.index finds in the body: a test holds one against the other.
     f"""
+CREATE FUNCTION fhirgw.visit_refers(names text[], r jsonb) RETURNS text[] {PURE} AS $$
+DECLARE name text; found text[] := '{{}}'; said text := coalesce('|' || (r ->> 'reference'),
+    ':identifier|' || (r -> 'identifier' ->> 'system') || '|' || (r -> 'identifier' ->> 'value')); BEGIN
+    IF said IS NOT NULL THEN
+        FOREACH name IN ARRAY names LOOP found := found || (name || said); END LOOP;
+    END IF;
+    RETURN found;
+END $$""",
+    f"""
+CREATE FUNCTION fhirgw.visit_codes(name text, system text, code text) RETURNS text[] {PURE} AS $$
+BEGIN RETURN CASE WHEN code IS NULL THEN '{{}}' ELSE ARRAY[
+    name || '|' || system || '|' || code, name || '||' || code, name || '|' || system || '|'] END;
+END $$""",
+    f"""
 CREATE FUNCTION fhirgw.visit_tokens(kind text, body text) RETURNS bigint[] {PURE} COST 8000 AS $$
-DECLARE b json := body; found bigint[]; BEGIN
-    SELECT array_agg(DISTINCT fhirgw.token(t)) INTO found FROM (
-        SELECT '_profile|' || u FROM json_array_elements_text(b -> 'meta' -> 'profile') AS u
-        UNION ALL SELECT '_profile:below|' || u FROM json_array_elements_text(b -> 'meta' -> 'profile') AS p,
-            unnest(ARRAY['https://fhirgw.uk', '{OURS}', '{OURS}/StructureDefinition', p]) AS u
-        UNION ALL SELECT unnest(ARRAY['identifier|' || s || '|' || v, 'identifier||' || v, 'identifier|' || s || '|'])
-            FROM json_array_elements(b -> 'identifier') AS i, LATERAL (SELECT i ->> 'system', i ->> 'value') AS j (s, v)
-        UNION ALL SELECT 'status||' || (b ->> 'status')
-        UNION ALL SELECT 'intent||' || (b ->> 'intent')
-        UNION ALL SELECT 'part-status||' || (p ->> 'status') FROM json_array_elements(b -> 'participant') AS p
-        UNION ALL SELECT unnest(ARRAY[n || '|' || s || '|' || v, n || '||' || v, n || '|' || s || '|']) FROM (
-            SELECT 'class', b -> 'class' ->> 'system', b -> 'class' ->> 'code'
-            UNION ALL SELECT 'business-status', c ->> 'system', c ->> 'code'
-                FROM json_array_elements(b -> 'businessStatus' -> 'coding') AS c) AS coded (n, s, v)
-        UNION ALL SELECT coalesce(n || '|' || (r ->> 'reference'),
-                n || ':identifier|' || (r -> 'identifier' ->> 'system') || '|' || (r -> 'identifier' ->> 'value'))
-            FROM (
-            SELECT '{{actor,patient}}'::text[], p -> 'actor' FROM json_array_elements(b -> 'participant') AS p
-            UNION ALL SELECT '{{participant,practitioner}}', p -> 'individual'
-                FROM json_array_elements(b -> 'participant') AS p
-            UNION ALL SELECT '{{based-on}}', r FROM json_array_elements(b -> 'basedOn') AS r
-            UNION ALL SELECT '{{appointment}}', r FROM json_array_elements(b -> 'appointment') AS r
-            UNION ALL SELECT '{{service-provider}}', b -> 'serviceProvider'
-            UNION ALL SELECT '{{subject,patient}}', coalesce(b -> 'subject', b -> 'for')
-            UNION ALL SELECT '{{encounter}}', b -> 'encounter'
-            UNION ALL SELECT '{{context}}', b -> 'context'
-            UNION ALL SELECT '{{focus}}', r FROM json_array_elements(CASE json_typeof(b -> 'focus')
-                WHEN 'array' THEN b -> 'focus' ELSE json_build_array(b -> 'focus') END) AS r
-            UNION ALL SELECT '{{owner}}', b -> 'owner'
-            UNION ALL SELECT '{{performer}}', coalesce(p -> 'actor', p) FROM json_array_elements(b -> 'performer') AS p
-        ) AS named (names, r), unnest(names) AS n
-    ) AS every (t) WHERE t IS NOT NULL;
+DECLARE b jsonb := body; e jsonb; profile text := b -> 'meta' -> 'profile' ->> 0; found bigint[];
+    t text[] := ARRAY['_profile|' || profile, '_profile:below|https://fhirgw.uk', '_profile:below|{OURS}',
+        '_profile:below|{OURS}/StructureDefinition', '_profile:below|' || profile, 'status||' || (b ->> 'status')]; BEGIN
+    FOR e IN SELECT x FROM jsonb_array_elements(b -> 'identifier') AS x LOOP
+        t := t || fhirgw.visit_codes('identifier', e ->> 'system', e ->> 'value');
+    END LOOP;
+    t := t || fhirgw.visit_refers('{{subject,patient}}', coalesce(b -> 'subject', b -> 'for'))
+        || fhirgw.visit_refers('{{encounter}}', b -> 'encounter')
+        || fhirgw.visit_refers('{{based-on}}', b -> 'basedOn' -> 0);
+    CASE kind
+    WHEN 'Appointment' THEN
+        t := t || ARRAY['part-status||accepted']
+            || fhirgw.visit_refers('{{actor,patient}}', b -> 'participant' -> 0 -> 'actor');
+    WHEN 'Encounter' THEN
+        t := t || fhirgw.visit_codes('class', b -> 'class' ->> 'system', b -> 'class' ->> 'code')
+            || fhirgw.visit_refers('{{service-provider}}', b -> 'serviceProvider')
+            || fhirgw.visit_refers('{{appointment}}', b -> 'appointment' -> 0);
+        FOR e IN SELECT x FROM jsonb_array_elements(b -> 'participant') AS x LOOP
+            t := t || fhirgw.visit_refers('{{participant,practitioner}}', e -> 'individual');
+        END LOOP;
+    WHEN 'Task' THEN
+        e := b -> 'businessStatus' -> 'coding' -> 0;
+        t := t || ARRAY['intent||order'] || fhirgw.visit_codes('business-status', e ->> 'system', e ->> 'code')
+            || fhirgw.visit_refers('{{focus}}', b -> 'focus') || fhirgw.visit_refers('{{owner}}', b -> 'owner');
+    WHEN 'MedicationAdministration' THEN
+        t := t || fhirgw.visit_refers('{{context}}', b -> 'context')
+            || fhirgw.visit_refers('{{performer}}', b -> 'performer' -> 0 -> 'actor');
+    WHEN 'Observation' THEN
+        t := t || fhirgw.visit_refers('{{focus}}', b -> 'focus' -> 0)
+            || fhirgw.visit_refers('{{performer}}', b -> 'performer' -> 0);
+    END CASE;
+    SELECT array_agg(DISTINCT fhirgw.token(x)) INTO found FROM unnest(t) AS x;
     RETURN found;
 END $$""",
     # The bits of fhirgw.fhir.parameters, of what a visit may say.
@@ -369,11 +394,11 @@ DECLARE found text[] := array_remove(ARRAY[CASE WHEN start IS NOT NULL THEN 'App
     IF found = '{{}}' THEN RETURN found; END IF;
     RETURN found || ARRAY (
         SELECT 'Task.t' || left(md5(e ->> 'task'), 16)
-            FROM json_array_elements(fhirgw.visit_list(parts::json, 'tasks', 'task')) AS e
-        UNION ALL SELECT 'MedicationAdministration.m' || n FROM json_array_elements(
-            fhirgw.visit_list(parts::json, 'medication', '')) WITH ORDINALITY AS e (e, n)
-        UNION ALL SELECT 'Observation.o' || n FROM json_array_elements(
-            fhirgw.visit_list(parts::json, 'observations', '')) WITH ORDINALITY AS e (e, n));
+            FROM jsonb_array_elements(fhirgw.visit_list(parts::jsonb, 'tasks', 'task')) AS e
+        UNION ALL SELECT 'MedicationAdministration.m' || n FROM jsonb_array_elements(
+            fhirgw.visit_list(parts::jsonb, 'medication', '')) WITH ORDINALITY AS e (e, n)
+        UNION ALL SELECT 'Observation.o' || n FROM jsonb_array_elements(
+            fhirgw.visit_list(parts::jsonb, 'observations', '')) WITH ORDINALITY AS e (e, n));
 END $$""",
 )
 
@@ -485,8 +510,8 @@ def _rows(kind: str, table: str, deleted: bool = False) -> str:
     if kind in ENTRIES:
         name, key, entry = ENTRIES[kind]
         id, n = f"({visit} || {entry})", "e.n::int"
-        made = f"fhirgw.visit_list(v.parts::json, '{name}', '{key}')"
-        joined = f" CROSS JOIN LATERAL json_array_elements({made}) WITH ORDINALITY AS e (e, n)"
+        made = f"fhirgw.visit_list(v.parts::jsonb, '{name}', '{key}')"
+        joined = f" CROSS JOIN LATERAL jsonb_array_elements({made}) WITH ORDINALITY AS e (e, n)"
     there = {"Appointment": "v.start IS NOT NULL", "Encounter": "v.began IS NOT NULL"}
     conditions = [there.get(kind, "(v.start IS NOT NULL OR v.began IS NOT NULL)"), "v.patient IS NOT NULL"]
     if kind in ENTRIES:
@@ -525,8 +550,27 @@ def _views() -> list[str]:
 
 
 HELPING = (
-    *("visit_removed", "visit_superseded", "visit_made", "visit_present", "visit_tokens", "visit_period"),
-    *("visit_extensions", "visit_coded", "visit_concept", "visit_carer", "visit_named", "visit_head", "visit_list"),
+    *(
+        "visit_removed",
+        "visit_superseded",
+        "visit_made",
+        "visit_present",
+        "visit_tokens",
+        "visit_codes",
+        "visit_refers",
+        "visit_period",
+    ),
+    *(
+        "visit_extensions",
+        "visit_coded",
+        "visit_concept",
+        "visit_carer",
+        "visit_named",
+        "visit_verified",
+        "visit_participant",
+        "visit_head",
+        "visit_list",
+    ),
     *("visit_types", "visits_of", "visit_id"),
 )
 

@@ -68,6 +68,9 @@ SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 TEXTS = ("code", "combo-code", "service-type", "reason-not-given")
 """Concepts of which visits have a text and no code."""
 
+LOGICAL = ("based-on", "owner", "participant", "performer", "practitioner", "service-provider")
+"""References that visits have by an identifier alone, and to no resource."""
+
 TIMES = {"Appointment": "date", "Encounter": "date"}
 """The parameters that an index of visits answers."""
 
@@ -89,7 +92,7 @@ def _may(resource_type: str, criterion: Any) -> bool:
     if (isinstance(criterion, Missing) and criterion.missing) or name == "_lastUpdated":
         return True
     if isinstance(criterion, Tokens):
-        if name in TEXTS:
+        if name in TEXTS or (name in LOGICAL and criterion.asked is not None and "|" not in criterion.asked):
             return False
         listed = SAID[resource_type].get(name)
         return listed is not None and (not listed or not _listed(name, listed).isdisjoint(criterion.any_of))

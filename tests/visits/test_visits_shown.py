@@ -109,7 +109,9 @@ def test_when_the_package_has_ended_tasks_end_and_visits_stay_for_their_grace(
     kestrel: httpx.Client, council: httpx.Client
 ) -> None:
     id = pushed(kestrel, "ended")
-    (task,) = [each["resource"]["id"] for each in kestrel.get(f"/fhir/Task?encounter=Encounter/{id}").json()["entry"][:1]]
+    (task,) = [
+        each["resource"]["id"] for each in kestrel.get(f"/fhir/Task?encounter=Encounter/{id}").json()["entry"][:1]
+    ]
     care = council.get("/fhir/EpisodeOfCare/care-a")
     now = time.time()
     days = [time.strftime("%Y-%m-%d", time.gmtime(now - 86_400 * days)) for days in (400, 10, 100)]
