@@ -4,7 +4,11 @@ A row of `visit` is an Appointment (what was planned), an Encounter (who came; n
 MedicationAdministrations and Observations, an entry each. Nothing of that is stored: `visit_<type>` has the columns of
 `resource`, `past_<type>` those of `history`, so that what reads resources reads visits, under the same condition.
 
-A body depends on its row alone, never on what time it is: what nobody has written has no new version.
+A body depends on its row alone, never on what time it is: what nobody has written has no new version, so that body,
+ETag, search and export agree, and a copy taken yesterday is not wrong today. A visit whose time has passed and of
+which nothing is said is `booked` therefore; `noshow` is one of which its care provider says that nobody came. That it
+is overdue, or was late or short, follows from tolerances that a council may change: it is for alerts and the ledger
+(fhirgw.visits.outcome), and in no resource.
 
 Long, because five types are rendered, element by element.
 """
@@ -131,7 +135,8 @@ DECLARE first text; last text; open boolean; BEGIN
         first := carers -> 0 ->> 'start'; last := carers -> 0 ->> 'end';
     ELSIF carers IS NOT NULL THEN
         SELECT (array_agg(c ->> 'start' ORDER BY (c ->> 'start')::timestamptz))[1],
-            (array_agg(c ->> 'end' ORDER BY (c ->> 'end')::timestamptz DESC NULLS LAST))[1], bool_or(c ->> 'end' IS NULL)
+            (array_agg(c ->> 'end' ORDER BY (c ->> 'end')::timestamptz DESC NULLS LAST))[1],
+            bool_or(c ->> 'end' IS NULL)
             INTO first, last, open FROM jsonb_array_elements(carers) AS c WHERE c ->> 'start' IS NOT NULL;
         last := CASE WHEN NOT open THEN last END;
     END IF;
@@ -228,7 +233,8 @@ CREATE FUNCTION fhirgw.visit_task_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
 DECLARE p jsonb := parts; e jsonb := fhirgw.visit_list(p, 'tasks', 'task') -> (entry - 1);
-    made boolean := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')) IS NOT NULL; planned boolean := p -> 'planned' ->> 'start' IS NOT NULL; BEGIN
+    made boolean := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')) IS NOT NULL;
+    planned boolean := p -> 'planned' ->> 'start' IS NOT NULL; BEGIN
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Task', 'id', id, 'meta', fhirgw.visit_head('Task', id, version, updated),
         'identifier', json_build_array(
@@ -324,7 +330,8 @@ END $$""",
 CREATE FUNCTION fhirgw.visit_tokens(kind text, body text) RETURNS bigint[] {PURE} COST 8000 AS $$
 DECLARE b jsonb := body; e jsonb; profile text := b -> 'meta' -> 'profile' ->> 0; found bigint[];
     t text[] := ARRAY['_profile|' || profile, '_profile:below|https://fhirgw.uk', '_profile:below|{OURS}',
-        '_profile:below|{OURS}/StructureDefinition', '_profile:below|' || profile, 'status||' || (b ->> 'status')]; BEGIN
+        '_profile:below|{OURS}/StructureDefinition', '_profile:below|' || profile, 'status||' || (b ->> 'status')];
+BEGIN
     FOR e IN SELECT x FROM jsonb_array_elements(b -> 'identifier') AS x LOOP
         t := t || fhirgw.visit_codes('identifier', e ->> 'system', e ->> 'value');
     END LOOP;

@@ -178,7 +178,7 @@ def test_exports_have_visits_what_changed_and_what_is_gone(kestrel: httpx.Client
     gone = {entry["request"]["url"] for each in lines(council, later, "deleted") for entry in each["entry"]}
     assert {each for each in gone if id in each} > {f"Encounter/{id}"}
     assert len([each for each in gone if each.startswith(f"Task/{id}.t")]) == 1
-    own = exported(council, f"$export?_type=Appointment&_typeFilter=Appointment%3Fstatus%3Dbooked")
+    own = exported(council, "$export?_type=Appointment&_typeFilter=Appointment%3Fstatus%3Dbooked")
     assert id in {each["id"] for each in lines(council, own)}
     again = exported(council, "$export")
     one = next(each for each in lines(council, again) if each["id"] == id)
