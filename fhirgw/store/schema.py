@@ -717,6 +717,9 @@ visit = Table(
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_provider", "provider", "start"),
+    Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
+    Index("visit_by_updated", "updated", postgresql_using="brin"),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
