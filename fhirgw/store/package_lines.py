@@ -115,7 +115,7 @@ def _visible(permit: Permit, table: FromClause) -> ColumnElement[bool]:
     return or_(visible(permit, "s", "ServiceRequest", table), and_(*grace))
 
 
-def _is_line(permit: Permit, own: Sequence[int]) -> ColumnElement[bool]:
+def _is_line(own: Sequence[int]) -> ColumnElement[bool]:
     performed = [resource.c.tokens.overlap(asked("own", TOKENS))] if own else []
     return and_(
         resource.c.type == literal("ServiceRequest", Text, literal_execute=True),
@@ -123,7 +123,6 @@ def _is_line(permit: Permit, own: Sequence[int]) -> ColumnElement[bool]:
         resource.c.tokens.overlap(literal(STATUS, TOKENS)),
         resource.c.tokens.overlap(asked("services", TOKENS)),
         *performed,
-        _visible(permit, resource),
     )
 
 
@@ -132,7 +131,7 @@ def _people(permit: Permit, own: Sequence[int], given: dict[str, Any]) -> Any:
     return (
         select(resource.c.patient)
         .distinct()
-        .where(_is_line(permit, own), resource.c.patient > asked("after", Text), *since)
+        .where(_is_line(own), _visible(permit, resource), resource.c.patient > asked("after", Text), *since)
         .order_by(resource.c.patient)
         .limit(asked("count", Integer))
     )
@@ -141,7 +140,7 @@ def _people(permit: Permit, own: Sequence[int], given: dict[str, Any]) -> Any:
 def _lines(permit: Permit, own: Sequence[int]) -> Any:
     told = resource.c.patient, resource.c.id, resource.c.version, resource.c.updated, body(permit, "ServiceRequest")
     concerned = resource.c.patient == any_(asked("people", TEXTS))
-    return select(*told).where(_is_line(permit, own), concerned).order_by(resource.c.id)
+    return select(*told).where(_is_line(own), _visible(permit, resource), concerned).order_by(resource.c.id)
 
 
 def _versions(permit: Permit) -> Any:
