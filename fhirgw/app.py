@@ -27,6 +27,7 @@ from fhirgw.api import (
     health,
     imports,
     landing,
+    measure,
     smart,
     terminology,
     visit_ledger,
@@ -76,7 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *visit_ledger.routes(), *health.routes(), *landing.routes()),
+        *(
+            *terminology.routes(),
+            *visits.routes(),
+            *visit_ledger.routes(),
+            *measure.routes(),
+            *health.routes(),
+            *landing.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)

@@ -11,8 +11,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from fhirgw.fhir.canonical import decode
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
+from fhirgw.validation import validate
 from fhirgw.visits.ledger import COLUMNS, FIGURES
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
@@ -331,7 +333,7 @@ def test_it_is_audited_by_whom_it_names(gateway: Gateway, clients: dict[str, htt
     clients["K01"].get(LEDGER, params={"week": WEEK, "person": FORMULA}, headers={"x-request-id": id})
     with gateway.client(Registration("auditor-ledger", "Z99", "system/AuditEvent.rs", sector="council")) as auditor:
         found = auditor.get("/fhir/AuditEvent", params={"patient": f"Patient/{FORMULA}", "_count": "5"}).json()
-    line = f"ServiceRequest/{FORMULA[:3]}00000-1111-5000-8000-000000000000"
+    line = f"{FORMULA[:3]}00000-1111-5000-8000-000000000000"
     assert any(id in str(each) and line in str(each) for each in found["entry"])
 
 
@@ -381,3 +383,62 @@ def test_it_is_between_the_council_and_the_provider(
     with gateway.client(registered) as client:
         query = {"week": WEEK} | ({"provider": provider} if provider else {})
         assert client.get(LEDGER, params=query).status_code == status
+
+
+MEASURE = "/fhir/Measure/homecare-week/$evaluate-measure"
+PERIOD = {"periodStart": "2025-03-24", "periodEnd": "2025-03-30"}
+
+
+def test_a_week_is_a_measure_report(clients: dict[str, httpx.Client], sent: Any) -> None:
+    """Sound by our own validator, and its counts the ledger's: of a person, of a care provider, of all."""
+    council = clients["Z99"]
+    whole = asked(council, "2025-W13", _count="1000")
+    whose = max(whole["rows"], key=lambda each: each["delivered_visits"])["person"]
+    for more, kind, told in (
+        ({"subject": f"Patient/{whose}"}, "individual", asked(council, "2025-W13", person=whose)),
+        ({"reporter": "Organization/kestrel"}, "summary", asked(council, "2025-W13", provider="K01", _count="1000")),
+        ({"reporter": "H01"}, "summary", asked(clients["H01"], "2025-W13", _count="1000")),
+        ({}, "summary", whole),
+    ):
+        answer = council.get(MEASURE, params=PERIOD | more)
+        assert answer.status_code == 200, answer.text
+        report = answer.json()
+        assert [each for each in validate(decode(answer.text)) if each.severity in ("error", "warning")] == []
+        assert (report["type"], report["measure"]) == (kind, "https://fhirgw.uk/fhir/Measure/homecare-week|0.1.0")
+        groups = {each["code"]["coding"][0]["code"]: each for each in report["group"]}
+        missed = {each["code"]["coding"][0]["code"]: each["count"] for each in groups["visits-missed"]["population"]}
+        totals = told["totals"]
+        assert missed == {"denominator": totals["planned_visits"], "numerator": totals["missed_visits"]}
+        assert groups["punctuality"]["measureScore"]["value"] == totals["punctuality"]
+    posted = {"resourceType": "Parameters", "parameter": [{"name": n, "valueDate": v} for n, v in PERIOD.items()]}
+    assert council.post(MEASURE, json=posted).json()["group"] == report["group"]
+
+
+def test_the_measure_is_carried(clients: dict[str, httpx.Client]) -> None:
+    measure = clients["K01"].get("/fhir/Measure/homecare-week").json()
+    named = {one["criteria"]["expression"] for each in measure["group"] for one in each["population"]}
+    assert named <= set(FIGURES)
+    assert [each for each in validate(measure) if each.severity in ("error", "warning")] == []
+    assert clients["K01"].get("/fhir/Measure?name=HomecareWeek").json()["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"periodEnd": "2025-03-31"}, 400),
+        ({"periodStart": "2025-03"}, 400),
+        ({"subject": "Patient/a b"}, 400),
+        ({"reporter": "Organization/nobody"}, 400),
+        ({"reportType": "subject-list"}, 400),
+        ({"measure": "other"}, 400),
+        ({"reportType": "summary"}, 200),
+    ],
+)
+def test_a_measure_asked_for_wrongly(clients: dict[str, httpx.Client], given: dict[str, str], status: int) -> None:
+    assert clients["Z99"].get(MEASURE, params=PERIOD | given).status_code == status
+
+
+def test_a_measure_is_no_way_round_the_ledger(gateway: Gateway, clients: dict[str, httpx.Client]) -> None:
+    assert clients["K01"].get(MEASURE, params=PERIOD | {"reporter": "H01"}).status_code == 403
+    with gateway.client(Registration("trust-measure", "R99", "system/*.rs")) as trust:
+        assert trust.get(MEASURE, params=PERIOD).status_code == 403
