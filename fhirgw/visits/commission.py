@@ -9,13 +9,12 @@ fault.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from fhirgw.fhir.dates import LONDON
 from fhirgw.visits.line import Line, Span
-from fhirgw.visits.week import Week, midnight
+from fhirgw.visits.week import Week, at, midnight
 
 NOON = time(12)
 
@@ -74,7 +73,7 @@ def _starts(line: Line, day: date) -> Iterator[datetime | None]:
         return
     if line.times:
         for each in line.times:
-            start = datetime.combine(day, each, LONDON).astimezone(UTC)
+            start = at(day, each)
             if _in(line, start):
                 yield start
     elif line.rate is not None and line.rate == int(line.rate) and _on(line, day):
@@ -99,7 +98,7 @@ def _block(line: Line, week: Week, away: Collection[Span]) -> Commissioned:
 
 
 def _suspended(line: Line, moment: datetime, away: Collection[Span]) -> bool:
-    return any(each.covers(moment) for each in (*line.held, *away))
+    return bool(line.held or away) and any(each.covers(moment) for each in (*line.held, *away))
 
 
 def _in(line: Line, moment: datetime) -> bool:
@@ -115,7 +114,7 @@ def _on(line: Line, day: date) -> bool:
 
 
 def _noon(day: date) -> datetime:
-    return datetime.combine(day, NOON, LONDON)
+    return at(day, NOON)
 
 
 def _rounded(value: Decimal) -> int:

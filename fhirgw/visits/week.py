@@ -7,7 +7,8 @@ visit belongs to the day it was planned to begin, whenever it ends.
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from fhirgw.fhir.dates import LONDON
@@ -15,6 +16,7 @@ from fhirgw.fhir.issue import FhirError, Issue
 
 WRITTEN = re.compile(r"(20\d\d)-W(\d\d)", re.ASCII)
 DAYS = 7
+MIDNIGHT = time()
 
 
 class Week(NamedTuple):
@@ -62,4 +64,10 @@ class Week(NamedTuple):
 
 def midnight(day: date) -> datetime:
     """The moment at which a day begins in London, in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=LONDON).astimezone(UTC)
+    return at(day, MIDNIGHT)
+
+
+@lru_cache(maxsize=4096)
+def at(day: date, clock: time) -> datetime:
+    """A time of day by the clock in London, in UTC. Cached: a county's lines name few different ones."""
+    return datetime.combine(day, clock, LONDON).astimezone(UTC)
