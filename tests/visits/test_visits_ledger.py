@@ -272,6 +272,20 @@ def test_an_uncommissioned_visit_is_kept_by_itself(clients: dict[str, httpx.Clie
     assert told == [("uncommissioned", "H01", 1), ("commissioned", "K01", 0), ("uncommissioned", "K01", 1)]
 
 
+async def test_a_line_that_appears_takes_its_visits(clients: dict[str, httpx.Client], places: str) -> None:
+    """They are not sent again."""
+    whose, week = person(0x101), "2026-W08"
+    push(clients["K01"], [visit("late-line", whose, MONDAY + timedelta(days=21), line={"order": "not-yet-there"})])
+
+    def kinds() -> list[tuple[str, int]]:
+        rows = asked(clients["K01"], week, person=whose)["rows"]
+        return [(each["kind"], each["delivered_visits"]) for each in rows if each["delivered_visits"]]
+
+    assert kinds() == [("uncommissioned", 1)]
+    await put(places, line(f"{whose[:3]}00000-4444-5000-8000-000000000000", whose, "kestrel", "not-yet-there"))
+    assert kinds() == [("commissioned", 1)]
+
+
 def test_visits_of_nobody_are_their_senders_and_the_councils(clients: dict[str, httpx.Client]) -> None:
     push(clients["H01"], [visit("n1", "", MONDAY, person={"nhsNumber": NOBODY})])
     for code, wanted in (("H01", 1), ("Z99", 1), ("K01", 0)):
@@ -335,6 +349,20 @@ def test_it_is_audited_by_whom_it_names(gateway: Gateway, clients: dict[str, htt
         found = auditor.get("/fhir/AuditEvent", params={"patient": f"Patient/{FORMULA}", "_count": "5"}).json()
     line = f"{FORMULA[:3]}00000-1111-5000-8000-000000000000"
     assert any(id in str(each) and line in str(each) for each in found["entry"])
+
+
+def test_a_copy_of_very_many_is_audited_as_that(
+    gateway: Gateway, clients: dict[str, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fhirgw.api.visit_ledger.MOST_NAMED", 1)
+    id = str(uuid4())
+    clients["Z99"].get(LEDGER, params={"week": WEEK, "_format": "csv"}, headers={"x-request-id": id})
+    with gateway.client(Registration("auditor-copy", "Z99", "system/AuditEvent.rs", sector="council")) as auditor:
+        found = auditor.get("/fhir/AuditEvent", params={"_count": "3"}).json()["entry"]
+        (told,) = [each["resource"] for each in found if id in str(each)]
+        assert "Patient/" not in str(told["entity"]), "nobody is named, because everybody was looked at"
+        looked = auditor.get(f"/fhir/Patient/{FORMULA}/$who-looked").json()
+    assert any(id in str(each) for each in looked["entry"]), "each of them is told of it"
 
 
 @pytest.mark.parametrize(
