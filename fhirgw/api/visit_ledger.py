@@ -76,7 +76,7 @@ async def visits(request: Request) -> Response:
         raise FhirError(Issue("invalid", "person is the id of a Patient: a trace is of one person's week", "person"))
     async with context(request).searcher(permitted(request)) as connection:
         known, found = await made_reckoning(request).visits(connection, wanted)
-    lines = [_line(wanted.week, line, provider) for line, provider in known.lines]
+    lines = [_line(line, provider) for line, provider in known.lines]
     for told, (_, line, stays) in zip(lines, expecting(known), strict=True):
         told["expected"] = list(_expected(wanted.week, line, stays))
         entry(request).saw("ServiceRequest", line.id, line.patient)
@@ -179,7 +179,7 @@ def _week(week: Week) -> dict[str, Any]:
     return {"week": str(week), "from": _local(week.starts), "to": _local(week.ends)}
 
 
-def _line(week: Week, line: Line, provider: str) -> dict[str, Any]:
+def _line(line: Line, provider: str) -> dict[str, Any]:
     told = {"line": line.id, "order": line.names[0], "provider": provider, "status": line.status}
     return told | {"minutes": line.minutes, "carers": line.carers}
 

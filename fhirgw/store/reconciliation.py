@@ -46,7 +46,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """What visits are held against: lines that run in the week, each with its provider's code; stays by person."""
 
     lines: list[tuple[Line, str]]
@@ -84,7 +84,7 @@ class Reckoning:
             yield page.rows
             after = page.last
 
-    async def visits(self, connection: Connection, asked: Asked) -> tuple[_Known, list[Any]]:
+    async def visits(self, connection: Connection, asked: Asked) -> tuple[Known, list[Any]]:
         """What the figures of a person's rows were counted of: lines, stays, and each visit."""
         assert asked.person is not None, "traces are of a person"
         own = await performing(connection, self.directory, asked.provider) if asked.provider else []
@@ -107,7 +107,7 @@ class Reckoning:
             found.update(await people_of_lines(connection, self.permit, services, wanted, own))
         return sorted(found)[:count]
 
-    async def _known(self, connection: Connection, asked: Asked, own: Sequence[int], people: Sequence[str]) -> _Known:
+    async def _known(self, connection: Connection, asked: Asked, own: Sequence[int], people: Sequence[str]) -> Known:
         services = components(self.rules.commissioned)
         found: list[Line] = []
         if own or asked.provider is None:
@@ -117,7 +117,7 @@ class Reckoning:
         vain = await hospital(connection, self.permit, asked.week, people)
         days = await discharges(connection, self.permit, sorted(vain)) if vain else {}
         away = {person: within(stays(each, days.get(person, ())), asked.week) for person, each in vain.items()}
-        return _Known(
+        return Known(
             [(each, codes.get(each.provider, each.provider)) for each in running],
             {person: each for person, each in away.items() if each},
         )
@@ -141,7 +141,7 @@ class Reckoning:
         ]
         return sorted(rows, key=lambda each: (each.person or "", each.provider, each.line or "~"))
 
-    def _of_line(self, week: Week, known: _Known, n: int, figures: dict[str, int]) -> Row:
+    def _of_line(self, week: Week, known: Known, n: int, figures: dict[str, int]) -> Row:
         line, provider = known.lines[n]
         away = [each.span for each in known.stays.get(line.patient, ())]
         made = commissioned(line, week, away)
@@ -160,7 +160,7 @@ class Reckoning:
             self._stay(known, line.patient),
         )
 
-    def _stay(self, known: _Known, person: str) -> Hospital | None:
+    def _stay(self, known: Known, person: str) -> Hospital | None:
         """The last of the person's stays that concern the week."""
         found = known.stays.get(person)
         if not found:
@@ -178,7 +178,7 @@ class Reckoning:
         ]
 
 
-def expecting(known: _Known) -> Iterator[tuple[int, Line, list[Stay]]]:
+def expecting(known: Known) -> Iterator[tuple[int, Line, list[Stay]]]:
     """The lines of a trace by their places, each with the person's stays."""
     for n, (line, _) in enumerate(known.lines):
         yield n, line, known.stays.get(line.patient, [])

@@ -200,7 +200,7 @@ async def listed(
 async def people_of_visits(
     connection: Connection, permit: Permit, week: Week, given: dict[str, Any], provider: str | None
 ) -> list[str]:
-    """Who has visits in the week, after `given["after"]`, in the order of their ids: at most `given["count"]`."""
+    """Who has visits in the week, after `given["after"]`: the first `given["count"]` by their ids, and maybe more."""
     shaped = ("visit people", shape(permit), provider is None, "since" in given)
     made = once(shaped, lambda: _people(permit, provider, "since" in given))
     told = values(permit) | given | _week(week) | {"provider": provider}
@@ -283,19 +283,23 @@ def _others(each: Any) -> ColumnElement[bool]:
 
 
 def _people(permit: Permit, provider: str | None, since: bool) -> Any:
+    """Two lists, each by an index of its own: together they would be looked for in all the visits there are."""
     each = visit.alias("each")
-    conditions = [or_(_planned(each), _others(each)), each.c.patient > asked("after", Text)]
+    conditions = [each.c.patient > asked("after", Text), visible(permit, "s", "Encounter", each)]
     if provider is not None:
         conditions.append(each.c.provider == asked("provider", Text))
     if since:
         conditions.append(each.c.updated > asked("since", MOMENT))
-    return (
+    lists = (
         select(each.c.patient)
         .distinct()
-        .where(*conditions, visible(permit, "s", "Encounter", each))
+        .where(when, *conditions)
         .order_by(each.c.patient)
         .limit(asked("count", Integer))
+        .subquery()
+        for when in (_planned(each), _others(each))
     )
+    return union_all(*(select(one.c.patient) for one in lists))
 
 
 def _hospital(permit: Permit) -> Any:
