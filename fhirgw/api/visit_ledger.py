@@ -5,7 +5,8 @@
 
 The council sees all of its own, a care provider its own people and lines; nobody whom a permit hides is in a row or in
 a total. `_since`: of those alone of whom a visit or a line has been changed since that moment, for who keeps a copy up
-to date: it costs what was changed, and not the county.
+to date: it costs what was changed, and not the county. What has been hidden, deleted or become late by itself it does
+not tell: such a copy is made anew now and then.
 """
 
 from __future__ import annotations
@@ -159,6 +160,8 @@ def _wanted(request: Request, given: Mapping[str, str]) -> Asked:
     for name in ("person", "_cursor"):
         if name in given and not ID.fullmatch(given[name]):
             raise FhirError(Issue("invalid", f"{name} is not one of this gateway's", name))
+    if "_since" in given and "person" in given:
+        raise FhirError(Issue("invalid", "_since finds people, and person names one: leave out either", "_since"))
     since = span(given["_since"])[0] if "_since" in given else None
     provider = whose(permitted(request), given.get("provider") or None)
     return Asked(Week.parse(given["week"]), provider, given.get("person"), since)

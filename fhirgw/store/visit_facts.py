@@ -79,9 +79,9 @@ fact AS MATERIALIZED (
                 AND (s.until IS NULL OR t.start < s.until)) THEN 'away'
             WHEN t.start + o.missed * interval '1 minute' < CAST(:now AS timestamptz) THEN 'missed'
             ELSE 'pending' END AS came,
-        trunc(extract(epoch FROM t.finish - t.start) / 60)::bigint AS planned_minutes,
-        trunc(extract(epoch FROM t.ended - t.began) / 60)::bigint AS minutes,
-        trunc(extract(epoch FROM t.began - t.start) / 60)::bigint AS behind
+        trunc(extract(epoch FROM t.finish - t.start)::float8 / 60)::bigint AS planned_minutes,
+        trunc(extract(epoch FROM t.ended - t.began)::float8 / 60)::bigint AS minutes,
+        trunc(extract(epoch FROM t.began - t.start)::float8 / 60)::bigint AS behind
     FROM told t LEFT JOIN placed p USING (key)
     JOIN tolerance o ON o.kind = CASE WHEN t.kind = ANY (CAST(:kind AS text[])) THEN t.kind ELSE 'default' END),
 attendance AS MATERIALIZED (
@@ -95,7 +95,7 @@ attendance AS MATERIALIZED (
         WHERE f.entered IS NOT NULL AND e.key LIKE 'carers/%') AS c
     WHERE entry ->> 'start' IS NOT NULL),
 pair AS (
-    SELECT key, count(*) AS came, sum(trunc(extract(epoch FROM went - came) / 60))::bigint AS minutes,
+    SELECT key, count(*) AS came, sum(trunc(extract(epoch FROM went - came)::float8 / 60))::bigint AS minutes,
         min(came) AS first, (array_agg(came ORDER BY came))[2] AS second,
         (array_agg(went ORDER BY came))[1] AS gone
     FROM attendance GROUP BY key),

@@ -25,6 +25,8 @@ MINUTES = {"min": Decimal(1), "h": Decimal(60)}
 PER_DAY = {"d": Decimal(1), "wk": Decimal(7)}
 """Days of a unit of time that visits are counted by."""
 HOURS = "h/wk"
+MOST_MINUTES, MOST_VISITS, MOST_HOURS = 1500, 96, 1680
+"""Of a visit, a day, a week: a day of 25 hours, a visit each quarter of an hour, ten carers round the clock."""
 
 
 class Span(NamedTuple):
@@ -76,8 +78,8 @@ def line(resource: Resource, patient: str) -> Line:
         status=resource.get("status", ""),
         bounds=bounds(repeat.get("boundsPeriod")),
         days=days or frozenset(range(7)),
-        times=tuple(map(time.fromisoformat, repeat.get("timeOfDay", ()))),
-        minutes=int(Decimal(repeat.get("duration", 0)) * MINUTES.get(repeat.get("durationUnit", ""), Decimal(0))),
+        times=tuple(time(int(each[:2]), int(each[3:5])) for each in repeat.get("timeOfDay", ())),
+        minutes=int(_minutes(repeat) or 0),
         carers=next(_carers(resource), 1),
         rate=_rate(repeat, bool(days)),
         hours=_hours(resource.get("quantityQuantity") or {}),
@@ -121,14 +123,28 @@ def _carers(resource: Resource) -> Iterator[int]:
             yield int(each["valuePositiveInt"])
 
 
+def _minutes(repeat: Mapping[str, Any]) -> Decimal | None:
+    unit = MINUTES.get(repeat.get("durationUnit", ""), Decimal(0))
+    return _possible(Decimal(repeat.get("duration", 0)) * unit, MOST_MINUTES)
+
+
+def _possible(value: Decimal, most: int) -> Decimal | None:
+    """The value, unless it is more than there can be: that is a mistake, and commissions nothing."""
+    return value if 0 <= value <= most else None
+
+
 def _rate(repeat: Mapping[str, Any], on_days: bool) -> Decimal | None:
     """Visits a day of one that gives no times: `frequency` in each `period`; on its days one, if it says no more."""
     if repeat.get("frequency") is None:
         return Decimal(1) if on_days and repeat.get("duration") else None
     unit = PER_DAY.get(repeat.get("periodUnit", ""))
     period = Decimal(repeat.get("period") or 0)
-    return Decimal(repeat["frequency"]) / (period * unit) if unit and period else None
+    return _possible(Decimal(repeat["frequency"]) / (period * unit), MOST_VISITS) if unit and period > 0 else None
 
 
 def _hours(quantity: Mapping[str, Any]) -> Decimal | None:
-    return Decimal(quantity["value"]) if quantity.get("code") == HOURS and "value" in quantity else None
+    return (
+        _possible(Decimal(quantity["value"]), MOST_HOURS)
+        if quantity.get("code") == HOURS and "value" in quantity
+        else None
+    )

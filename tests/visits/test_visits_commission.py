@@ -54,6 +54,13 @@ CASES: dict[str, tuple[dict[str, Any], int, Commissioned]] = {
         2,
         Commissioned(2, 120, 240),
     ),
+    "more than there can be": (
+        {"frequency": 10**9, "period": 1, "periodUnit": "s", "duration": 10**40, "durationUnit": "h"},
+        1,
+        Commissioned(),
+    ),
+    "longer than a day is": ({**DAILY, "duration": 10**40}, 1, Commissioned(14)),
+    "a second that leaps": ({**DAILY, "timeOfDay": ["23:59:60"]}, 1, Commissioned(7, 210, 210)),
     "nothing that anybody could count": ({"boundsPeriod": {"start": "2025-01-01"}}, 1, Commissioned()),
 }
 

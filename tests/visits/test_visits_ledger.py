@@ -373,6 +373,8 @@ def test_a_copy_of_very_many_is_audited_as_that(
         ({"week": "2026-W60"}, 400),
         ({"week": WEEK, "person": "a b"}, 400),
         ({"week": WEEK, "_since": "lately"}, 400),
+        ({"week": WEEK, "_since": "2026-01-01", "person": FORMULA}, 400),
+        ({"week": WEEK, "week ": WEEK}, 400),
         ({"week": WEEK, "name": "Smith"}, 400),
         ({"week": WEEK, "_count": "0"}, 400),
         ({"week": WEEK, "_format": "xml"}, 406),
