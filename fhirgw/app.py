@@ -27,8 +27,10 @@ from fhirgw.api import (
     health,
     imports,
     landing,
+    measure,
     smart,
     terminology,
+    visit_ledger,
     visits,
     who_looked,
 )
@@ -75,7 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
+        *(
+            *terminology.routes(),
+            *visits.routes(),
+            *visit_ledger.routes(),
+            *measure.routes(),
+            *health.routes(),
+            *landing.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)

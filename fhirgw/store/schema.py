@@ -728,6 +728,9 @@ visit = Table(
     Index("visit_by_id", text(VISIT_ID), unique=True, postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_updated", "updated", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_time", "start", "began", postgresql_using="brin"),
+    Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
+    Index("visit_by_change", "updated", postgresql_using="brin"),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
