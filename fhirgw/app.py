@@ -19,9 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
 from fhirgw.api import (
+    alerts,
     audit_events,
     break_glass,
     bulk,
+    desk,
     explain,
     fhir,
     health,
@@ -32,6 +34,7 @@ from fhirgw.api import (
     visits,
     who_looked,
 )
+from fhirgw.api.alert_stream import Streams
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
@@ -49,7 +52,7 @@ from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
 from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.workers import made_importer
+from fhirgw.jobs.workers import made_importer, made_watch
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -66,6 +69,9 @@ from fhirgw.visits.rules import rules
 EXPORTING = 10
 """Connections that write: for exports that run in this process and how far they are, for tokens and grants."""
 
+STREAMING = 2
+"""Connections of the streams of alerts: each looks for a few milliseconds."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The gateway. The database is reached when it starts up; its tables are `fhirgw migrate`'s business."""
@@ -75,7 +81,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
+        *(
+            *terminology.routes(),
+            *visits.routes(),
+            *alerts.routes(),
+            *desk.routes(),
+            *health.routes(),
+            *landing.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -144,6 +157,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.imports = await owned.enter_async_context(_imports(settings, engine))
+            app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
+            if settings.worker_in_serve:
+                await owned.enter_async_context(made_watch(engine).watching())
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)

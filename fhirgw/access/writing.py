@@ -22,6 +22,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import quote
 
+from fhirgw.access import alerted
 from fhirgw.access.consent import Delegation, Directive, delegations, directives
 from fhirgw.access.label import RESTRICTED, SAFEGUARDING, SEALED, labels
 from fhirgw.access.permit import WORDS, Permit
@@ -143,6 +144,7 @@ def check(permit: Permit, before: Resource | None, after: Resource | None) -> No
     That the holder may see `before` and whom it is about, and that a scope covers it, is asked elsewhere
     (fhirgw.store.writing).
     """
+    alerted.check(before, after)
     if council(permit):
         if permit.in_person:
             _not_oneself(permit, before, after)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from fhirgw.access.alerted import ORIGIN
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.issue import Resource
 from fhirgw.store import write
@@ -24,10 +25,9 @@ from fhirgw.visits.alert import Span, spans, upcoming
 from fhirgw.visits.alert_task import OPEN, Cause, climbed, climbs, ended, moved, raised
 from fhirgw.visits.batch import key, placed
 from fhirgw.visits.merge import Register, Stamp, parts
+from fhirgw.visits.reading import UNTIMED
 from fhirgw.visits.rules import Rules
 
-ORIGIN = "gateway:alerts"
-"""By what name the store knows who brought an alert: no caller's, so its controller alone changes one."""
 AT_ONCE = 100
 """Looked at in one transaction."""
 MILLISECOND = timedelta(milliseconds=1)
@@ -145,7 +145,7 @@ def _of_visit(row: Mapping[str, Any], rules: Rules) -> _Looked:
     return _Looked(cause, spans(facts, rules), outcome.display if outcome else "")
 
 
-NO_STAMP = Stamp(0, datetime.min, b"")
+NO_STAMP = Stamp(0, UNTIMED, b"")
 """When something was said is of no matter here."""
 
 
@@ -194,9 +194,7 @@ async def _judge(connection: Connection, rules: Rules, looked: Sequence[_Looked]
     return {each.cause.key for each in looked if any(span.holds(now) for span in each.spans.values())}
 
 
-async def _raise(
-    connection: Connection, rules: Rules, new: Iterable[tuple[Cause, datetime]], now: datetime
-) -> None:
+async def _raise(connection: Connection, rules: Rules, new: Iterable[tuple[Cause, datetime]], now: datetime) -> None:
     later = climbs(rules, 0, now)
     rows = [
         (each.id, each.key, each.kind, each.again, each.provider, each.controller, each.patient, since, now, later)
@@ -239,7 +237,10 @@ class Task(NamedTuple):
 
 async def _tasks(connection: Connection, ids: Sequence[str]) -> dict[str, Task]:
     rows = await connection.fetch(f"{TASKS} ORDER BY id FOR UPDATE", ids) if ids else ()
-    return {row["id"]: Task(*row[:3], decode(row["body"]), row["controller"]) for row in rows}
+    return {
+        row["id"]: Task(row["id"], row["version"], row["updated"], decode(row["body"]), row["controller"])
+        for row in rows
+    }
 
 
 def _first(body: Resource, controller: str, now: datetime) -> Incoming:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from fhirgw.access.relationship import VISIT_ALERT
+from fhirgw.access.alerted import KIND
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.nhs import ODS_ORGANISATION
@@ -20,7 +20,6 @@ from fhirgw.visits.batch import key
 from fhirgw.visits.rules import Alert, Rules, Rung
 
 OURS = "https://fhirgw.uk/fhir"
-KIND = VISIT_ALERT
 RUNG = f"{OURS}/CodeSystem/visit-alert-rung"
 END = f"{OURS}/CodeSystem/visit-alert-end"
 PROFILE = f"{OURS}/StructureDefinition/visit-alert"
@@ -97,7 +96,7 @@ def moved(task: Resource, since: datetime, now: datetime) -> Resource:
     return task | {"description": told, "executionPeriod": period, "lastModified": stamp(now)}
 
 
-def acknowledged(task: Resource, who: Mapping[str, str], now: datetime, said: str | None = None) -> Resource:
+def acknowledged(task: Resource, who: Mapping[str, Any], now: datetime, said: str | None = None) -> Resource:
     """The Task when somebody has it in hand. `who`: the author of a note, as FHIR has one."""
     taken = {each: value for each, value in task.items() if each != "restriction"}
     note = {**who, "time": stamp(now), "text": f"Acknowledged: {said}" if said else "Acknowledged"}
@@ -117,12 +116,6 @@ def ended(task: Resource, why: str, now: datetime, until: datetime | None, told:
         "lastModified": stamp(now),
         "note": [*task.get("note", ()), {"time": stamp(now), "text": text}],
     }
-
-
-def is_alert(task: Resource) -> bool:
-    """Whether a Task is an alert of the gateway's."""
-    codings = (task.get("code") or {}).get("coding") or ()
-    return any(isinstance(each, dict) and each.get("system") == KIND for each in codings)
 
 
 def shown(task: Resource) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tests.gateway import Gateway
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
     "/fhir/oauth/token",
+    *("/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"}

@@ -145,8 +145,7 @@ def test_looked_at_only_when_something_is_due_is_looked_at_every_minute(
 ) -> None:
     """From `due` on, from one upcoming moment to the next: the same as asking at each minute, by itself."""
     stays = [
-        stay(f"C{n}", start, start + length if length is not None else None)
-        for n, (start, length) in enumerate(carers)
+        stay(f"C{n}", start, start + length if length is not None else None) for n, (start, length) in enumerate(carers)
     ]
     parts = planned(carers=2 if two else 1, type=kind) | {"carers": stays}
     parts |= {"outcome": {"code": code}} if code else {}

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -21,7 +22,7 @@ from fhirgw.visits.alert import spans
 from tests.conftest import NewDatabase
 from tests.put import connected
 from tests.visits.test_visits_alert import RULES, START, at, planned, stay
-from tests.visits.visiting import A, B, MR_B, county, visit
+from tests.visits.visiting import MR_B, A, B, county, visit
 from tests.visits.watching import look, send, tasks, told
 
 BEFORE = START - timedelta(hours=2)
@@ -57,7 +58,9 @@ async def emptied(connection: asyncpg.Connection) -> None:
 
 def row(id: str = "V1", version: int = 1, **parts: Any) -> dict[str, Any]:
     """What is said of a visit: only what is named."""
-    plain = {name: value for name, value in visit(id, version=version).items() if name in ("visit", "version", "person")}
+    plain = {
+        name: value for name, value in visit(id, version=version).items() if name in ("visit", "version", "person")
+    }
     return plain | parts
 
 
@@ -139,7 +142,7 @@ async def test_what_somebody_has_closed_stays_closed(connection: asyncpg.Connect
     await send(connection, BEFORE, row(**planned()))
     await look(connection, minute(15))
     await connection.execute(
-        "UPDATE fhirgw.resource SET body = replace(body, '\"status\":\"requested\"', '\"status\":\"completed\"')"
+        'UPDATE fhirgw.resource SET body = replace(body, \'"status":"requested"\', \'"status":"completed"\')'
         " WHERE type = 'Task'"
     )
     await send(connection, minute(20), row(version=2, notes=[{"text": "Nobody knows"}]))
@@ -157,7 +160,9 @@ async def test_nobody_acknowledges_and_it_climbs(connection: asyncpg.Connection)
     for when in (15, 24, 25, 44, 45, 500):
         await look(connection, minute(when))
         (task,) = await of_visits(connection)
-        seen.append((task["businessStatus"]["coding"][0]["code"], task["priority"], task["owner"]["identifier"]["value"]))
+        seen.append(
+            (task["businessStatus"]["coding"][0]["code"], task["priority"], task["owner"]["identifier"]["value"])
+        )
     call, desk, boss = (
         ("provider-on-call", "urgent", "K01"),
         ("duty-desk", "asap", "Z99"),
@@ -263,7 +268,7 @@ async def test_killed_between_alert_and_commit_nothing_is_lost_and_nothing_twice
     await send(connection, BEFORE, row(**planned()))
     script = textwrap.dedent(KILLED)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, places, minute(15).isoformat(), env={**os.environ, "PYTHONPATH": os.getcwd()}
+        sys.executable, "-c", script, places, minute(15).isoformat(), env={**os.environ, "PYTHONPATH": str(Path.cwd())}
     )
     assert await process.wait() == -signal.SIGKILL
     assert await told(connection) == []
