@@ -50,7 +50,7 @@ function refused(status) {
   const told = {
     400: "The place in the stream is not known any more.",
     401: "The token is not valid, or has run out: paste another.",
-    403: "This token may not see alerts: it needs the scopes system/Task.rs, and system/Task.u to acknowledge.",
+    403: "This token may not see alerts: it needs the scopes system/Task.rs, and system/Task.rus to acknowledge.",
   }[status];
   if (status === 400) place = "";
   if (status !== 401 && status !== 403) return false;
