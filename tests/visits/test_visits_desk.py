@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
+from tests.journeys.command import Place
 from tests.put import connected
 from tests.visits.test_visits_alert import RULES
 from tests.visits.visiting import COUNCIL, HERON, KESTREL, A, county, visit
@@ -303,6 +305,28 @@ async def test_a_token_that_is_taken_back_ends_the_stream(
             assert data == {"status": 401}
 
 
+async def test_a_worker_tells_a_screen_of_a_missed_visit(
+    gateway: Gateway, places: str, tmp_path: Path, council: httpx.Client, kestrel: httpx.Client
+) -> None:
+    """Nothing is helped along: a visit is sent over HTTP, another process watches, and the screen hears of it."""
+    start = datetime.now(UTC) - timedelta(minutes=14, seconds=58)
+    planned = {"start": start.isoformat(), "end": (start + timedelta(minutes=30)).isoformat()}
+    row = {"visit": "for-real", "version": 1, "person": {"id": A}, "planned": planned}
+    async with streaming(gateway, council) as http, http.stream("GET", STREAM) as answer:
+        screen = Screen(answer)
+        assert (await screen.next())[0] == "reset"
+        (receipt,) = post(kestrel, "/homecare/visits", json=[row]).json()["receipts"]
+        with Place(tmp_path / "data", places).running("worker") as working:
+            while True:
+                event, data = await screen.next()
+                if event == "alert" and data.get("visit") == f"Appointment/{receipt['id']}":
+                    break
+            ended = working.stop()
+    assert (data["kind"], ended.code) == ("visit-not-started", 0)
+    late = datetime.fromisoformat(data["raised"]) - datetime.fromisoformat(data["since"])
+    assert timedelta() <= late, "it was raised when it was so, and not before"
+
+
 async def test_streams_are_few(gateway: Gateway, council: httpx.Client) -> None:
     streams = gateway.app.state.alerts
     streams.open[COUNCIL.id] += 1000
@@ -324,6 +348,38 @@ def test_the_desk_is_a_page_that_loads_nothing_from_elsewhere(gateway: Gateway) 
     assert "https://" not in page.text + style.text and 'lang="en-GB"' in page.text
     assert "innerHTML" not in script.text and "localStorage" not in script.text and "sessionStorage" not in script.text
     assert "<script>" not in page.text and " style=" not in page.text and " onclick=" not in page.text
+
+
+PALETTES = re.compile(r"--(ink|paper|line|strong|button|on): (#[0-9a-f]{3,6})")
+PAIRS = (("ink", "paper", 7), ("strong", "paper", 7), ("on", "button", 7), ("line", "paper", 3), ("button", "paper", 3))
+"""What stands on what, and the contrast it needs: text 7 to 1, what bounds a control 3 to 1 (WCAG 2.2)."""
+
+
+def luminance(colour: str) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
+    digits = colour[1:] if len(colour) == 7 else "".join(each * 2 for each in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
+    return sum(share * each for share, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_desk_can_be_read_and_worked_by_anybody(gateway: Gateway) -> None:
+    """What can be told without a browser: names of controls, references that lead somewhere, contrast of colours."""
+    with gateway.stranger() as stranger:
+        page, style = stranger.get("/homecare/desk").text, stranger.get("/homecare/desk.css").text
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    named = [each for text in re.findall(r' (?:for|aria-\w+by)="([^"]+)"', page) for each in text.split()]
+    assert set(named) | set(re.findall(r'href="#([^"]+)"', page)) <= ids
+    assert set(re.findall(r'<input id="([^"]+)"', page)) <= set(re.findall(r'<label for="([^"]+)"', page))
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in page and "user-scalable" not in page
+    assert len(re.findall(r"<h1", page)) == 1 and "<main>" in page and 'role="status"' in page
+    found = PALETTES.findall(style)
+    light, dark = dict(found[:6]), dict(found[6:])
+    assert len(light) == len(dark) == 6
+    for palette in (light, dark):
+        for one, other, least in PAIRS:
+            high, low = sorted((luminance(palette[one]), luminance(palette[other])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= least, (one, other)
 
 
 def test_the_ladder_and_the_kinds_have_a_code_system(gateway: Gateway, council: httpx.Client) -> None:

@@ -125,9 +125,9 @@ function draw(item, alert) {
   fact("Since", since);
   fact("Person", named(alert.patient));
   fact("Care provider", alert.provider);
-  fact("With", alert.owner);
+  fact("To act", alert.owner);
   fact("State", alert.status === "accepted" ? "Acknowledged" : "Nobody has acknowledged it");
-  if (alert.escalates) fact("Goes on at", clock(alert.escalates));
+  if (alert.escalates) fact("Escalates at", clock(alert.escalates));
   const last = (alert.steps || []).at(-1);
   if (last) fact("Last step", `${clock(last.time)}: ${last.text}`);
   item.replaceChildren(title, facts);
