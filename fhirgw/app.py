@@ -48,6 +48,7 @@ from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
+from fhirgw.jobs.engine import PROCRASTINATE
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
 from fhirgw.jobs.place import places
@@ -158,7 +159,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.imports = await owned.enter_async_context(_imports(settings, engine))
             app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
-            if settings.worker_in_serve:
+            if settings.worker_in_serve or settings.executor != PROCRASTINATE:  # Dask's workers do not watch
                 await owned.enter_async_context(made_watch(engine).watching())
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)

@@ -12,10 +12,8 @@ from fhirgw.fhir.issue import FhirError, Issue, Resource
 KIND = VISIT_ALERT
 ORIGIN = "gateway:alerts"
 """By what name the store knows who brought an alert: no caller's."""
-CHANGEABLE = (
-    *("meta", "status", "statusReason", "businessStatus", "priority", "owner", "note", "lastModified"),
-    *("executionPeriod", "restriction"),
-)
+CHANGEABLE = ("meta", "status", "statusReason", "businessStatus", "owner", "note", "lastModified")
+"""Of `meta` not the profile, by which the rest is judged."""
 STATUSES = ("requested", "accepted", "completed", "cancelled")
 
 
@@ -38,6 +36,8 @@ def check(before: Resource | None, after: Resource | None) -> None:
         if name not in CHANGEABLE and before.get(name) != after.get(name):
             told = f"Of an alert {', '.join(CHANGEABLE[1:])} may be changed: leave the rest as it is"
             raise FhirError(Issue("forbidden", told, "Task"))
+    if before.get("meta", {}).get("profile") != after.get("meta", {}).get("profile"):
+        raise FhirError(Issue("forbidden", "An alert keeps its profile", "Task.meta.profile"))
     if after.get("status") not in STATUSES:
         raise FhirError(Issue("forbidden", f"An alert is {', '.join(STATUSES)}", "Task.status"))
     if before["status"] in STATUSES[2:] and after["status"] != before["status"]:

@@ -9,6 +9,8 @@
 | who acts for the person | DELEGATED, in their own name |
 | planning, research, emergency, safeguarding | nothing: they are purposes to read for |
 
+An alert of homecare visits (fhirgw.access.alerted) is the gateway's; the council's systems change its state alone.
+
 What a resource grants is not a matter of its type alone: it is the relationships, directives and delegations that rest
 on it (fhirgw.access.relationship, fhirgw.access.consent), and the safeguarding case that a Flag is. Whoever may not
 write those may change, bring or remove none.

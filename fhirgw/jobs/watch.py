@@ -53,8 +53,8 @@ class Watch:
         while True:
             try:
                 await self.look()
-            except write.COLLISIONS:  # another was quicker with one of them: it is looked at anew
-                continue
+            except write.COLLISIONS as error:  # another was quicker with one of them: it is looked at anew
+                log.info("visits watched again", error=type(error).__name__)
             except Exception as error:
                 log.error("visits not watched", error=type(error).__name__, away=away(error))
             await asyncio.sleep(EVERY)

@@ -5,7 +5,7 @@ will be due then), raises, moves and ends alerts as Tasks through the store's us
 says when to look again. Killed in the middle nothing of it is there, and all of it is still due. One cause has one
 alert: its Task's id is made of the cause, and the table has each once.
 
-Locks are taken in one order: visit or care provider, alert, Task.
+Locks are taken in one order: visit or care provider, alert, Task. Long, because a quarter of it is SQL.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ SELECT id, provider, controller, rung, raised FROM fhirgw.visit_alert
 WHERE climbs <= $1 ORDER BY climbs LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 TASKS = "SELECT id, version, updated, body, controller FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
+THERE = "SELECT id FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
 RAISED = """
 INSERT INTO fhirgw.visit_alert (id, key, kind, again, provider, controller, patient, since, raised, climbs)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
@@ -126,7 +127,8 @@ async def climb(connection: Connection, rules: Rules, now: datetime) -> int:
         written: list[Incoming] = []
         for row in rows:
             task, rung = tasks.get(row["id"]), row["rung"] + 1
-            if task is None or task.body["status"] != "requested" or rung >= len(rules.ladder):
+            known = task is not None and task.body["code"]["coding"][0]["code"] in rules.alerts
+            if task is None or not known or task.body["status"] != "requested" or rung >= len(rules.ladder):
                 await connection.execute(CLIMBED, row["id"], row["rung"], None)
                 continue
             whose = row["provider"], row["controller"]
@@ -188,10 +190,21 @@ async def _judge(connection: Connection, rules: Rules, looked: Sequence[_Looked]
                 again = sum(one.kind == kind for one in before)
                 new.append((each.cause._replace(kind=kind, again=again), holding[kind]))
     await connection.execute(ENDED, over, now)
+    new = await _untold(connection, new)
     await _raise(connection, rules, new, now)
     written += [_first(raised(cause, since, now, rules), cause.controller, now) for cause, since in new]
     await _write(connection, written)
     return {each.cause.key for each in looked if any(span.holds(now) for span in each.spans.values())}
+
+
+async def _untold(connection: Connection, new: Sequence[tuple[Cause, datetime]]) -> list[tuple[Cause, datetime]]:
+    """The causes, each counted beyond the Tasks that there are of it: the table may know less than there was."""
+    found = list(new)
+    while (
+        there := {row["id"] for row in await connection.fetch(THERE, [each.id for each, _ in found])} if found else ()
+    ):
+        found = [(each._replace(again=each.again + 1) if each.id in there else each, since) for each, since in found]
+    return found
 
 
 async def _raise(connection: Connection, rules: Rules, new: Iterable[tuple[Cause, datetime]], now: datetime) -> None:

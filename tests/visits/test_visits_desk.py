@@ -145,6 +145,10 @@ async def test_the_council_closes_one_by_fhir_and_changes_nothing_else_of_it(
     close = {"op": "replace", "path": "/status", "value": "completed"}
     assert [patched(council, moved).status_code, delete(council, path).status_code] == [403, 403]
     assert patched(council, {"op": "replace", "path": "/status", "value": "draft"}).status_code == 403
+    unjudged = {"op": "remove", "path": "/meta/profile"}
+    urgent = {"op": "replace", "path": "/priority", "value": "routine"}
+    assert [patched(council, each).status_code for each in (unjudged, urgent)] == [403, 403]
+    assert patched(council, {"op": "remove", "path": "/owner"}).status_code == 422, "by its profile"
     assert patched(kestrel, close).status_code == 403, "a provider acknowledges, and closes nothing"
     task = get(council, path).json()
     made = post(council, "/fhir/Task", json={name: task[name] for name in task if name not in ("id", "meta")})

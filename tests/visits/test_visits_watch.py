@@ -145,6 +145,14 @@ async def test_it_is_raised_anew_only_where_it_is_so_anew(connection: asyncpg.Co
     assert await told(connection) == [("visit-not-started", "completed"), ("visit-not-started", "requested")]
 
 
+async def test_an_alert_that_the_table_has_forgotten_keeps_nobody_from_the_next(connection: asyncpg.Connection) -> None:
+    await send(connection, BEFORE, row(**planned()))
+    await look(connection, minute(15))
+    await connection.execute("TRUNCATE fhirgw.visit_alert; UPDATE fhirgw.visit SET due = $$2026-03-30$$")
+    await look(connection, minute(16))
+    assert await told(connection) == [("visit-not-started", "requested")] * 2
+
+
 async def test_what_somebody_has_closed_stays_closed(connection: asyncpg.Connection) -> None:
     await send(connection, BEFORE, row(**planned()))
     await look(connection, minute(15))
@@ -305,7 +313,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(events=EVENTS, data=st.data())
 async def test_looked_at_as_it_comes_is_what_is_known_from_scratch(
     places: str, events: list[tuple[int, Any, int]], data: st.DataObject
