@@ -744,3 +744,25 @@ visit_file = Table(
     _instant("received"),
 )
 """Files of visits that named themselves: each is taken in once."""
+
+submission = Table(
+    "submission",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _text("provider"),
+    Column("submission", Uuid(), nullable=False),
+    _instant("received"),
+    _text("way"),
+    _text("file", nullable=True),
+    *(Column(name, Integer, nullable=False) for name in ("stored", "unchanged", "superseded", "refused")),
+    Column("unallocated", Integer, nullable=False),
+    Column("mending", ARRAY(Text)),
+    _text("receipts", nullable=True),
+    Index("submission_by_provider", "provider", "received"),
+    Index("submission_mending", "provider", "received", postgresql_where=text("receipts IS NOT NULL")),
+    Index("submission_by_received", "received", postgresql_using="brin"),
+)
+"""What care providers sent, a row each transaction of it: a submission that came in pieces is several.
+
+`receipts` are those with something to mend, as JSON; `mending` the care provider's own ids of their visits.
+"""
