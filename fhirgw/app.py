@@ -29,6 +29,8 @@ from fhirgw.api import (
     landing,
     smart,
     terminology,
+    visit_quality,
+    visit_status,
     visits,
     who_looked,
 )
@@ -60,6 +62,7 @@ from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
 from fhirgw.visits.layout import layouts
+from fhirgw.visits.quality import standard
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules
 
@@ -75,7 +78,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
+        *(
+            *terminology.routes(),
+            *visits.routes(),
+            *visit_status.routes(),
+            *visit_quality.routes(),
+            *health.routes(),
+            *landing.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -181,10 +191,11 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
     async with readers(url, size=size, seconds=seconds, writing=True) as pool:
-        reader = Reader(rules(shipped.path("mappings")))
-        rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
+        mappings = shipped.path("mappings")
+        reader = Reader(rules(mappings))
+        rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
-        yield visits.Visits(own, rows, settings.controller, Company(own))
+        yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

@@ -41,6 +41,7 @@ from fhirgw.store.database import Connection
 from fhirgw.store.replay import About, Answer
 from fhirgw.store.submissions import Coming
 from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.quality import Standard
 from fhirgw.visits.reading import Refused, Sent
 from fhirgw.visits.receipt import Receipt, refusal, summed
 
@@ -60,6 +61,11 @@ WAYS = {"lines": LINES, "csv": CSV, "bundle": BUNDLE, "json": JSON}
 """What a submission is said to have come as, by the types of its body."""
 
 
+def makes_visits(permit: Permit) -> bool:
+    """Whether it is a care provider who asks, for direct care and for nobody alone."""
+    return CARE_PROVIDER in permit.parties and permit.purpose == Purpose.DIRECT_CARE and permit.patient is None
+
+
 @dataclass(frozen=True, slots=True)
 class Visits:
     """Made by the composition root. `writers` are for visits alone, so that nothing else takes their connections."""
@@ -68,13 +74,14 @@ class Visits:
     rows: Rows
     controller: str
     company: Company
+    standard: Standard
 
     def provider(self, permit: Permit) -> store.Provider:
         """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""
         for kind in WRITTEN:
             permit.require("c", kind)
             permit.require("u", kind)
-        if CARE_PROVIDER not in permit.parties or permit.purpose != Purpose.DIRECT_CARE or permit.patient is not None:
+        if not makes_visits(permit):
             told = "Visits are sent by the care providers who make them, for direct care"
             raise FhirError(Issue("forbidden", told))
         return store.Provider(permit.organisation, permit.parties, self.controller)

@@ -71,8 +71,10 @@ def text(name: str) -> ColumnElement[str]:
 
 def kind_of(resource_type: str | None, table: FromClause) -> ColumnElement[str]:
     """A row's type: known when the statement is built, or its column where the query is of all types."""
+    if resource_type is not None:
+        return literal(resource_type, Text, literal_execute=True)
     column: ColumnElement[str] = table.c.type
-    return column if resource_type is None else literal(resource_type, Text, literal_execute=True)
+    return column
 
 
 def founded(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
