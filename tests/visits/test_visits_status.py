@@ -247,29 +247,24 @@ async def test_what_was_sent_is_forgotten_in_time(kestrel: httpx.Client, places:
     got(kestrel, f"{SUBMISSIONS}/{old}", 404)
 
 
-QUALITY = "/homecare/quality?week=2026-W14"
+QUALITY = "/homecare/quality?week=2026-W20"
 
 
 def test_a_score_is_told_with_what_to_do_first(heron: httpx.Client, gateway: Gateway, kestrel: httpx.Client) -> None:
     mr_b = {"person": {"nhsNumber": MR_B}, "line": {"order": "L1"}}
-    day = {"planned": {"start": "2026-04-01T07:30", "end": "2026-04-01T08:00"}}
-    carer = {"carer": "C1", "start": "2026-04-01T07:30", "end": "2026-04-01T08:00", "method": "manual"}
+    day = {"planned": {"start": "2026-05-13T07:30", "end": "2026-05-13T08:00"}}
+    carer = {"carer": "C1", "start": "2026-05-13T07:30", "end": "2026-05-13T08:00", "method": "manual"}
     pushed(heron, [visit("q1", **mr_b, **day, carers=[carer]), visit("q2", person={"nhsNumber": NOBODY}, **day)])
-    pushed(heron, visit("q1", version=2, **mr_b, **day, carers=[{**carer, "end": "2026-04-01T08:10"}]))
+    pushed(heron, visit("q1", version=2, **mr_b, **day, carers=[{**carer, "end": "2026-05-13T08:10"}]))
     found = got(heron, QUALITY)
     counts = {each["measure"]: (each["count"], each["of"]) for each in found["measures"]}
-    others = got(heron, "/homecare/visits/h1")["state"]
-    assert others == "allocated", "of another day of the same week"
-    assert counts["corrected"] == (1, 4)
-    assert counts["unallocated"][0] == 1
-    assert counts["manual"][0] == 1
-    assert found["provider"] == "H01"
-    assert found["measures"][0]["measure"] == "unallocated", "half of what was told late weighs as much, and more is it"
-    assert found["next"][0].startswith("Correct the NHS numbers"), "what costs most is first"
-    assert [each["points"] for each in found["measures"]] == sorted(
-        (each["points"] for each in found["measures"]), reverse=True
-    )
-    assert 0 < found["score"] < 100
+    assert counts == {
+        **{"late": (2, 2), "unallocated": (1, 2), "incomplete": (1, 2), "manual": (1, 2), "corrected": (1, 2)},
+        "refused": (0, 0),
+    }
+    assert (found["provider"], found["score"]) == ("H01", 100 - round(25 + 12.5 + 10 + 5 + 2.5))
+    assert found["measures"][0]["measure"] == "late", "what costs most is first"
+    assert found["next"][0].startswith("Send every day")
     pushed(kestrel, [visit("q3")])
     with gateway.client(COUNCIL) as council:
         all_of_them = got(council, QUALITY)
