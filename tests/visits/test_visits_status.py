@@ -259,7 +259,11 @@ def test_a_score_is_told_with_what_to_do_first(heron: httpx.Client, gateway: Gat
     found = got(heron, QUALITY)
     counts = {each["measure"]: (each["count"], each["of"]) for each in found["measures"]}
     assert counts == {
-        **{"late": (2, 2), "unallocated": (1, 2), "incomplete": (1, 2), "manual": (1, 2), "corrected": (1, 2)},
+        "late": (2, 2),
+        "unallocated": (1, 2),
+        "incomplete": (1, 2),
+        "manual": (1, 2),
+        "corrected": (1, 2),
         "refused": (0, 0),
     }
     assert (found["provider"], found["score"]) == ("H01", 100 - round(25 + 12.5 + 10 + 5 + 2.5))
