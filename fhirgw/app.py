@@ -29,6 +29,7 @@ from fhirgw.api import (
     landing,
     smart,
     terminology,
+    visit_certify,
     visit_quality,
     visit_status,
     visits,
@@ -61,6 +62,7 @@ from fhirgw.store.database import Engine, Readers, connect, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
+from fhirgw.visits.certify import cases
 from fhirgw.visits.layout import layouts
 from fhirgw.visits.quality import standard
 from fhirgw.visits.reading import Reader
@@ -78,14 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(
-            *terminology.routes(),
-            *visits.routes(),
-            *visit_status.routes(),
-            *visit_quality.routes(),
-            *health.routes(),
-            *landing.routes(),
-        ),
+        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
+        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes()),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -195,7 +191,7 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
-        yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings))
+        yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

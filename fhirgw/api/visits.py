@@ -41,6 +41,7 @@ from fhirgw.store.database import Connection
 from fhirgw.store.replay import About, Answer
 from fhirgw.store.submissions import Coming
 from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.certify import Cases
 from fhirgw.visits.quality import Standard
 from fhirgw.visits.reading import Refused, Sent
 from fhirgw.visits.receipt import Receipt, refusal, summed
@@ -75,6 +76,7 @@ class Visits:
     controller: str
     company: Company
     standard: Standard
+    cases: Cases
 
     def provider(self, permit: Permit) -> store.Provider:
         """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""

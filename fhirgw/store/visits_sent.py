@@ -7,7 +7,7 @@ want it, no more than that the visit is kept. What is counted by week is a numbe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from fhirgw.store.database import Connection, once
 from fhirgw.store.schema import visit
 from fhirgw.store.visibility import shape, values, visible
 from fhirgw.visits.batch import key, placed
+from fhirgw.visits.certify import Arrived
 from fhirgw.visits.merge import Register, Stamp, parts
 from fhirgw.visits.quality import TOLD, Sent
 
@@ -29,15 +30,21 @@ NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
 MANY = 500
 """Visits read at a time."""
 
-OF_WEEK = """
-SELECT v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
-FROM fhirgw.visit v LEFT JOIN LATERAL (
+_SAID = """LEFT JOIN LATERAL (
     SELECT array_agg(s.parts ORDER BY s.source_version, s.changed, s.digest) AS events,
         array_agg(s.received ORDER BY s.source_version, s.changed, s.digest) AS received
-    FROM fhirgw.visit_said s WHERE s.key = v.key AND v.version > 1) s ON true
+    FROM fhirgw.visit_said s WHERE s.key = v.key AND v.version > 1) s ON true"""
+OF_WEEK = f"""
+SELECT v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
+FROM fhirgw.visit v {_SAID}
 WHERE v.provider = $1 AND (v.start >= $2 AND v.start < $3
     OR v.start IS NULL AND coalesce(v.began, v.updated) >= $2 AND coalesce(v.began, v.updated) < $3)
     AND v.outcome IS DISTINCT FROM 'entered-in-error'
+"""
+ARRIVED = f"""
+SELECT v.visit, v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
+FROM fhirgw.visit v {_SAID}
+WHERE v.provider = $1 AND v.start = ANY ($2) AND v.updated >= $3 ORDER BY v.start, v.visit
 """
 # One by one along the index: there are few care providers, and many visits.
 PROVIDERS = """
@@ -128,3 +135,21 @@ async def rows_of_week(
 async def providers(connection: Connection, after: str, since: datetime, until: datetime, count: int) -> list[str]:
     """The care providers who have ever sent visits that were taken, or any rows in a time, by code, behind one."""
     return [row["provider"] for row in await connection.fetch(PROVIDERS, after, since, until, count)]
+
+
+async def arrived(connection: Connection, provider: str, starts: Sequence[datetime], since: datetime) -> list[Arrived]:
+    """The visits of a care provider that are planned for these moments and were sent since: sample visits."""
+    found: list[Arrived] = []
+    for row in await connection.fetch(ARRIVED, provider, list(starts), since):
+        events = [orjson.loads(each) for each in row["events"] or [row["parts"]]]
+        sent = Sent(known(row["parts"]), events, None, row["allocated"])
+        found.append(Arrived(row["visit"], sent, row["received"] or [row["updated"]]))
+    return found
+
+
+async def sent_since(connection: Connection, provider: str, since: datetime) -> tuple[set[str], bool]:
+    """The reasons that rows were refused for since a moment, and whether any was sent again."""
+    rows = await connection.fetch(submissions.WEEK, provider, since, datetime.now(UTC))
+    told = [each for row in rows if row["refused"] for each in orjson.loads(row["receipts"])]
+    reasons = {why["reason"] for each in told if each["status"] == "refused" for why in each["issues"]}
+    return reasons, any(row["unchanged"] for row in rows)
