@@ -32,6 +32,7 @@ from fhirgw.api import (
     visit_certify,
     visit_quality,
     visit_status,
+    visit_upload,
     visits,
     who_looked,
 )
@@ -81,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
         *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
-        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes()),
+        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)

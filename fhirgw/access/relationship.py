@@ -32,10 +32,11 @@ ESSENTIALS = (
         "Flag",
         "Condition",
     ),
-    *("Appointment", "Encounter", "Task", "MedicationStatement", "MedicationAdministration", "Communication", "Device"),
+    *("Appointment", "Encounter", "MedicationStatement", "MedicationAdministration", "Communication", "Device"),
     *("DeviceUseStatement", "Consent", "AllergyIntolerance"),
 )
-"""What a care provider needs to look after somebody: not their assessments, nor what they said in them."""
+"""What a care provider needs to look after somebody: not their assessments (which Tasks are), nor what they said in
+them. Of homecare visits it sees all of those that it made, and none of another's (fhirgw.store.basis)."""
 
 SENDING_ALONE: tuple[str, ...] = ()
 """What is opened by a tie that lets its party send, and see nothing."""

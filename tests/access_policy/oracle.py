@@ -35,7 +35,7 @@ WHEREABOUTS = {
 }
 OF_A_PROVIDER = {
     *("Patient", "RelatedPerson", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal", "CareTeam", "Flag"),
-    *("Condition", "Appointment", "Encounter", "Task", "MedicationStatement", "MedicationAdministration"),
+    *("Condition", "Appointment", "Encounter", "MedicationStatement", "MedicationAdministration"),
     *("Communication", "Device", "DeviceUseStatement", "Consent", "AllergyIntolerance"),
 }
 OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}

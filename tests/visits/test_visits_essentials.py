@@ -9,11 +9,18 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from fhirgw.access.permit import Permit
 from fhirgw.access.relationship import LATE_VISITS
+from fhirgw.access.scope import Scope
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import Resource
 from fhirgw.settings import Settings
+from fhirgw.store.basis import founded
+from fhirgw.store.database import statement
+from fhirgw.store.schema import visit as table
+from fhirgw.store.visibility import values, visible
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
 from tests.put import connected, put
@@ -66,9 +73,6 @@ HIDDEN: dict[str, Resource] = {
     "eligibility": {"resourceType": "Observation", "id": "eligible", "status": "final", "subject": HERS, "code": {}},
     "safeguarding": {**WARNING, "id": "abuse", "code": text("Financial abuse"), **labelled("safeguarding")},
     "a family's secret": {**PLAN, "id": "secret", "note": [{"text": "Adopted"}], **labelled("sealed")},
-    "another's documents": {"resourceType": "DocumentReference", "id": "letter", "status": "current", "subject": HERS},
-}
-OPEN: dict[str, Resource] = {
     "an assessment's task": {
         "resourceType": "Task",
         "id": "assessed",
@@ -77,6 +81,9 @@ OPEN: dict[str, Resource] = {
         "for": HERS,
         "code": text("Financial assessment"),
     },
+    "another's documents": {"resourceType": "DocumentReference", "id": "letter", "status": "current", "subject": HERS},
+}
+OPEN: dict[str, Resource] = {
     "another's notes of a visit": {
         "resourceType": "Encounter",
         "id": "theirs",
@@ -151,7 +158,9 @@ async def test_what_is_sealed_or_of_safeguarding_is_there(places: str) -> None:
         await connection.close()
 
 
-@pytest.mark.xfail(reason="a tie opens whole types: whose Task or Encounter it is, is not asked yet", strict=True)
+@pytest.mark.xfail(
+    reason="of Encounters that are stored as such nobody asks yet whose they are; of visits, yes", strict=True
+)
 @pytest.mark.parametrize("name", OPEN)
 def test_what_is_anothers_is_not_seen(name: str, kestrel: httpx.Client, gateway: Gateway) -> None:
     if found(gateway.http, OPEN[name]) != (200, 1):
@@ -164,6 +173,50 @@ def test_what_is_anothers_is_not_seen(name: str, kestrel: httpx.Client, gateway:
 )
 def test_allergies_are_a_type_of_their_own(kestrel: httpx.Client) -> None:
     assert kestrel.get(f"/fhir/AllergyIntolerance?patient=Patient/{A}").status_code == 200
+
+
+async def test_of_visits_a_care_provider_sees_those_it_made(places: str, kestrel: httpx.Client) -> None:
+    """Two look after her; the council sees what both did. Judged in the condition that every read has inside."""
+    sent(kestrel, "mine")
+    connection = await connected(places)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO fhirgw.relationship (person, party, kind, starts, ends, type, id)"
+                " VALUES ($1, 'Organization/heron', 'care-provider', '-infinity', 'infinity', 'EpisodeOfCare', 'both')",
+                A,
+            )
+            await connection.execute(
+                "INSERT INTO fhirgw.visit (key, version, source_version, changed, updated, provider, visit, patient,"
+                " controller, digest, parts) VALUES (gen_random_uuid(), 1, 1, now(), now(), 'H01', 'theirs', $1, 'Z99',"
+                " '', '{}')",
+                A,
+            )
+            seen = [await _seen(connection, *who) for who in (("K01", "kestrel"), ("H01", "heron"), ("X01", "other"))]
+            council = await _seen(connection, "Z99", "council", controls=True)
+            raise _Undone
+    except _Undone:
+        pass
+    finally:
+        await connection.close()
+    assert ["theirs" in each for each in seen] == [False, True, False]
+    assert ["mine" in each for each in seen] == [True, False, False]
+    assert {"mine", "theirs"} <= council
+
+
+class _Undone(Exception):
+    """Ends a transaction of which nothing is kept."""
+
+
+async def _seen(connection: Any, code: str, party: str, controls: bool = False) -> set[str]:
+    """The visits that an organisation sees: nothing but their basis decides here."""
+    scopes = (Scope.parse("system/*.rs"),)
+    permit = Permit(code, "direct-care", scopes, parties=(f"Organization/{party}",), controls=controls)
+    made = statement(select(table.c.visit).where(visible(permit, "r", "Encounter", table)))
+    found = {row[0] for row in await connection.fetch(made.sql, *made.arguments(values(permit)))}
+    kept = statement(select(table.c.visit).where(founded(permit, "Encounter", table)))
+    assert found == {row[0] for row in await connection.fetch(kept.sql, *kept.arguments(values(permit)))}
+    return found
 
 
 def sent(client: httpx.Client, id: str, **parts: Any) -> Any:
