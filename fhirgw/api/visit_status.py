@@ -36,6 +36,7 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import submissions, visits_sent
 from fhirgw.store.submissions import Cursor, Submission
 from fhirgw.store.visits import UNKNOWN, UNNAMED
+from fhirgw.visits.field import ID
 from fhirgw.visits.outcome import came
 from fhirgw.visits.quality import missing
 from fhirgw.visits.reading import Fault
@@ -50,6 +51,7 @@ SHEET = {"content-type": "text/csv; charset=utf-8", "content-disposition": 'atta
 HEADER = ("Row", "Visit", "Status", "Column", "Reason", "What is wrong", "What to do")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula at the beginning of a cell. https://owasp.org/www-community/attacks/CSV_Injection"""
+NEVER = "There is no visit with this id among those that you have sent"
 WITHHELD = (
     "The visit is kept. What it says is shown while the package of care runs, to tokens that may read Encounters"
     " (system/Encounter.r), unless the person does not want it"
@@ -91,11 +93,13 @@ async def status(request: Request) -> Response:
     """GET /homecare/visits/{visit}"""
     permit, name = sender(request), request.path_params["visit"]
     parameters(request)
+    if not ID.fullmatch(name):  # what can be no id is the id of nothing
+        raise FhirError(Issue("not-found", NEVER))
     async with context(request).reader(permit) as connection:
         found = await visits_sent.kept(connection, permit, name)
         mend = await submissions.last(connection, permit.organisation, name)
     if found is None and mend is None:
-        raise FhirError(Issue("not-found", "There is no visit with this id among those that you have sent"))
+        raise FhirError(Issue("not-found", NEVER))
     document: dict[str, Any] = {"visit": name, "state": "refused"}
     if found is not None:
         document |= _of(here(request), found)

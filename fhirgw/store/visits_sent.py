@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +27,8 @@ from fhirgw.visits.merge import Register, Stamp, parts
 from fhirgw.visits.quality import TOLD, Sent
 
 NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
+AHEAD = timedelta(days=1)
+"""How far the database's clock may be ahead of ours, and more."""
 MANY = 500
 """Visits read at a time."""
 
@@ -149,7 +151,7 @@ async def arrived(connection: Connection, provider: str, starts: Sequence[dateti
 
 async def sent_since(connection: Connection, provider: str, since: datetime) -> tuple[set[str], bool]:
     """The reasons that rows were refused for since a moment, and whether any was sent again."""
-    rows = await connection.fetch(submissions.WEEK, provider, since, datetime.now(UTC))
+    rows = await connection.fetch(submissions.WEEK, provider, since, datetime.now(UTC) + AHEAD)
     told = [each for row in rows if row["refused"] for each in orjson.loads(row["receipts"])]
     reasons = {why["reason"] for each in told if each["status"] == "refused" for why in each["issues"]}
     return reasons, any(row["unchanged"] for row in rows)

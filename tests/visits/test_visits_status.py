@@ -93,6 +93,16 @@ def test_another_care_providers_visit_is_not_there(kestrel: httpx.Client, heron:
     assert others.status_code == 404
 
 
+@pytest.mark.parametrize("name", ["a%00b", "a%20b", "%ff", "x" * 65, "", "a/b", "..%2f..", "%27"])
+def test_what_is_no_id_is_the_id_of_nothing(kestrel: httpx.Client, name: str) -> None:
+    assert kestrel.get(f"{PUSH}/{name}").status_code == 404
+
+
+def test_an_id_may_have_strokes_and_colons(kestrel: httpx.Client) -> None:
+    pushed(kestrel, visit("2026/03:s9"))
+    assert got(kestrel, f"{PUSH}/2026/03:s9")["state"] == "allocated"
+
+
 def test_a_visit_in_nobodys_record_says_what_to_mend(kestrel: httpx.Client) -> None:
     pushed(kestrel, visit("s5", person={"nhsNumber": NOBODY}))
     pushed(kestrel, visit("s6", person={"nhsNumber": MR_B}))
