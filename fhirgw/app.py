@@ -32,7 +32,11 @@ from fhirgw.api import (
     measure,
     smart,
     terminology,
+    visit_certify,
     visit_ledger,
+    visit_quality,
+    visit_status,
+    visit_upload,
     visits,
     who_looked,
 )
@@ -65,7 +69,9 @@ from fhirgw.store.database import Engine, Readers, connect, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
+from fhirgw.visits.certify import cases
 from fhirgw.visits.layout import layouts
+from fhirgw.visits.quality import standard
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules
 
@@ -94,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
             *health.routes(),
             *landing.routes(),
         ),
+        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -202,10 +209,11 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
     async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
-        reader = Reader(rules(shipped.path("mappings")))
-        rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
+        mappings = shipped.path("mappings")
+        reader = Reader(rules(mappings))
+        rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
-        yield visits.Visits(own, rows, settings.controller, Company(own))
+        yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

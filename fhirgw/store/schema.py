@@ -886,3 +886,24 @@ visit_alert = Table(
     Index("visit_alert_by_climbs", "climbs", postgresql_where=text("climbs IS NOT NULL")),
 )
 """Which alert (a Task's `id`) has which cause, and when it goes to the next rung; what became of it is in the Task."""
+submission = Table(
+    "submission",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _text("provider"),
+    Column("submission", Uuid(), nullable=False),
+    _instant("received"),
+    _text("way"),
+    _text("file", nullable=True),
+    *(Column(name, Integer, nullable=False) for name in ("stored", "unchanged", "superseded", "refused")),
+    Column("unallocated", Integer, nullable=False),
+    Column("mending", ARRAY(Text)),
+    _text("receipts", nullable=True),
+    Index("submission_by_provider", "provider", "received"),
+    Index("submission_mending", "provider", "received", postgresql_where=text("receipts IS NOT NULL")),
+    Index("submission_by_received", "received", postgresql_using="brin"),
+)
+"""What care providers sent, a row each transaction of it: a submission that came in pieces is several.
+
+`receipts` are those with something to mend, as JSON; `mending` the care provider's own ids of their visits.
+"""
