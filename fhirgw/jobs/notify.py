@@ -97,6 +97,10 @@ class Notifier:
                 await self._note(connection, id)
         await self._begin()
 
+    def sweeps(self) -> None:
+        """The next turn sweeps."""
+        self._turns = 0
+
     async def idle(self) -> None:
         """Comes back when no lane of this process is open."""
         while self._lanes:

@@ -251,13 +251,10 @@ def _focus(permit: Permit, kind: str, whole: bool) -> Select[Any]:
 
 
 def _ended(permit: Permit, kind: str, whole: bool) -> Select[Any]:
-    """Of what was deleted, that it was: the newest tombstone of each."""
+    """Of what was deleted, that it was: its tombstones, the newest last."""
     gone = select(history.c.id, history.c.version, literal(None, Text).label("body"), history.c.patient)
-    return (
-        gone.where(*_of(history, kind), history.c.deleted, visible(permit, "r", kind, history))
-        .distinct(history.c.id)
-        .order_by(history.c.id, history.c.version.desc())
-    )
+    shown = gone.where(*_of(history, kind), history.c.deleted, visible(permit, "r", kind, history))
+    return shown.order_by(history.c.version)
 
 
 def _of(table: FromClause, kind: str) -> Iterator[ColumnElement[bool]]:

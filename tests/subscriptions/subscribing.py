@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +48,11 @@ def subscription(endpoint: str, topic: str = RECORD, *filters: str, content: str
     return made | ({"end": more["end"]} if "end" in more else {})
 
 
+def alone(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine, for who is in another thread than the test's."""
+    return asyncio.run(work)
+
+
 @dataclass
 class World:
     gateway: Gateway
@@ -61,6 +68,10 @@ class World:
             return [tuple(row) for row in await connection.fetch(query, *arguments)]
         finally:
             await connection.close()
+
+    async def overdue(self) -> None:
+        """Time goes by: whatever waits for its next attempt is due."""
+        await self.sql("UPDATE fhirgw.subscription SET due = clock_timestamp() WHERE status IN ('requested', 'active')")
 
     async def turn(self, times: int = 1) -> None:
         """So many looks, and what comes of them."""
@@ -92,7 +103,15 @@ class World:
 
     def observe(self, patient: str = "cared-for", **elements: Any) -> str:
         """Writes an Observation through the front door; its id."""
-        made = self.council.post("/fhir/Observation", json=observation(patient, **elements))
+        return self.write(observation(patient, **elements))
+
+    def flag(self, patient: str = "cared-for") -> str:
+        """The same of a Flag, which a care provider may see too."""
+        subject = {"reference": f"Patient/{patient}"}
+        return self.write({"resourceType": "Flag", "status": "active", "code": {"text": "Dog"}, "subject": subject})
+
+    def write(self, resource: dict[str, Any]) -> str:
+        made = self.council.post(f"/fhir/{resource['resourceType']}", json=resource)
         assert made.status_code == 201, made.text
         return str(made.json()["id"])
 
