@@ -3,6 +3,8 @@
 A Subscription is its subscriber's alone: for any other application it does not exist, but for the operators of the
 organisation that runs the gateway, who may look at it and delete it. No headers are shown of one: they are secrets.
 https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/
+
+Long, because each interaction and operation of the guide is here, and who may ask it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from fhirgw.api.parameters import addressed, posted
 from fhirgw.api.smart import smart
 from fhirgw.api.subscribing import permits, subscribing
 from fhirgw.fhir.canonical import decode, encode
+from fhirgw.fhir.capability import SUBSCRIBED
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.notification import Status, parameters
 from fhirgw.fhir.notification import bundle as notification
@@ -43,9 +46,6 @@ LARGEST = 64 * 1024
 
 MOST_EVENTS = 1000
 """Events that are answered at once."""
-
-SEARCHED = ("_id", "criteria", "status", "type", "url")
-"""What Subscriptions are searched by: each is compared whole, commas part alternatives."""
 
 Asker = tuple[str, str, str]
 
@@ -253,8 +253,8 @@ async def _own(request: Request, connection: Connection) -> list[Subscription]:
 async def _searched(request: Request, pairs: asked.Pairs) -> Response:
     permitted(request).require("s", KIND)
     given = [(name, value) for name, value in pairs if name not in ("_format", "_count", "_total")]
-    if any(name not in SEARCHED for name, _ in given):
-        told = f"{KIND} has no such search parameter: it is searched by {', '.join(SEARCHED)}, without modifiers"
+    if any(name not in SUBSCRIBED for name, _ in given):
+        told = f"{KIND} has no such search parameter: it is searched by {', '.join(SUBSCRIBED)}, without modifiers"
         raise FhirError(Issue("not-supported", told))
     async with smart(request).connect() as connection:
         every = await _own(request, connection)

@@ -38,6 +38,7 @@ COMMANDS = {
     "break-glass": "break_glass:app",
     "opt-outs": "opt_outs:opt_outs",
     "profiles": "profiles:app",
+    "subscription": "subscription:app",
 }
 """Where each command is: a function, or an app with commands of its own."""
 

@@ -74,7 +74,7 @@ STEPS = ("export-status", "export-file", "import-status", "import-file")
 ACCESS = "https://fhir.hl7.org.uk/uk-core-access/"
 BULK = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
 SUBSCRIBED = ("_id", "criteria", "status", "type", "url")
-"""What Subscriptions are searched by."""
+"""What Subscriptions are searched by: each is compared whole, commas part alternatives."""
 
 INSTANTIATES = (
     *(f"{ACCESS}CapabilityStatement/UKCoreAccess{each}Provider" for each in ("PatientIndex", "ClinicalData")),

@@ -68,10 +68,11 @@ WHERE s.status = 'active' AND (
     OR pg_snapshot_xmax(s.snapshot::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()))
 ORDER BY s.id"""
 
-LOCKED = """
+LOCK = "SELECT s.id FROM fhirgw.subscription s WHERE s.id = $1 AND s.status = 'active' FOR UPDATE SKIP LOCKED"
+NEW = """
 SELECT s.snapshot, s.floor, s.events, pg_current_snapshot()::text AS now,
     pg_snapshot_xmax(s.snapshot::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) AS restored
-FROM fhirgw.subscription s WHERE s.id = $1 AND s.status = 'active' FOR UPDATE SKIP LOCKED"""
+FROM fhirgw.subscription s WHERE s.id = $1"""
 
 GIVEN = ("CAST(:before AS text)", "CAST(:after AS text)", "CAST(:floor AS bigint)", "CAST(:types AS text[])")
 CHANGED = f"""
@@ -104,9 +105,10 @@ async def opened(connection: Connection, id: str) -> Window | None:
 
     After a restore transactions are counted anew, and a snapshot of before tells nothing: it begins again from now.
     """
-    row = await connection.fetchrow(LOCKED, id)
-    if row is None:
+    if await connection.fetchval(LOCK, id) is None:
         return None
+    # In a statement of its own: the snapshot of the one that locks may be older than what another has just remembered.
+    row = await connection.fetchrow(NEW, id)
     if row["restored"]:
         await connection.execute(RESTORED, id, row["now"])
         return None

@@ -3,6 +3,8 @@
 A subscription is a lane of its own: one process at a time has it, under a lease, so that its events go out in their
 order; another's endpoint that hangs holds up nobody. What a process says of a lane counts only with the token that it
 claimed it with.
+
+Long by its statements: each step of a lane is one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tests.gateway import Gateway
 
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
-    "/fhir/oauth/token",
+    *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"}
