@@ -47,6 +47,7 @@ from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
+from fhirgw.jobs.engine import PROCRASTINATE
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.hook import made_reach
 from fhirgw.jobs.import_jobs import ImportJobs
@@ -195,11 +196,12 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
 
 @asynccontextmanager
 async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncIterator[None]:
-    """Telling subscribers, if this process works on what is not asked for."""
+    """Telling subscribers, if this process works on what nobody waits for, or if no `fhirgw worker` does."""
     app.state.reach = made_reach(settings)
     auditor, keyring = app.state.auditor, app.state.smart.keyring
     notifier = Notifier(engine, auditor, permits(settings.controller), signer(keyring), app.state.reach)
-    async with notifier.working() if settings.worker_in_serve else nullcontext():
+    working = settings.worker_in_serve or settings.executor != PROCRASTINATE
+    async with notifier.working() if working else nullcontext():
         yield
 
 

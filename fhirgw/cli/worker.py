@@ -42,14 +42,13 @@ def worker(
             made, importer = made_worker(given, engine), made_importer(given, engine)
             exports, imports = Queue(url, made), Queue(url, importer, IMPORTS)
             async with exports.opened(), imports.opened(), Auditor(url) as auditor:
-                notifier = _notifier(given, engine, auditor)
                 told = f"Working on exports and imports in {given.export_store or given.export_folder} as {made.name}"
                 console.note(f"{told}; stop with Ctrl-C")
                 if until_idle:
                     await _until_idle(exports, made)
                     await _until_idle(imports, importer)
                 else:
-                    await _until_stopped(exports, imports, notifier)
+                    await _until_stopped(exports, imports, _notifier(given, engine, auditor))
 
     run(work())
 

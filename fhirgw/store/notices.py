@@ -1,8 +1,8 @@
 """What subscribers are to be told of: events, found in the change log and numbered; and what may be shown of each.
 
-A subscription has read the log up to a snapshot. What transactions did that have ended since is looked through in one
-statement, under the subscriber's permit, and becomes notices in the transaction that remembers the new snapshot: an
-event is noted once, whenever its transaction ended, and nothing is remembered that was not noted.
+A subscription has read the log up to a snapshot. What transactions did that have ended since is looked through, under
+the subscriber's permit, and becomes notices in the transaction that remembers the new snapshot: an event is noted once,
+whenever its transaction ended, and nothing is remembered that was not noted.
 https://www.postgresql.org/docs/18/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
 
 What a permit does not show when it is looked for is no event of its subscriber's. What it shows no more when it is to
@@ -11,7 +11,7 @@ be sent is told by its number alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,17 +52,16 @@ from fhirgw.store.schema import history, notice, resource
 from fhirgw.store.subscription import Subscription
 from fhirgw.store.visibility import visible
 
-SINCE = """
-    (c.transaction >= pg_snapshot_xmax(CAST({0} AS pg_snapshot))
-     OR c.transaction = ANY (ARRAY(SELECT pg_snapshot_xip(CAST({0} AS pg_snapshot)))))
-    AND pg_visible_in_snapshot(c.transaction, CAST({1} AS pg_snapshot)) AND c.sequence > {2} AND c.type = ANY ({3})"""
-"""A change (c) by a transaction that ended between two snapshots."""
+AT_ONCE = 1000
+"""Changes that are looked through in one statement: so few that each is looked up by its id, however many there are."""
 
 STIRRED = """
+WITH newest AS (
+    SELECT c.transaction FROM fhirgw.change c WHERE c.transaction < pg_snapshot_xmax(pg_current_snapshot())
+    ORDER BY c.transaction DESC LIMIT 1)
 SELECT s.id FROM fhirgw.subscription s
 WHERE s.status = 'active' AND (
-    EXISTS (SELECT FROM fhirgw.change c
-            WHERE c.transaction >= pg_snapshot_xmax(s.snapshot::pg_snapshot) AND c.sequence > s.floor)
+    pg_snapshot_xmax(s.snapshot::pg_snapshot) <= (SELECT transaction FROM newest)
     OR EXISTS (SELECT FROM pg_snapshot_xip(s.snapshot::pg_snapshot) AS running JOIN fhirgw.change c
                ON c.transaction = running AND c.sequence > s.floor)
     OR pg_snapshot_xmax(s.snapshot::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()))
@@ -74,11 +73,23 @@ SELECT s.snapshot, s.floor, s.events, pg_current_snapshot()::text AS now,
     pg_snapshot_xmax(s.snapshot::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) AS restored
 FROM fhirgw.subscription s WHERE s.id = $1"""
 
-GIVEN = ("CAST(:before AS text)", "CAST(:after AS text)", "CAST(:floor AS bigint)", "CAST(:types AS text[])")
+FOUND = """
+    SELECT c.sequence, c.type, c.id, c.version, c.kind, c.recorded FROM {}
+    WHERE {} AND pg_visible_in_snapshot(c.transaction, $2::text::pg_snapshot)
+        AND c.sequence > $3 AND c.type = ANY ($4)"""
+BETWEEN = """c.transaction >= pg_snapshot_xmax($1::text::pg_snapshot)
+    AND c.transaction < pg_snapshot_xmax($2::text::pg_snapshot)"""
+RUNNING = "pg_snapshot_xip($1::text::pg_snapshot) AS running JOIN fhirgw.change c ON c.transaction = running"
 CHANGED = f"""
-SELECT c.sequence, c.type, c.id, c.version, c.kind, c.recorded FROM fhirgw.change c WHERE {SINCE.format(*GIVEN)}"""
-TYPES = f"""
-SELECT DISTINCT c.type FROM fhirgw.change c WHERE {SINCE.format("$1::text", "$2::text", "$3::bigint", "$4::text[]")}"""
+{FOUND.format("fhirgw.change c", BETWEEN)} UNION ALL {FOUND.format(RUNNING, "true")}
+ORDER BY sequence"""
+"""What transactions changed that began between two snapshots, or were running at the first, and have ended."""
+
+GIVEN = """
+SELECT * FROM unnest(CAST(:sequences AS bigint[]), CAST(:types AS text[]), CAST(:ids AS text[]),
+    CAST(:versions AS int[]), CAST(:kinds AS text[]), CAST(:moments AS timestamptz[]))
+    AS given (sequence, type, id, version, kind, recorded)"""
+LISTS = ("sequences", "types", "ids", "versions", "kinds", "moments")
 
 LOOKED = "UPDATE fhirgw.subscription SET snapshot = $2, events = events + $3 WHERE id = $1"
 RESTORED = """
@@ -123,23 +134,23 @@ async def note(
     How many events that were. Raises FhirError(too-costly) for a filter that passes through too much.
     """
     types = list(dict.fromkeys(each.type for each in triggers if permit.covering("r", each.type)))
-    looked = window.before, window.after, window.floor
-    found = {row["type"] for row in await connection.fetch(TYPES, *looked, types)}
-    branches = [each for one in triggers if one.type in found for each in await _branches(connection, permit, one)]
-    noted = 0
-    if branches:
-        made = statement(_noting(branches))
-        asked = dict(zip(("before", "after", "floor"), looked, strict=True)) | {"types": list(found)}
-        asked |= {"subscription": kept.id, "events": window.events}
-        status = await connection.execute(made.sql, *made.arguments(visibility.values(permit) | asked))
-        noted = int(status.rpartition(" ")[2])
-    await connection.execute(LOOKED, kept.id, window.after, noted)
-    return noted
+    number, noting = window.events, {}
+    cursor = await connection.cursor(CHANGED, window.before, window.after, window.floor, types)
+    while rows := await cursor.fetch(AT_ONCE):
+        found = frozenset(row["type"] for row in rows)
+        if found not in noting:
+            noting[found] = statement(_noting(await _branches(connection, permit, triggers, found)))
+        lists = dict(zip(LISTS, (list(column) for column in zip(*rows, strict=True)), strict=True))
+        asked = visibility.values(permit) | lists | {"subscription": kept.id, "events": number}
+        status = await connection.execute(noting[found].sql, *noting[found].arguments(asked))
+        number += int(status.rpartition(" ")[2])
+    await connection.execute(LOOKED, kept.id, window.after, number - window.events)
+    return number - window.events
 
 
 _changed = (
-    text(CHANGED)
-    .bindparams(*(bindparam(name, required=False) for name in ("before", "after", "floor", "types")))
+    text(GIVEN)
+    .bindparams(*(bindparam(name, required=False) for name in LISTS))
     .columns(
         *(column("sequence", BigInteger), column("type", Text), column("id", Text), column("version", Integer)),
         *(column("kind", Text), column("recorded", DateTime(timezone=True))),
@@ -149,7 +160,8 @@ _changed = (
 
 
 def _noting(branches: Sequence[Select[Any]]) -> Insert:
-    every = union_all(*branches).subquery("every")  # one change is one event, whatever triggers there are for it
+    """One change is one event, whatever triggers there are for it."""
+    every = union_all(*branches).subquery("every")
     number = cast(bindparam("events", type_=BigInteger, required=False), BigInteger)
     columns: dict[str, ColumnElement[Any]] = {
         "subscription": cast(bindparam("subscription", type_=Text, required=False), Text),
@@ -157,15 +169,20 @@ def _noting(branches: Sequence[Select[Any]]) -> Insert:
         **{name: every.c[name] for name in ("type", "id", "kind")},
         "happened": every.c.recorded,
     }
-    once_each = select(*columns.values()).group_by(*every.c)
-    return insert(notice).from_select(list(columns), once_each)
+    return insert(notice).from_select(list(columns), select(*columns.values()).group_by(*every.c))
 
 
-async def _branches(connection: Connection, permit: Permit, trigger: Trigger) -> list[Select[Any]]:
-    """The changes that a trigger is about, of what is current and of what has been superseded or deleted since."""
-    current = await _matching(connection, permit, trigger.type, trigger.current)
-    previous = await _matching(connection, permit, trigger.type, trigger.previous) if trigger.previous else None
-    return [_branch(permit, trigger, current, previous, table) for table in (resource, history)]
+async def _branches(
+    connection: Connection, permit: Permit, triggers: Sequence[Trigger], types: Container[str]
+) -> list[Select[Any]]:
+    """The changes that triggers are about, of what is current and of what has been superseded or deleted since."""
+    found = []
+    for each in triggers:
+        if each.type in types:
+            current = await _matching(connection, permit, each.type, each.current)
+            previous = await _matching(connection, permit, each.type, each.previous) if each.previous else None
+            found += [_branch(permit, each, current, previous, table) for table in (resource, history)]
+    return found
 
 
 async def _matching(connection: Connection, permit: Permit, kind: str, criteria: Sequence[Criterion]) -> Matching:

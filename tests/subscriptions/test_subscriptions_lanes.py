@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from fhirgw.jobs.notify import pause
+from fhirgw.store.notices import CHANGED, STIRRED
 from tests.jobs.working import until
 from tests.put import connected
 from tests.subscriptions.receiving import Notification, Receiver, receiving, taken
@@ -189,6 +190,37 @@ async def test_what_is_taken_back_is_never_told(world: World) -> None:
         assert [each.foci for each in world.told()] == [[f"Observation/{seen}"]]
     finally:
         await connection.close()
+
+
+async def test_a_load_of_many_is_noted_in_parts_and_numbered_without_a_gap(world: World) -> None:
+    await world.subscribed(world.council, most=1000)
+    seen = world.observe()
+    await world.turn()
+    await world.sql(
+        "INSERT INTO fhirgw.change (type, id, version, kind, origin)"
+        " SELECT CASE n % 2 WHEN 0 THEN 'Observation' ELSE 'Goal' END, $1, 1, 'create', 'test'"
+        " FROM generate_series(1, 5001) n",
+        seen,
+    )
+    await world.turn(4)
+    assert numbers(world.told()) == [*range(1, 2502)]
+    assert [len(each.numbers) for each in world.told()] == [1, 1000, 1000, 500]
+
+
+async def test_what_is_new_is_found_without_reading_the_log(world: World) -> None:
+    """However long it is, and though nobody has counted it yet: by its index."""
+    await world.subscribed(world.council)
+    await world.sql(
+        "INSERT INTO fhirgw.change (type, id, version, kind, origin)"
+        " SELECT 'Organization', n::text, 1, 'create', 'test' FROM generate_series(1, 20000) n"
+    )
+    (current,), *_ = await world.sql("SELECT pg_current_snapshot()::text")
+    bound = CHANGED.replace("$1", f"'{current}'").replace("$2", f"'{current}'").replace("$3", "0")
+    for query in (STIRRED, bound.replace("$4", "ARRAY['Organization']")):
+        plan = "\n".join(row[0] for row in await world.sql(f"EXPLAIN {query}"))
+        assert "change_by_transaction" in plan and "Seq Scan on change" not in plan, plan
+    everything = await world.sql("EXPLAIN SELECT FROM fhirgw.change c WHERE c.kind = 'create'")
+    assert "Seq Scan on change" in everything[0][0]
 
 
 async def test_after_a_restore_it_goes_on_from_now(world: World) -> None:
