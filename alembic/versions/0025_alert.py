@@ -1,4 +1,4 @@
-"""Alerts: when a visit is to be looked at, when each care provider was last heard of, and which alert has which cause."""
+"""Alerts: when a visit is to be looked at, when each care provider was heard of, and which alert has which cause."""
 
 from alembic import op
 

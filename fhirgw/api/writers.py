@@ -25,7 +25,7 @@ from fhirgw.api.context import WAIT, permitted
 from fhirgw.api.headers import REQUEST_ID, UUID
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, outcome
-from fhirgw.store import audit, replay, write
+from fhirgw.store import audit, replay, submissions, write
 from fhirgw.store.database import Connection, Readers, flushed
 from fhirgw.store.replay import Answer
 from fhirgw.store.writing import Written
@@ -86,6 +86,7 @@ class Writers:
         if time.monotonic() - self.swept > SWEEP:
             self.swept = time.monotonic()
             await replay.sweep(connection)
+            await submissions.sweep(connection)
 
 
 def writers(request: Request) -> Writers:

@@ -55,6 +55,7 @@ PLACES = {
     "store/deleted.py:TYPES": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CONCERNED": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
+    "store/notices.py:_was": "a criterion of a trigger: part of a query that has the predicate",
     "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
     "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
@@ -77,6 +78,10 @@ PLACES = {
     "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
+    "store/visits_sent.py:_SAID": "part of OF_WEEK and ARRIVED",
+    "store/visits_sent.py:ARRIVED": "sample visits of a sandbox, by their planned times: in no answer but as cases",
+    "store/visits_sent.py:OF_WEEK": "how well a care provider sent its visits, counted: no answer has them",
+    "store/visits_sent.py:PROVIDERS": "the codes of care providers, who are nobody's data",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
 """Functions and constants that do, each with why it may."""

@@ -10,11 +10,14 @@ from tests.gateway import Gateway
 
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
-    "/fhir/oauth/token",
-    *("/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
+    *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
+    *("/homecare/upload", "/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"}
+FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"} | {
+    "submission": "0b8d5f34-6c6b-4a6e-9a0b-0f6f2f8f3c11",
+    "visit": "V1",
+}
 ROUTES = sorted(
     re.sub(r"{(\w+)(:\w+)?}", lambda match: FILLED[match[1]], route.path)  # type: ignore[attr-defined]
     for route in create_app(Settings()).routes
