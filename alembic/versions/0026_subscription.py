@@ -7,7 +7,7 @@ business. A notice is of one event, and is kept a while after it was sent, to be
 from alembic import op
 
 revision = "0026"
-down_revision = "0021"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 

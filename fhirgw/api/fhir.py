@@ -125,8 +125,8 @@ class _Name(Convertor[str]):
     """
 
     regex = (
-        r"(?!(?:metadata|openapi\.json|AuditEvent|Subscription|OperationDefinition|CodeSystem|ValueSet|ConceptMap|StructureDefinition)"
-        r"(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
+        r"(?!(?:metadata|openapi\.json|AuditEvent|Subscription|OperationDefinition|CodeSystem|ValueSet|ConceptMap"
+        r"|StructureDefinition|Measure)(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
     )
 
     def convert(self, value: str) -> str:

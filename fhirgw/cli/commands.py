@@ -36,6 +36,7 @@ COMMANDS = {
     "keys": "keys:keys",
     "audit": "audit:app",
     "break-glass": "break_glass:app",
+    "homecare": "homecare:app",
     "opt-outs": "opt_outs:opt_outs",
     "profiles": "profiles:app",
     "subscription": "subscription:app",

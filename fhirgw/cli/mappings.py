@@ -21,8 +21,10 @@ from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping
 from fhirgw.systems.csv import CsvSystem
 from fhirgw.systems.system import Child, Row, nearest
+from fhirgw.visits.certify import cases
 from fhirgw.visits.field import shapes
 from fhirgw.visits.layout import layouts
+from fhirgw.visits.quality import standard
 from fhirgw.visits.rules import rules
 
 
@@ -39,6 +41,7 @@ def check(json: Json = False) -> None:
     try:
         folder = shipped.path("mappings")
         known = layouts(folder, shapes(rules(folder)))
+        standard(folder), cases(folder)
     except ValueError as error:
         raise CommandError(f"Layouts of visits: {error}", 3) from None
     console.line(f"Layouts of visits, without a fault: {', '.join(known)}")

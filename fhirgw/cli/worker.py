@@ -1,5 +1,5 @@
-"""Working on exports and imports, and telling subscribers, until somebody says stop: any number of these, wherever the
-same folder is seen.
+"""Working on exports and imports, watching over visits and telling subscribers, until somebody says stop: any number of
+these, wherever the same folder is seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fhirgw.jobs.hook import made_reach
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.notify import Notifier
 from fhirgw.jobs.work import Worker
-from fhirgw.jobs.workers import made_importer, made_worker
+from fhirgw.jobs.workers import made_importer, made_watch, made_worker
 from fhirgw.log import configure_log
 from fhirgw.settings import Settings
 from fhirgw.store.audit import Auditor
@@ -30,7 +30,7 @@ from fhirgw.store.database import Engine
 def worker(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when no export or import is running.")] = False,
 ) -> None:
-    """Work on exports and imports, one part at a time, and send notifications, until stopped: then it is another's."""
+    """Work on exports and imports, watch over visits, and send notifications, until stopped: then it is another's."""
     console, given = Console(), settings()
     if given.executor != PROCRASTINATE:
         told = f"FHIRGW_EXECUTOR names a Dask cluster, whose own workers do it: {COMMAND}"
@@ -48,7 +48,8 @@ def worker(
                     await _until_idle(exports, made)
                     await _until_idle(imports, importer)
                 else:
-                    await _until_stopped(exports, imports, _notifier(given, engine, auditor))
+                    async with made_watch(engine).watching():
+                        await _until_stopped(exports, imports, _notifier(given, engine, auditor))
 
     run(work())
 
