@@ -27,9 +27,11 @@ from fhirgw.api import (
     health,
     imports,
     landing,
+    measure,
     smart,
     terminology,
     visit_certify,
+    visit_ledger,
     visit_quality,
     visit_status,
     visit_upload,
@@ -81,8 +83,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
         *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
+        *(
+            *terminology.routes(),
+            *visits.routes(),
+            *visit_ledger.routes(),
+            *measure.routes(),
+            *health.routes(),
+            *landing.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -139,7 +148,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 for replan in (False, True)
             ]
             writing = await owned.enter_async_context(
-                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True, flushing=True)
             )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
@@ -187,7 +196,7 @@ def _imports(settings: Settings, engine: Engine) -> ImportJobs:
 async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
-    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
+    async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
         mappings = shipped.path("mappings")
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))

@@ -40,7 +40,7 @@ OTHERS = (
     *("_since", "_outputFormat", "_has", "_pretty", "iterate", "app", "organisation", "own", "practitioner"),
     *("purpose", "sector", "type"),
     *("_pseudonymise", "_typeFilter", "_until", "_view", "allowPartialManifests", "includeAssociatedData"),
-    *("organizeOutputBy", "patient", "file", "layout", "provider", "since", "week"),
+    *("organizeOutputBy", "patient", "file", "layout", "week", "provider", "person", "since"),
 )
 MOST_NAMED = 1000
 """Members of lists that one answer is audited with by name."""

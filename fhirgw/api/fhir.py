@@ -124,8 +124,8 @@ class _Name(Convertor[str]):
     """
 
     regex = (
-        r"(?!(?:metadata|openapi\.json|AuditEvent|OperationDefinition|CodeSystem|ValueSet|ConceptMap|StructureDefinition)"
-        r"(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
+        r"(?!(?:metadata|openapi\.json|AuditEvent|OperationDefinition|CodeSystem|ValueSet|ConceptMap|StructureDefinition"
+        r"|Measure)(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
     )
 
     def convert(self, value: str) -> str:

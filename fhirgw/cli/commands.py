@@ -36,9 +36,9 @@ COMMANDS = {
     "keys": "keys:keys",
     "audit": "audit:app",
     "break-glass": "break_glass:app",
+    "homecare": "homecare:app",
     "opt-outs": "opt_outs:opt_outs",
     "profiles": "profiles:app",
-    "homecare": "homecare:app",
 }
 """Where each command is: a function, or an app with commands of its own."""
 

@@ -50,6 +50,7 @@ DEFINITIONS = {
     ("CodeSystem", "subsumes"): f"{R4}CodeSystem-subsumes",
     ("CodeSystem", "validate-code"): f"{R4}CodeSystem-validate-code",
     ("ConceptMap", "translate"): f"{R4}ConceptMap-translate",
+    ("Measure", "evaluate-measure"): f"{R4}Measure-evaluate-measure",
     ("Patient", "break-glass"): f"{OURS}Patient-break-glass",
     ("Patient", "everything"): f"{R4}Patient-everything",
     ("Patient", "explain"): f"{OURS}Patient-explain",

@@ -43,7 +43,7 @@ from fhirgw.store.chain import unchained
 from fhirgw.store.copied import Sink, copied
 from fhirgw.store.database import Connection, Engine, Statement, declared, direct, once, statement
 from fhirgw.store.matching import Matching, as_of
-from fhirgw.store.schema import export_member, history, resource
+from fhirgw.store.schema import RENDERED, both, export_member, identified
 from fhirgw.store.visibility import visible
 
 NAME = "fhirgw export"
@@ -81,14 +81,21 @@ may yet commit. A session that idles in one and has written nothing is not waite
 taken, it makes sure that what is stamped with that time or an earlier one is in it; a millisecond less, because stamps
 are cut to milliseconds. Other exports only read, and do not hold it back. The lock is fhirgw.store.runs.alone's."""
 
-TYPES = """
+TYPES = (
+    """
 WITH RECURSIVE held AS (
     (SELECT type FROM fhirgw.resource ORDER BY type LIMIT 1)
     UNION ALL
     SELECT (SELECT type FROM fhirgw.resource WHERE type > held.type ORDER BY type LIMIT 1)
     FROM held WHERE held.type IS NOT NULL
 )
-SELECT type FROM held WHERE type IS NOT NULL"""
+SELECT type FROM held WHERE type IS NOT NULL
+UNION """
+    + " UNION ".join(
+        f"SELECT '{each}' COLLATE \"C\" WHERE EXISTS (SELECT FROM fhirgw.visit_{each.lower()})" for each in RENDERED
+    )
+    + " ORDER BY type"
+)
 """Steps from type to type through the primary key: DISTINCT would read every row."""
 
 
@@ -235,7 +242,7 @@ def _branches(
 ) -> Iterator[Select[Any]]:
     """Of a type, current rows that were there, and superseded ones that were current then."""
     related = kind == PROVENANCE and not selection.organized and relation(selection) is not None
-    for table in (resource, history):
+    for table in both(kind):
         key = table.c.patient if selection.organized else table.c.id
         line = visibility.body(permit, kind, table).label("line")
         found = select(table.c.id, line, *((table.c.patient, table.c.type) if selection.organized else ()))
@@ -273,16 +280,16 @@ def _related(
     target = func.fhirgw.targets(found.c.line).table_valued("kind", "id", name="target").render_derived()
     exported = []
     for kind in types:
-        for table in (resource, history) if kind != PROVENANCE else ():
+        for table in both(kind) if kind != PROVENANCE else ():
             row = exists().where(
-                *(table.c.id == target.c.id, visible(permit, "r", kind, table)),
+                *(*identified(table, target.c.id), visible(permit, "r", kind, table)),
                 *(*_conditions(kind, selection, table), *as_of(table), *_met(filters, kind, table)),
             )
             exported.append(and_(target.c.kind == literal(kind, Text), row))
     conditions = [or_(false(), *exported)]
     if relation(selection) == "latest":
         token = func.fhirgw.token(literal("target|", Text) + target.c.kind + literal("/", Text) + target.c.id)
-        conditions += [~_later(found, permit, table, token).correlate(found, target) for table in (resource, history)]
+        conditions += [~_later(found, permit, table, token).correlate(found, target) for table in both(PROVENANCE)]
     return select(found.c.id, found.c.line).where(exists(select(literal(1)).select_from(target).where(*conditions)))
 
 

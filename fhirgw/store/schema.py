@@ -6,6 +6,7 @@ one partition. `history` holds what was superseded or deleted. Everything is in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import (
@@ -13,9 +14,11 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    FromClause,
     Identity,
     Index,
     Integer,
@@ -25,6 +28,8 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    any_,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -696,6 +701,9 @@ audit_head = Table(
 )
 """The newest of the audit, kept apart: without it a tail that was cut off would leave a sound chain."""
 
+VISIT_ID = "fhirgw.visit_id(patient, key)"
+"""The id of what a visit is rendered as (fhirgw.visits.batch.placed)."""
+
 visit = Table(
     "visit",
     metadata,
@@ -717,6 +725,12 @@ visit = Table(
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_provider", "provider", "start"),
+    Index("visit_by_id", text(VISIT_ID), unique=True, postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_by_updated", "updated", postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_by_time", "start", "began", postgresql_using="brin"),
+    Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
+    Index("visit_by_change", "updated", postgresql_using="brin"),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
@@ -744,6 +758,98 @@ visit_file = Table(
     _instant("received"),
 )
 """Files of visits that named themselves: each is taken in once."""
+
+visit_past = Table(
+    "visit_past",
+    metadata,
+    Column("key", Uuid(), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("next", Integer, nullable=False),
+    *(_instant(name) for name in ("updated", "until")),
+    *(_instant(name, nullable=True) for name in ("start", "finish", "began", "ended")),
+    Column("transaction", Xid8(), nullable=False),
+    Column("superseded", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("labels", SmallInteger, nullable=False),
+    *(_text(name) for name in ("provider", "visit", "patient", "controller", "parts")),
+    Column("gone", ARRAY(Text)),
+    Index("visit_past_by_id", text(VISIT_ID)),
+    Index("visit_past_by_patient", "patient"),
+    Index("visit_past_by_superseded", "superseded"),
+)
+"""What visits were in somebody's record, until the version `next`; `gone`: what that version is not rendered as."""
+
+
+VISIT_LONG = 36
+"""Characters of a visit's id, with which the ids of its entries begin."""
+
+views = MetaData(schema=SCHEMA)
+"""What visits are rendered as: views, which alembic makes and does not compare."""
+
+RENDERED = ("Appointment", "Encounter", "MedicationAdministration", "Observation", "Task")
+"""The types that visits are rendered as."""
+
+
+def _view(prefix: str, kind: str, table: Table) -> Table:
+    columns = [Column(each.name, each.type) for each in table.columns if each.name != "beside"]
+    return Table(
+        f"{prefix}_{kind.lower()}", views, *columns, Column("beside", JSONB), _text("visit"), Column("key", Uuid())
+    )
+
+
+_visits = {kind: _view("visit", kind, resource) for kind in RENDERED}
+_past = {kind: _view("past", kind, history) for kind in RENDERED}
+RENDERED_AS = {table: kind for each in (_visits, _past) for kind, table in each.items()}
+"""The views, each with the one type that is in it."""
+PAST = frozenset((history, *_past.values()))
+"""Where versions of before are."""
+
+
+def held(resource_type: str | None) -> tuple[Table, ...]:
+    """Where current resources of a type (None: of any) are: `resource`, and what visits are rendered as.
+
+    Each is a branch of its own in a query and not hidden in a view, so that what visits are not rendered as is asked
+    for by the statement that it was before, and every branch has the conditions that its indexes answer.
+    """
+    return resource, *(_visits[each] for each in RENDERED if resource_type in (None, each))
+
+
+def superseded(resource_type: str | None) -> tuple[Table, ...]:
+    """Where versions of before are, and tombstones."""
+    return history, *(_past[each] for each in RENDERED if resource_type in (None, each))
+
+
+def both(resource_type: str | None) -> tuple[Table, ...]:
+    """Where all versions are."""
+    return held(resource_type) + superseded(resource_type)
+
+
+def versions(table: FromClause) -> tuple[Table, Table]:
+    """Where later versions of what is in a table are: nothing that is stored is ever rendered of a visit, too."""
+    kind = RENDERED_AS.get(table)  # type: ignore[call-overload]
+    return (resource, history) if kind is None else (_visits[kind], _past[kind])
+
+
+def same(later: FromClause, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """That two rows are versions of one resource; of what a visit is rendered as by the visit, which an index finds."""
+    yield later.c.type == table.c.type
+    yield later.c.id == table.c.id
+    if "visit" in later.c:
+        yield later.c.visit == table.c.visit
+
+
+def identified(table: FromClause, id: ColumnElement[str]) -> Iterator[ColumnElement[bool]]:
+    """That a row has an id."""
+    yield table.c.id == id
+    if "visit" in table.c:
+        yield table.c.visit == func.left(id, VISIT_LONG)
+
+
+def among(table: FromClause, ids: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
+    """That a row has one of the ids."""
+    yield table.c.id == any_(ids)
+    if "visit" in table.c:
+        yield table.c.visit == any_(func.fhirgw.visits_of(ids))
+
 
 submission = Table(
     "submission",

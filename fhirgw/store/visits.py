@@ -312,7 +312,7 @@ def _cells(writing: _Writing) -> tuple[Any, ...]:
     return (
         *(writing.key, was, was + len(writing.taken.added), *newest),
         *(instant(planned[name]) if name in planned else None for name in ("start", "end")),
-        *(min(starts, default=None), max(ends) if ends and len(ends) == len(carers) else None),
+        *(min(starts, default=None), max(ends) if ends and len(ends) == len(starts) else None),
         *(writing.visit, writing.patient, (facts.get("outcome") or {}).get("code")),
         encode({place: known[place].value for place in sorted(known)}).decode(),
         orjson.dumps(held).decode() if held else None,

@@ -35,7 +35,7 @@ from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import visibility
 from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, declared, statement
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import both, held
 from fhirgw.store.visibility import visible
 
 NARROWED = """
@@ -121,13 +121,17 @@ async def forget(connection: Connection, age: timedelta) -> None:
 
 
 def _hidden(permit: Permit, resource_type: str) -> Any:
-    theirs = [select(table.c.id).where(*_theirs(resource_type, table)) for table in (resource, history)]
-    shown = select(resource.c.id).where(*_theirs(resource_type, resource), visible(permit, "r", resource_type))
-    return except_(union(*theirs), shown)
+    theirs = [select(table.c.id).where(*_theirs(resource_type, table)) for table in both(resource_type)]
+    shown = [
+        select(table.c.id).where(*_theirs(resource_type, table), visible(permit, "r", resource_type, table))
+        for table in held(resource_type)
+    ]
+    return except_(union(*theirs), *shown)
 
 
 def _shortened(permit: Permit, resource_type: str) -> Any:
-    """Those that are shown, but not whole."""
+    """Those that are shown, but not whole: of what is rendered nothing is withheld in part."""
+    (resource, *_) = held(resource_type)
     whole = visibility.whole(permit, resource, resource_type)
     return select(resource.c.id, visibility.body(permit, resource_type)).where(
         *_theirs(resource_type, resource), visible(permit, "r", resource_type), ~whole

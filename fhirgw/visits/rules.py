@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 FILE = "homecare/rules.yaml"
 
@@ -45,13 +45,18 @@ class Outcome(_Strict):
 
 
 class Rules(_Strict):
-    """`tolerances` by type of visit; `verification`: the strength of each method, 0 to 3."""
+    """`tolerances` by type of visit; `verification`: the strength of each method, 0 to 3.
+
+    `commissioned`: the services whose package lines are visits, by their component; `team`: carers of a usual team.
+    """
 
     tolerances: dict[str, Tolerances]
     verification: dict[str, int]
     outcomes: dict[str, Outcome]
     tasks: tuple[str, ...] = Field(min_length=1)
     support: tuple[str, ...] = Field(min_length=1)
+    commissioned: tuple[str, ...] = Field(min_length=1)
+    team: PositiveInt
 
     def tolerance(self, kind: str | None) -> Tolerances:
         """What holds for a type of visit."""

@@ -1,42 +1,73 @@
-"""Weeks as councils count them: from Monday to Sunday, by the clock in London."""
+"""A week of homecare: Monday to Sunday by the clock in London, as ISO 8601 numbers weeks (`2026-W40`).
+
+Its bounds are midnights there, so that the week in which the clocks go forward has 167 hours and the other one 169. A
+visit belongs to the day it was planned to begin, whenever it ends.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
 
-WEEK = re.compile(r"(20\d\d)-W(\d\d)", re.ASCII)
-DAY = re.compile(r"20\d\d-\d\d-\d\d", re.ASCII)
+WRITTEN = re.compile(r"(20\d\d)-W(\d\d)", re.ASCII)
+DAYS = 7
+MIDNIGHT = time()
 
 
 class Week(NamedTuple):
-    """`name` is ISO 8601's, as 2026-W13; `since` its first moment, `until` the first of the next."""
+    """`monday`: its first day."""
 
-    name: str
-    since: datetime
-    until: datetime
+    monday: date
+
+    @classmethod
+    def parse(cls, text: str) -> Week:
+        """The week of a text such as `2026-W40`. Raises FhirError(invalid) for what is none."""
+        found = WRITTEN.fullmatch(text)
+        try:
+            if found is None:
+                raise ValueError
+            return cls(date.fromisocalendar(int(found[1]), int(found[2]), 1))
+        except ValueError:
+            told = "week is a year and the number of a week in it, as ISO 8601 has it: 2026-W40"
+            raise FhirError(Issue("invalid", told, "week")) from None
+
+    @classmethod
+    def of(cls, moment: datetime) -> Week:
+        """The week that a moment is in."""
+        day = moment.astimezone(LONDON).date()
+        return cls(day - timedelta(days=day.weekday()))
+
+    @property
+    def starts(self) -> datetime:
+        """The midnight it begins at, in UTC."""
+        return midnight(self.monday)
+
+    @property
+    def ends(self) -> datetime:
+        """The midnight it ends at, in UTC."""
+        return midnight(self.monday + timedelta(days=DAYS))
+
+    @property
+    def days(self) -> tuple[date, ...]:
+        """Monday to Sunday."""
+        return tuple(self.monday + timedelta(days=each) for each in range(DAYS))
+
+    def __str__(self) -> str:
+        year, number, _ = self.monday.isocalendar()
+        return f"{year}-W{number:02}"
 
 
-def week(text: str | None, now: datetime) -> Week:
-    """The week of that name, or of a day in it; without either the last that is over. Raises FhirError(invalid)."""
-    try:
-        day = _day(text) if text else now.astimezone(LONDON).date() - timedelta(days=7)
-    except ValueError:
-        told = "A week is written 2026-W13, or as a day in it, 2026-03-30"
-        raise FhirError(Issue("invalid", told, "week")) from None
-    monday = day - timedelta(days=day.weekday())
-    year, number, _ = monday.isocalendar()
-    begins = (datetime.combine(monday + timedelta(days=days), time(), LONDON) for days in (0, 7))
-    return Week(f"{year}-W{number:02}", *begins)
+def midnight(day: date) -> datetime:
+    """The moment at which a day begins in London, in UTC."""
+    return at(day, MIDNIGHT)
 
 
-def _day(text: str) -> date:
-    if found := WEEK.fullmatch(text):
-        return date.fromisocalendar(int(found[1]), int(found[2]), 1)
-    if not DAY.fullmatch(text):
-        raise ValueError
-    return date.fromisoformat(text)
+@lru_cache(maxsize=4096)
+def at(day: date, clock: time) -> datetime:
+    """A time of day by the clock in London, in UTC. Cached: a county's lines name few different ones."""
+    return datetime.combine(day, clock, LONDON).astimezone(UTC)

@@ -132,7 +132,6 @@ def test_what_our_profiles_ask_besides_is_asked(
             {"participant[0].actor.reference": "Location/l"},
             [("invariant", "Appointment")],
         ),
-        (APPOINTMENT, "visit-planned", {"participant[1]": GONE}, [("required", "Appointment.participant")]),
     ],
 )
 def test_what_a_carer_and_a_visit_are_asked_is_asked(
