@@ -19,9 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
 from fhirgw.api import (
+    alerts,
     audit_events,
     break_glass,
     bulk,
+    desk,
     explain,
     fhir,
     health,
@@ -38,6 +40,7 @@ from fhirgw.api import (
     visits,
     who_looked,
 )
+from fhirgw.api.alert_stream import Streams
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
@@ -51,11 +54,12 @@ from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
+from fhirgw.jobs.engine import PROCRASTINATE
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.import_jobs import ImportJobs
 from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.workers import made_importer
+from fhirgw.jobs.workers import made_importer, made_watch
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -74,6 +78,9 @@ from fhirgw.visits.rules import rules
 EXPORTING = 10
 """Connections that write: for exports that run in this process and how far they are, for tokens and grants."""
 
+STREAMING = 2
+"""Connections of the streams of alerts: each looks for a few milliseconds."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The gateway. The database is reached when it starts up; its tables are `fhirgw migrate`'s business."""
@@ -89,6 +96,8 @@ def create_app(settings: Settings) -> FastAPI:
             *visits.routes(),
             *visit_ledger.routes(),
             *measure.routes(),
+            *alerts.routes(),
+            *desk.routes(),
             *health.routes(),
             *landing.routes(),
         ),
@@ -160,6 +169,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.imports = await owned.enter_async_context(_imports(settings, engine))
+            app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
+            if settings.worker_in_serve or settings.executor != PROCRASTINATE:  # Dask's workers do not watch
+                await owned.enter_async_context(made_watch(engine).watching())
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)

@@ -67,6 +67,7 @@ WORK_CLOSED = timedelta(days=90)
 
 CONTACT = "https://fhirgw.uk/fhir/CodeSystem/request-code"
 PERFORMER = "https://fhirgw.uk/fhir/StructureDefinition/ext-performer"
+VISIT_ALERT = "https://fhirgw.uk/fhir/CodeSystem/visit-alert"
 CLOSED = "https://fhirgw.uk/fhir/StructureDefinition/ext-closed-date"
 
 BOTH = ("Organization", "Practitioner")
@@ -304,6 +305,12 @@ def _any(resource: Resource) -> bool:
     return True
 
 
+def _worked_on(resource: Resource) -> bool:
+    """Whoever is told of an alert (fhirgw.visits.alert_task) is no worker of the person's by that."""
+    codings = (resource.get("code") or {}).get("coding") or ()
+    return all(not isinstance(each, dict) or each.get("system") != VISIT_ALERT for each in codings)
+
+
 _EPISODE = _providing(_one("managingOrganization"))
 _ORDER = _providing(_each("performer"))
 _CONTACT = (Row("referral", _one("requester")), *_working(_each("performer")))
@@ -319,6 +326,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "DeviceRequest": (Rule("subject", _SUPPLIED, _DONE, _equipment, _ordered, _SUPPLIER),),
     "CareTeam": (Rule("subject", frozenset({"active"}), frozenset({"inactive"}), _episode, _any, _TEAM),),
-    "Task": (Rule("for", _WORKING, _DONE, _task, _any, _TASK),),
+    "Task": (Rule("for", _WORKING, _DONE, _task, _worked_on, _TASK),),
 }
 """By type of resource: when it counts, and each row where it names somebody. The first rule that applies holds."""

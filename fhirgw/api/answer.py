@@ -35,8 +35,11 @@ PRIVATE = {"cache-control": "private, no-cache"}
 """What is about people is nobody's to keep but the caller's, and not without asking again."""
 
 FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
-MEDIA = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*")
-"""What an Accept may name; NDJSON is for the files of an export."""
+MEDIA = (
+    *("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*"),
+    "text/event-stream",
+)
+"""What an Accept may name; NDJSON is for the files of an export, and events for alerts."""
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """What can be the id of a resource. https://hl7.org/fhir/R4/datatypes.html#id"""
 

@@ -1,4 +1,6 @@
-"""Working on exports and imports until somebody says stop: any number of these, wherever the same folder is seen."""
+"""Working on exports and imports, and watching over visits, until somebody says stop: any number of these, wherever the
+same folder is seen.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from fhirgw.jobs.cluster import COMMAND, address
 from fhirgw.jobs.engine import IMPORTS, PROCRASTINATE, Queue
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.work import Worker
-from fhirgw.jobs.workers import made_importer, made_worker
+from fhirgw.jobs.workers import made_importer, made_watch, made_worker
 from fhirgw.log import configure_log
 
 
 def worker(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when no export or import is running.")] = False,
 ) -> None:
-    """Work on exports and imports, one part at a time, until stopped; the part it is at goes to another."""
+    """Work on exports and imports, one part at a time, and watch over visits, until stopped; a part goes to another."""
     console, given = Console(), settings()
     if given.executor != PROCRASTINATE:
         told = f"FHIRGW_EXECUTOR names a Dask cluster, whose own workers do it: {COMMAND}"
@@ -39,7 +41,8 @@ def worker(
                     await _until_idle(exports, made)
                     await _until_idle(imports, importer)
                 else:
-                    await _until_stopped(exports, imports)
+                    async with made_watch(engine).watching():
+                        await _until_stopped(exports, imports)
 
     run(work())
 

@@ -27,6 +27,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     any_,
     func,
@@ -722,6 +723,9 @@ visit = Table(
     Column("digest", LargeBinary, nullable=False),
     _text("parts"),
     _text("stamps", nullable=True),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_provider", "provider", "start"),
@@ -735,7 +739,8 @@ visit = Table(
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
-was declared. `patient`: in whose record it is, or nobody's.
+was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
+`alerted`: an alert of it has not ended (fhirgw.store.watch).
 """
 
 visit_said = Table(
@@ -850,6 +855,37 @@ def among(table: FromClause, ids: ColumnElement[Any]) -> Iterator[ColumnElement[
     if "visit" in table.c:
         yield table.c.visit == any_(func.fhirgw.visits_of(ids))
 
+
+visit_provider = Table(
+    "visit_provider",
+    metadata,
+    _text("provider", primary_key=True),
+    _text("controller"),
+    _instant("heard"),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_provider_by_due", "due", postgresql_where=text("due IS NOT NULL")),
+)
+"""When each care provider last sent anything; the others are as in `visit`."""
+
+visit_alert = Table(
+    "visit_alert",
+    metadata,
+    _text("id", primary_key=True),
+    Column("key", Uuid(), nullable=False),
+    _text("kind"),
+    Column("again", Integer, nullable=False),
+    *(_text(name) for name in ("provider", "controller")),
+    _text("patient", nullable=True),
+    *(_instant(name) for name in ("since", "raised")),
+    _instant("ended", nullable=True),
+    Column("rung", Integer, nullable=False, server_default=text("0")),
+    _instant("climbs", nullable=True),
+    UniqueConstraint("key", "kind", "again", name="visit_alert_once"),
+    Index("visit_alert_open", "key", "kind", unique=True, postgresql_where=text("ended IS NULL")),
+    Index("visit_alert_by_climbs", "climbs", postgresql_where=text("climbs IS NOT NULL")),
+)
+"""Which alert (a Task's `id`) has which cause, and when it goes to the next rung; what became of it is in the Task."""
 
 submission = Table(
     "submission",

@@ -18,6 +18,7 @@ OPEN = {
         "/fhir/.well-known/smart-configuration",
     ),
     "/fhir/oauth/token",
+    *("/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"} | {
@@ -46,8 +47,8 @@ def test_every_route_wants_a_token(gateway: Gateway, path: str) -> None:
                 assert answer.json()["issue"][0]["code"] == "login"
             forged = stranger.request(method, path, headers={"authorization": "Bearer a.b.c"})
             assert (method, forged.status_code) == (method, 401)
-            known = gateway.http.request(method, path)
-            assert (method, known.status_code == 401) == (method, False)
+            with gateway.http.stream(method, path) as known:  # one of them never ends
+                assert (method, known.status_code == 401) == (method, False)
 
 
 @pytest.mark.parametrize("path", sorted(OPEN - {"/fhir/oauth/token"}))
