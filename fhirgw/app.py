@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +31,7 @@ from fhirgw.api import (
     landing,
     measure,
     smart,
+    subscriptions,
     terminology,
     visit_certify,
     visit_ledger,
@@ -47,6 +48,7 @@ from fhirgw.api.gate import Gate
 from fhirgw.api.origins import allowing
 from fhirgw.api.packed import Packed
 from fhirgw.api.smart import Smart, assembled
+from fhirgw.api.subscribing import permits, signer
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
@@ -56,7 +58,9 @@ from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.engine import PROCRASTINATE
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.hook import made_reach
 from fhirgw.jobs.import_jobs import ImportJobs
+from fhirgw.jobs.notify import Notifier
 from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.workers import made_importer, made_watch
@@ -90,17 +94,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
+        *(*terminology.routes(), *visits.routes(), *visit_ledger.routes(), *measure.routes()),
+        *(*alerts.routes(), *desk.routes(), *subscriptions.routes(), *health.routes(), *landing.routes()),
         *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
-        *(
-            *terminology.routes(),
-            *visits.routes(),
-            *visit_ledger.routes(),
-            *measure.routes(),
-            *alerts.routes(),
-            *desk.routes(),
-            *health.routes(),
-            *landing.routes(),
-        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -175,6 +171,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
+            await owned.enter_async_context(_notifying(settings, app, engine))
             app.state.overseer, app.state.opt_out_days = operations(settings.controller), settings.opt_out_days
             gate = Gate(app.state.smart.gatekeeper, app.state.smart.connect, settings.opt_out_days)
             app.state.terminology = await owned.enter_async_context(_terminology(settings))
@@ -214,6 +211,17 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
         yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+
+
+@asynccontextmanager
+async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncIterator[None]:
+    """Telling subscribers, if this process works on what nobody waits for, or if no `fhirgw worker` does."""
+    app.state.reach = made_reach(settings)
+    auditor, keyring = app.state.auditor, app.state.smart.keyring
+    notifier = Notifier(engine, auditor, permits(settings.controller), signer(keyring), app.state.reach)
+    working = settings.worker_in_serve or settings.executor != PROCRASTINATE
+    async with notifier.working() if working else nullcontext():
+        yield
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

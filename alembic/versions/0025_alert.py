@@ -1,9 +1,9 @@
-"""Alerts: when a visit is to be looked at, when each care provider was last heard of, and which alert has which cause."""
+"""Alerts: when a visit is to be looked at, when each care provider was heard of, and which alert has which cause."""
 
 from alembic import op
 
 revision = "0025"
-down_revision = "0021"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 

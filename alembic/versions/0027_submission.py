@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0027"
-down_revision = "0028"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
@@ -36,9 +36,7 @@ CREATE TABLE fhirgw.submission (
 )"""
     )
     op.execute("CREATE INDEX submission_by_provider ON fhirgw.submission (provider, received)")
-    op.execute(
-        "CREATE INDEX submission_mending ON fhirgw.submission (provider, received) WHERE receipts IS NOT NULL"
-    )
+    op.execute("CREATE INDEX submission_mending ON fhirgw.submission (provider, received) WHERE receipts IS NOT NULL")
     op.execute("CREATE INDEX submission_by_received ON fhirgw.submission USING brin (received)")
     op.execute("ALTER TABLE fhirgw.submission ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     for name, what in POLICIES:

@@ -12,7 +12,7 @@ https://www.postgresql.org/docs/18/wal-async-commit.html
 from alembic import op
 
 revision = "0028"
-down_revision = "0021"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 

@@ -9,7 +9,6 @@ others they stand: the score is there to help.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -28,7 +27,7 @@ from fhirgw.fhir.nhs import is_ods_code
 from fhirgw.store import visits_sent
 from fhirgw.store.database import Connection
 from fhirgw.visits.quality import Quality, Standard, quality
-from fhirgw.visits.week import DAYS, Week
+from fhirgw.visits.week import Week
 
 QUALITY = "/homecare/quality"
 PAGE, MOST = 20, 100
@@ -41,14 +40,9 @@ async def of_week(request: Request) -> Response:
     if _oversees(permit, visits):
         return await _council(request, permit, visits)
     own = sender(request)
-    asked_for = _week(parameters(request, "week").get("week"), visits)
+    asked_for = _week(parameters(request, "week"), visits)
     async with context(request).searcher(own) as connection:
         return told({"week": str(asked_for), **await _provider(connection, visits, own.organisation, asked_for)})
-
-
-def _week(text: str | None, visits: Visits) -> Week:
-    """The week of that name; without one the last that is over. Raises FhirError(invalid)."""
-    return Week.of(visits.writers.now() - timedelta(days=DAYS)) if text is None else Week.parse(text)
 
 
 def _oversees(permit: Permit, visits: Visits) -> bool:
@@ -60,7 +54,7 @@ def _oversees(permit: Permit, visits: Visits) -> bool:
 async def _council(request: Request, permit: Permit, visits: Visits) -> Response:
     """Every care provider, in the order of their codes, page by page; or the one that is asked for."""
     given = parameters(request, "week", "provider", "_count", "_cursor")
-    asked_for = _week(given.get("week"), visits)
+    asked_for = _week(given, visits)
     count = asked.count(given.get("_count", str(PAGE)), MOST)
     if not all(is_ods_code(given[name]) for name in ("provider", "_cursor") if name in given):
         raise FhirError(Issue("invalid", "A care provider is named by its ODS code", "provider"))
@@ -77,6 +71,11 @@ async def _council(request: Request, permit: Permit, visits: Visits) -> Response
     if len(codes) > count:
         document["next"] = f"{QUALITY}?week={asked_for}&_count={count}&_cursor={codes[count - 1]}"
     return told(document)
+
+
+def _week(given: Mapping[str, str], visits: Visits) -> Week:
+    """The week that is asked for, or the last that is over."""
+    return Week.parse(given["week"]) if "week" in given else Week.over(visits.writers.now())
 
 
 async def _provider(connection: Connection, visits: Visits, code: str, asked_for: Week) -> dict[str, Any]:

@@ -39,6 +39,7 @@ COMMANDS = {
     "homecare": "homecare:app",
     "opt-outs": "opt_outs:opt_outs",
     "profiles": "profiles:app",
+    "subscription": "subscription:app",
 }
 """Where each command is: a function, or an app with commands of its own."""
 

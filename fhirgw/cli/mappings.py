@@ -14,6 +14,7 @@ from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, run
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.topics import topics
 from fhirgw.fhir.view_path import ViewError
 from fhirgw.fhir.views import views
 from fhirgw.mapping.load import SystemDefinition
@@ -28,7 +29,7 @@ from fhirgw.visits.rules import rules
 
 
 def check(json: Json = False) -> None:
-    """Load every mapping, view and layout, try mappings on a sample, and report every fault, with its file and line."""
+    """Load every mapping, view, layout and topic, try mappings on a sample; report every fault, with file and line."""
     from fhirgw.mapping.sample import judged  # brings in the FHIR models, which take a second
 
     console = Console(json)
@@ -44,6 +45,11 @@ def check(json: Json = False) -> None:
     except ValueError as error:
         raise CommandError(f"Layouts of visits: {error}", 3) from None
     console.line(f"Layouts of visits, without a fault: {', '.join(known)}")
+    try:
+        told = [each.rpartition("/")[2] for each in topics()]
+    except ValueError as error:
+        raise CommandError(str(error), 3) from None
+    console.line(f"Topics to subscribe to, without a fault: {', '.join(told)}")
     rows = [[name, len(each.mappings), len(each.tables()), len(each.codes)] for name, each in systems.items()]
     console.table("Mappings, without a fault", ["system", "mappings", "tables", "code maps"], rows)
     console.document({name: sorted(each.mappings) for name, each in systems.items()})

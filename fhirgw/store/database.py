@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Insert, make_url
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.selectable import SelectBase
@@ -190,7 +190,7 @@ class Statement:
         return [values[name] if name in values else self.known[name] for name in self.names]
 
 
-def statement(query: SelectBase) -> Statement:
+def statement(query: SelectBase | Insert) -> Statement:
     """The query as asyncpg wants it: `await connection.fetch(made.sql, *made.arguments())`."""
     compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return Statement(compiled.string, tuple(compiled.positiontup or ()), dict(compiled.params))

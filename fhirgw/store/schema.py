@@ -221,6 +221,7 @@ change = Table(
     _instant("recorded", server_default=text("clock_timestamp()")),
     Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
     CheckConstraint("kind IN ('create', 'update', 'delete')", name="change_kind"),
+    Index("change_by_transaction", "transaction"),
 )
 
 lineage = Table(
@@ -886,7 +887,6 @@ visit_alert = Table(
     Index("visit_alert_by_climbs", "climbs", postgresql_where=text("climbs IS NOT NULL")),
 )
 """Which alert (a Task's `id`) has which cause, and when it goes to the next rung; what became of it is in the Task."""
-
 submission = Table(
     "submission",
     metadata,
@@ -908,3 +908,56 @@ submission = Table(
 
 `receipts` are those with something to mend, as JSON; `mending` the care provider's own ids of their visits.
 """
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _text("id", primary_key=True),
+    *(_text(name) for name in ("registration", "scopes", "purpose", "base")),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _instant("updated", server_default=text("clock_timestamp()")),
+    *(_text(name) for name in ("status", "body", "topic")),
+    Column("filters", ARRAY(Text), nullable=False),
+    *(_text(name) for name in ("endpoint", "origin")),
+    Column("headers", ARRAY(Text), nullable=False),
+    _text("content"),
+    *(Column(name, Integer, nullable=False) for name in ("most", "seconds")),
+    Column("heartbeat", Integer),
+    _instant("ends", nullable=True),
+    _text("snapshot", nullable=True),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("floor", "events", "sent")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _instant("failing", nullable=True),
+    _text("reason", nullable=True),
+    _instant("due", server_default=text("clock_timestamp()")),
+    _instant("beat", server_default=text("'infinity'")),
+    _instant("lease", nullable=True),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _text("worker", nullable=True),
+    _instant("created", server_default=text("clock_timestamp()")),
+    CheckConstraint("status IN ('requested', 'active', 'error', 'off')", name="subscription_status"),
+    CheckConstraint("content IN ('empty', 'id-only', 'full-resource')", name="subscription_content"),
+    CheckConstraint("sent <= events", name="subscription_sent"),
+    Index("subscription_by_registration", "registration"),
+)
+"""Who is told what, by whom they were when they asked (`registration`, with `scopes` and `purpose` of its token).
+
+`snapshot`: up to where its topic has been looked for in the change log, after `floor` (fhirgw.store.notices). Of
+its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails, `due`: when it is tried
+next. `lease`: until when `worker` is believed to be at it.
+"""
+
+notice = Table(
+    "notice",
+    metadata,
+    Column(
+        "subscription", Text(collation="C"), ForeignKey("fhirgw.subscription.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    *(_text(name) for name in ("type", "id", "kind")),
+    _instant("happened"),
+    _instant("noted", server_default=text("clock_timestamp()")),
+    CheckConstraint("kind IN ('create', 'update', 'delete')", name="notice_kind"),
+    Index("notice_by_noted", "noted", postgresql_using="brin"),
+)
+"""Events of a subscription, numbered from 1 without a gap: its outbox, and what it may ask for again."""

@@ -15,6 +15,7 @@ from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
 
 WRITTEN = re.compile(r"(20\d\d)-W(\d\d)", re.ASCII)
+DAY = re.compile(r"20\d\d-\d\d-\d\d", re.ASCII)
 DAYS = 7
 MIDNIGHT = time()
 
@@ -26,20 +27,30 @@ class Week(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Week:
-        """The week of a text such as `2026-W40`. Raises FhirError(invalid) for what is none."""
+        """The week of a text such as `2026-W40`, or of a day in it. Raises FhirError(invalid) for what is none."""
         found = WRITTEN.fullmatch(text)
         try:
-            if found is None:
+            if found:
+                return cls(date.fromisocalendar(int(found[1]), int(found[2]), 1))
+            if not DAY.fullmatch(text):
                 raise ValueError
-            return cls(date.fromisocalendar(int(found[1]), int(found[2]), 1))
+            return cls._with(date.fromisoformat(text))
         except ValueError:
-            told = "week is a year and the number of a week in it, as ISO 8601 has it: 2026-W40"
+            told = "week is a year and the number of a week in it, as ISO 8601 has it: 2026-W40; or a day: 2026-09-28"
             raise FhirError(Issue("invalid", told, "week")) from None
+
+    @classmethod
+    def over(cls, now: datetime) -> Week:
+        """The last week that is over."""
+        return cls._with(now.astimezone(LONDON).date() - timedelta(days=DAYS))
 
     @classmethod
     def of(cls, moment: datetime) -> Week:
         """The week that a moment is in."""
-        day = moment.astimezone(LONDON).date()
+        return cls._with(moment.astimezone(LONDON).date())
+
+    @classmethod
+    def _with(cls, day: date) -> Week:
         return cls(day - timedelta(days=day.weekday()))
 
     @property

@@ -9,16 +9,9 @@ from fhirgw.settings import Settings
 from tests.gateway import Gateway
 
 OPEN = {
-    *(
-        "/",
-        "/homecare/upload",
-        "/health/live",
-        "/health/ready",
-        "/fhir/metadata",
-        "/fhir/.well-known/smart-configuration",
-    ),
-    "/fhir/oauth/token",
-    *("/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
+    *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
+    *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
+    *("/homecare/upload", "/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"} | {

@@ -94,6 +94,7 @@ async def test_the_council_and_the_provider_see_it_and_nobody_else(
     assert listed(kestrel)[id] == shown
     assert (shown["display"], shown["status"], shown["patient"]) == ("Visit not started", "requested", f"Patient/{A}")
     assert (shown["owner"], shown["provider"], shown["open"]) == ("Care provider's on-call", "K01", True)
+    assert get(council, f"/fhir/{shown['visit']}").json()["status"] == "booked", "the focus is the visit as FHIR has it"
     for stranger in (HERON, ELSEWHERE):
         with gateway.client(stranger) as client:
             assert id not in listed(client)

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from fhirgw.fhir.dates import LONDON
+from fhirgw.fhir.issue import FhirError
 from fhirgw.visits.quality import MEASURES, Quality, Sent, Standard, became, corrected, missing, quality, standard
 from fhirgw.visits.rules import rules
+from fhirgw.visits.week import Week
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 RULES, GIVEN = rules(MAPPINGS), standard(MAPPINGS)
@@ -148,3 +151,28 @@ def test_a_standard_that_is_none_is_said(change: Any) -> None:
     change(given)
     with pytest.raises(ValueError):
         Standard.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "hours"),
+    [
+        ("2026-W13", "2026-W13", 167),
+        ("2026-03-29", "2026-W13", 167),
+        ("2026-10-19", "2026-W43", 169),
+        ("2026-01-01", "2026-W01", 168),
+        (None, "2026-W16", 168),
+    ],
+)
+def test_a_week_is_from_monday_to_sunday_in_london(text: str | None, name: str, hours: int) -> None:
+    """The weeks in which the clocks change are an hour shorter, or longer."""
+    found = Week.parse(text) if text else Week.over(NOW)
+    assert str(found) == name
+    assert (found.ends - found.starts) / timedelta(hours=1) == hours
+    starts, ends = (each.astimezone(LONDON) for each in (found.starts, found.ends))
+    assert (starts.weekday(), starts.hour, ends.hour) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("text", ["2026-W54", "13", "2026-02-30", "30/03/2026", "2026-W1", "２026-W13"])
+def test_what_is_no_week_is_said(text: str) -> None:
+    with pytest.raises(FhirError, match="2026-W40"):
+        Week.parse(text) if text else Week.over(NOW)
