@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from fhirgw.api.shared import Shared
 from fhirgw.api.writers import Writers
-from fhirgw.store import audit
+from fhirgw.store import audit, submissions
 from fhirgw.store import visits as store
 from fhirgw.store.audit import Row
 from fhirgw.store.visits import Provider, Result
 from fhirgw.visits.reading import Sent
+from fhirgw.visits.receipt import Receipt
 
 TRIES = 5
 """How often visits are taken again because somebody else was quicker with one of them."""
@@ -60,6 +61,12 @@ class Company:
                 sents = [singles[at].sent for at in places]
                 taken = await store.take(connection, provider, sents, now, alone=alone)
                 results.update(zip(places, taken, strict=True))
+                told = [_receipt(each, result) for each, result in zip(sents, taken, strict=True)]
+                await submissions.note(connection, provider.code, submissions.single(provider.code, now), told, now)
             found = [results[at] for at in range(len(singles))]
             await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
         return found
+
+
+def _receipt(sent: Sent, result: Result) -> Receipt:
+    return Receipt(1, sent.visit, result.status, result.id, (result.fault,) if result.fault else ())

@@ -27,6 +27,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     any_,
     func,
@@ -220,6 +221,7 @@ change = Table(
     _instant("recorded", server_default=text("clock_timestamp()")),
     Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
     CheckConstraint("kind IN ('create', 'update', 'delete')", name="change_kind"),
+    Index("change_by_transaction", "transaction"),
 )
 
 lineage = Table(
@@ -722,17 +724,24 @@ visit = Table(
     Column("digest", LargeBinary, nullable=False),
     _text("parts"),
     _text("stamps", nullable=True),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_provider", "provider", "start"),
     Index("visit_by_id", text(VISIT_ID), unique=True, postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_updated", "updated", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_time", "start", "began", postgresql_using="brin"),
+    Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
+    Index("visit_by_change", "updated", postgresql_using="brin"),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
-was declared. `patient`: in whose record it is, or nobody's.
+was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
+`alerted`: an alert of it has not ended (fhirgw.store.watch).
 """
 
 visit_said = Table(
@@ -846,3 +855,109 @@ def among(table: FromClause, ids: ColumnElement[Any]) -> Iterator[ColumnElement[
     yield table.c.id == any_(ids)
     if "visit" in table.c:
         yield table.c.visit == any_(func.fhirgw.visits_of(ids))
+
+
+visit_provider = Table(
+    "visit_provider",
+    metadata,
+    _text("provider", primary_key=True),
+    _text("controller"),
+    _instant("heard"),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_provider_by_due", "due", postgresql_where=text("due IS NOT NULL")),
+)
+"""When each care provider last sent anything; the others are as in `visit`."""
+
+visit_alert = Table(
+    "visit_alert",
+    metadata,
+    _text("id", primary_key=True),
+    Column("key", Uuid(), nullable=False),
+    _text("kind"),
+    Column("again", Integer, nullable=False),
+    *(_text(name) for name in ("provider", "controller")),
+    _text("patient", nullable=True),
+    *(_instant(name) for name in ("since", "raised")),
+    _instant("ended", nullable=True),
+    Column("rung", Integer, nullable=False, server_default=text("0")),
+    _instant("climbs", nullable=True),
+    UniqueConstraint("key", "kind", "again", name="visit_alert_once"),
+    Index("visit_alert_open", "key", "kind", unique=True, postgresql_where=text("ended IS NULL")),
+    Index("visit_alert_by_climbs", "climbs", postgresql_where=text("climbs IS NOT NULL")),
+)
+"""Which alert (a Task's `id`) has which cause, and when it goes to the next rung; what became of it is in the Task."""
+submission = Table(
+    "submission",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _text("provider"),
+    Column("submission", Uuid(), nullable=False),
+    _instant("received"),
+    _text("way"),
+    _text("file", nullable=True),
+    *(Column(name, Integer, nullable=False) for name in ("stored", "unchanged", "superseded", "refused")),
+    Column("unallocated", Integer, nullable=False),
+    Column("mending", ARRAY(Text)),
+    _text("receipts", nullable=True),
+    Index("submission_by_provider", "provider", "received"),
+    Index("submission_mending", "provider", "received", postgresql_where=text("receipts IS NOT NULL")),
+    Index("submission_by_received", "received", postgresql_using="brin"),
+)
+"""What care providers sent, a row each transaction of it: a submission that came in pieces is several.
+
+`receipts` are those with something to mend, as JSON; `mending` the care provider's own ids of their visits.
+"""
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _text("id", primary_key=True),
+    *(_text(name) for name in ("registration", "scopes", "purpose", "base")),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _instant("updated", server_default=text("clock_timestamp()")),
+    *(_text(name) for name in ("status", "body", "topic")),
+    Column("filters", ARRAY(Text), nullable=False),
+    *(_text(name) for name in ("endpoint", "origin")),
+    Column("headers", ARRAY(Text), nullable=False),
+    _text("content"),
+    *(Column(name, Integer, nullable=False) for name in ("most", "seconds")),
+    Column("heartbeat", Integer),
+    _instant("ends", nullable=True),
+    _text("snapshot", nullable=True),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("floor", "events", "sent")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _instant("failing", nullable=True),
+    _text("reason", nullable=True),
+    _instant("due", server_default=text("clock_timestamp()")),
+    _instant("beat", server_default=text("'infinity'")),
+    _instant("lease", nullable=True),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _text("worker", nullable=True),
+    _instant("created", server_default=text("clock_timestamp()")),
+    CheckConstraint("status IN ('requested', 'active', 'error', 'off')", name="subscription_status"),
+    CheckConstraint("content IN ('empty', 'id-only', 'full-resource')", name="subscription_content"),
+    CheckConstraint("sent <= events", name="subscription_sent"),
+    Index("subscription_by_registration", "registration"),
+)
+"""Who is told what, by whom they were when they asked (`registration`, with `scopes` and `purpose` of its token).
+
+`snapshot`: up to where its topic has been looked for in the change log, after `floor` (fhirgw.store.notices). Of
+its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails, `due`: when it is tried
+next. `lease`: until when `worker` is believed to be at it.
+"""
+
+notice = Table(
+    "notice",
+    metadata,
+    Column(
+        "subscription", Text(collation="C"), ForeignKey("fhirgw.subscription.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    *(_text(name) for name in ("type", "id", "kind")),
+    _instant("happened"),
+    _instant("noted", server_default=text("clock_timestamp()")),
+    CheckConstraint("kind IN ('create', 'update', 'delete')", name="notice_kind"),
+    Index("notice_by_noted", "noted", postgresql_using="brin"),
+)
+"""Events of a subscription, numbered from 1 without a gap: its outbox, and what it may ask for again."""

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from fhirgw.access.relationship import opens
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.database import Connection
+from fhirgw.visits.alert import due
 from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
 from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
@@ -38,7 +38,6 @@ Item = TypeVar("Item")
 
 SENDING = ("care-provider", "late-visits")
 """The ties by which a care provider sends visits: while the package runs, and for its grace."""
-assert set(SENDING) <= set(opens("Encounter")), "what lets a care provider send visits lets them see those"
 
 CLOSED = Fault(
     "person",
@@ -85,9 +84,9 @@ WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::timestamptz[],
         $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[]
+        $15::text[], $25::timestamptz[]
     ) AS g (key, was, version, source_version, changed, digest, start, finish, began, ended, visit, patient, outcome,
-        parts, stamps)
+        parts, stamps, due)
     ORDER BY key),
 said AS MATERIALIZED (
     SELECT * FROM unnest($16::uuid[], $17::bytea[], $18::bigint[], $19::timestamptz[], $20::timestamptz[], $21::text[])
@@ -96,13 +95,14 @@ renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
         updated = $22, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
-        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id()
+        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id(),
+        due = CASE WHEN v.alerted OR v.due <= $22 THEN $22 ELSE g.due END
     FROM given g WHERE v.key = g.key AND v.version = g.was AND g.was > 0 RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
-        provider, visit, patient, controller, outcome, parts, stamps)
+        provider, visit, patient, controller, outcome, parts, stamps, due)
     SELECT key, version, source_version, changed, digest, $22, start, finish, began, ended, $23, visit, patient, $24,
-        outcome, parts, stamps
+        outcome, parts, stamps, due
     FROM given WHERE was = 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
@@ -113,6 +113,13 @@ kept AS (
 SELECT count(*) FROM written
 """
 FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+# A care provider was heard of: at most every ten seconds, so that its pushes do not wait for one another.
+HEARD = """
+INSERT INTO fhirgw.visit_provider (provider, controller, heard, due)
+SELECT $1, $2, $3::timestamptz, $3 WHERE NOT EXISTS (
+    SELECT FROM fhirgw.visit_provider WHERE provider = $1 AND heard > $3::timestamptz - interval '10 seconds')
+ON CONFLICT (provider) DO UPDATE SET heard = greatest(excluded.heard, visit_provider.heard), due = excluded.due
+"""
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
 
 
@@ -188,6 +195,7 @@ async def take(
         writing += [write] if write else []
     if writing and await _write(connection, provider, writing, now) < len(writing):
         raise Lost
+    await connection.execute(HEARD, provider.code, provider.controller, now)
     return results
 
 
@@ -292,7 +300,8 @@ async def _write(connection: Connection, provider: Provider, writing: Sequence[_
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(list, cells), *map(list, kept))
-    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller)
+    dues = [due(each.facts, now) for each in writing]
+    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller, dues)
     return written
 
 

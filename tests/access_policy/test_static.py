@@ -39,6 +39,7 @@ ALLOWED = {
     "store/load.py": "merges what a system of record delivered",
     "store/reindex.py": "writes: indexes rows again, from their own bodies",
     "store/visits.py": "joins what care providers send with what is known",
+    "store/watch.py": "raises and ends alerts, by what is known of visits: writes Tasks",
     "store/identity.py": "tells which Patient a row is about while it is merged",
     # who is asked before there is a permit, or instead of one
     "store/registration.py": "the caller's own organisation, role and NHS number: what the permit is made of",
@@ -54,6 +55,7 @@ PLACES = {
     "store/deleted.py:TYPES": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CONCERNED": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
+    "store/notices.py:_was": "a criterion of a trigger: part of a query that has the predicate",
     "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
     "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
@@ -76,6 +78,10 @@ PLACES = {
     "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
+    "store/visits_sent.py:_SAID": "part of OF_WEEK and ARRIVED",
+    "store/visits_sent.py:ARRIVED": "sample visits of a sandbox, by their planned times: in no answer but as cases",
+    "store/visits_sent.py:OF_WEEK": "how well a care provider sent its visits, counted: no answer has them",
+    "store/visits_sent.py:PROVIDERS": "the codes of care providers, who are nobody's data",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
 """Functions and constants that do, each with why it may."""
@@ -221,6 +227,7 @@ def test_what_is_allowed_is_still_there() -> None:
 
 def test_the_helpers_that_stand_for_the_predicate_call_it() -> None:
     for module, helper in (
+        *(("store/package_lines.py", "_visible"),),
         *(("store/include.py", "_visible"), ("store/resources.py", "_named"), ("store/matching.py", "select")),
         *(("store/deleted.py", "_tombstones"), ("store/everything.py", "_own_in"), ("store/meta.py", "_newest")),
     ):
