@@ -55,6 +55,13 @@ def pushed(client: httpx.Client, id: str, **parts: Any) -> str:
     return str(receipt["id"])
 
 
+def found(client: httpx.Client, search: str) -> list[str]:
+    """What a search finds, as addresses."""
+    entries = client.get(f"/fhir/{search}").json().get("entry", ())
+    resources = [each["resource"] for each in entries if each["search"]["mode"] != "outcome"]
+    return [f"{each['resourceType']}/{each['id']}" for each in resources]
+
+
 def told(client: httpx.Client, id: str) -> list[tuple[int, str]]:
     """What every way of asking for a visit tells, without the ids of it and what is random in an answer."""
     answers = []
@@ -105,31 +112,29 @@ def test_what_is_hidden_is_as_what_is_absent(kestrel: httpx.Client, council: htt
     assert told(kestrel, id) == before
 
 
-def test_when_the_package_has_ended_nothing_is_seen(kestrel: httpx.Client, council: httpx.Client) -> None:
-    """Nor in the grace for late visits: they are taken, and not shown."""
+def test_what_is_seen_ends_with_the_package(kestrel: httpx.Client, council: httpx.Client) -> None:
+    """In the grace for late visits they are taken, and not shown."""
     id = pushed(kestrel, "ended")
-    (task,) = [
-        each["resource"]["id"] for each in kestrel.get(f"/fhir/Task?encounter=Encounter/{id}").json()["entry"][:1]
-    ]
-    care = council.get("/fhir/EpisodeOfCare/care-a")
+    (task,) = found(kestrel, f"Task?encounter=Encounter/{id}")
+    address = "/fhir/EpisodeOfCare/care-a"
+    care = council.get(address).json()
     now = time.time()
-    days = [time.strftime("%Y-%m-%d", time.gmtime(now - 86_400 * days)) for days in (400, 10)]
-    address, headers = "/fhir/EpisodeOfCare/care-a", {"if-match": care.headers["etag"]}
+    start, end = (time.strftime("%Y-%m-%d", time.gmtime(now - 86_400 * days)) for days in (400, 10))
 
-    def ended(day: str) -> None:
-        period = {"start": days[0], "end": day}
-        headers["if-match"] = council.get(address).headers["etag"]
-        answer = council.put(address, json={**care.json(), "status": "finished", "period": period}, headers=headers)
+    def put(body: dict[str, Any]) -> None:
+        answer = council.put(address, json=body, headers={"if-match": council.get(address).headers["etag"]})
         assert answer.status_code == 200, answer.text
 
-    ended(days[1])
-    assert kestrel.get(f"/fhir/Task/{task}").status_code == 404
-    assert kestrel.get(f"/fhir/Encounter/{id}").status_code == 404
-    assert pushed(kestrel, "late")
-    assert council.get(f"/fhir/Encounter/{id}").status_code == 200
-    headers["if-match"] = council.get(address).headers["etag"]
-    assert council.put(address, json=care.json(), headers=headers).status_code == 200
-    assert kestrel.get(f"/fhir/Task/{task}").status_code == 200
+    def statuses(client: httpx.Client) -> set[int]:
+        return {client.get(f"/fhir/{each}").status_code for each in (f"Encounter/{id}", f"Appointment/{id}", task)}
+
+    assert statuses(kestrel) == {200}
+    put({**care, "status": "finished", "period": {"start": start, "end": end}})
+    assert (statuses(kestrel), statuses(council)) == ({404}, {200})
+    assert found(kestrel, f"Encounter?_id={id}") == []
+    assert council.get(f"/fhir/Encounter/{pushed(kestrel, 'late')}").status_code == 200
+    put(care)
+    assert statuses(kestrel) == {200}
 
 
 def test_a_scope_of_some_shows_those(gateway: Gateway, kestrel: httpx.Client) -> None:
