@@ -87,9 +87,6 @@ def listed(client: httpx.Client) -> dict[str, Any]:
     return {each["id"]: each for each in answer.json()["alerts"]}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="A care provider sees no Task, as those are assessments too: basis.py is to open its alerts"
-)
 async def test_the_provider_sees_the_alerts_of_its_visits(
     connection: asyncpg.Connection, council: httpx.Client, kestrel: httpx.Client
 ) -> None:
