@@ -43,6 +43,7 @@ from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
 from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
+from fhirgw.api.visit_sweep import sweeping
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.export_jobs import ExportJobs
@@ -184,7 +185,8 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
         reader = Reader(rules(shipped.path("mappings")))
         rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
         own = replace(writers, pool=pool)
-        yield visits.Visits(own, rows, settings.controller, Company(own))
+        async with sweeping(own):
+            yield visits.Visits(own, rows, settings.controller, Company(own))
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

@@ -50,7 +50,7 @@ UNKNOWN = Fault(
     "person",
     "unallocated",
     "nobody whom you look after by a package of care has this number",
-    "The visit is kept; check the number, or ask the council for the package: it is allocated when sent again then",
+    "The visit is kept, and finds the person by itself once the council has them: check the number, or ask the council",
 )
 UNNAMED = Fault(
     "person",
