@@ -45,10 +45,14 @@ class Outcome(_Strict):
 
 
 class Rules(_Strict):
-    """`tolerances` by type of visit; `verification`: the strength of each method, 0 to 3."""
+    """`tolerances` by type of visit; `verification`: the strength of each method, 0 to 3.
+
+    `away`: the strength that is left of any of them farther from the person's home than `radius`.
+    """
 
     tolerances: dict[str, Tolerances]
     verification: dict[str, int]
+    away: NonNegativeInt
     outcomes: dict[str, Outcome]
     tasks: tuple[str, ...] = Field(min_length=1)
     support: tuple[str, ...] = Field(min_length=1)

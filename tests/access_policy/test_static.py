@@ -77,6 +77,7 @@ PLACES = {
     "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
+    "store/visit_stays.py:KEEP": "writes: whose carers were where; tells a care provider what it called its own visit",
     "store/write.py:VISITED": "whether a person who is to be deleted has visits: told as that, and no more",
     "store/withdrawal.py:_left": "ids that visits had in a record they left: taken out of files, and in no answer",
     "store/joined.py:_then": "whom a Group named then: every part of the export has the predicate; no answer has them",
