@@ -49,17 +49,8 @@ class Company:
         raise store.Lost
 
     async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
-        """Care provider by care provider, in one order: nobody waits for another who waits."""
-        groups: dict[Provider, list[int]] = {}
-        for at, each in enumerate(singles):
-            groups.setdefault(each.provider, []).append(at)
-        results: dict[int, Result] = {}
         async with self._writers.transaction() as connection:
-            now = self._writers.now()
-            for provider, places in sorted(groups.items()):
-                sents = [singles[at].sent for at in places]
-                taken = await store.take(connection, provider, sents, now, alone=alone)
-                results.update(zip(places, taken, strict=True))
-            found = [results[at] for at in range(len(singles))]
+            rows = [(each.provider, each.sent) for each in singles]
+            found = await store.take_all(connection, rows, self._writers.now(), alone=alone)
             await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
         return found

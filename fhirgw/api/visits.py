@@ -162,29 +162,30 @@ class Visits:
         alone: bool,
     ) -> tuple[list[Receipt], tuple[About, ...]]:
         """The receipts of the rows, in their order, and the Encounters they are, for the audit."""
+        named = [part.provider for part in parts]
+        known = await store.known(connection, named, self.controller) if sender.many else {sender.own.code: sender.own}
+        judged = [
+            (at, each if provider else _strange(each), provider)
+            for part in parts
+            for provider in [known.get(part.provider)]
+            for at, each in zip(part.places, part.judged, strict=True)
+        ]
+        sound = [(provider, each) for _, each, provider in judged if provider and isinstance(each, Sent)]
+        results = iter(await store.take_all(connection, sound, now, alone=alone))
+        twice = {part.places[index] for part in parts for index in at_once(part.judged)}
         receipts: dict[int, Receipt] = {}
         about: dict[About, None] = {}
-        for part in parts:
-            provider = await self._known(connection, sender, part.provider)
-            judged = part.judged if provider else [_strange(each) for each in part.judged]
-            sound = [each for each in judged if isinstance(each, Sent)]
-            results = iter(await store.take(connection, provider or sender.own, sound, now, alone=alone))
-            twice = at_once(judged)
-            for index, (at, each) in enumerate(zip(part.places, judged, strict=True)):
-                number = batch.rows[at][0]
-                if isinstance(each, Refused):
-                    receipts[at] = refusal(number, batch.called(each))
-                    continue
-                result = next(results)
-                faults = (*result.faults, *([TWICE] if index in twice and not result.meets else ()))
-                receipts[at] = Receipt(number, each.visit, result.status, result.id, faults)
-                if result.id:
-                    about["Encounter", result.id, result.patient] = None
+        for at, each, _ in judged:
+            number = batch.rows[at][0]
+            if isinstance(each, Refused):
+                receipts[at] = refusal(number, batch.called(each))
+                continue
+            result = next(results)
+            faults = (*result.faults, *([TWICE] if at in twice and not result.meets else ()))
+            receipts[at] = Receipt(number, each.visit, result.status, result.id, faults)
+            if result.id:
+                about["Encounter", result.id, result.patient] = None
         return [receipts[at] for at in range(len(batch.rows))], tuple(about)
-
-    async def _known(self, connection: Connection, sender: Sender, code: str) -> store.Provider | None:
-        """The care provider of rows; None where there is no organisation of this code."""
-        return await store.known(connection, code, self.controller) if sender.many else sender.own
 
 
 async def push(request: Request) -> Response:

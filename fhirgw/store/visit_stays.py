@@ -54,6 +54,7 @@ class Stays(NamedTuple):
     """The stays of a visit; if it is written (`fresh`), those that stood there `before` as well."""
 
     key: str
+    provider: str
     now: Sequence[Stay]
     before: Sequence[Stay] = ()
     fresh: bool = False
@@ -67,21 +68,21 @@ def of(facts: Mapping[str, Any]) -> list[Stay]:
     return [(each["carer"], each["start"], each["end"]) for each in carers if "start" in each and "end" in each]
 
 
-async def kept(connection: Connection, provider: str, visits: Sequence[Stays]) -> dict[str, str]:
+async def kept(connection: Connection, visits: Sequence[Stays]) -> dict[str, str]:
     """Keeps the stays of visits that are written; by key, another visit that one of its carers was at meanwhile."""
-    now = [(each.key, each.fresh, stay) for each in visits for stay in each.now]
-    before = [(each.key, stay) for each in visits for stay in each.before]
+    now = [(each, stay) for each in visits for stay in each.now]
+    before = [(each, stay) for each in visits for stay in each.before]
     if not now and not before:
         return {}
     rows = await connection.fetch(
         KEEP,
-        CELL.join([key for key, _, _ in now]),
-        CELL.join([str(_digest(provider, stay[0])) for _, _, stay in now]),
-        CELL.join([stay[1] for _, _, stay in now]),
-        CELL.join([stay[2] for _, _, stay in now]),
-        CELL.join(["t" if fresh else "f" for _, fresh, _ in now]),
-        CELL.join([key for key, _ in before]),
-        CELL.join([str(_digest(provider, stay[0])) for _, stay in before]),
+        CELL.join([each.key for each, _ in now]),
+        CELL.join([_digest(each.provider, stay[0]) for each, stay in now]),
+        CELL.join([stay[1] for _, stay in now]),
+        CELL.join([stay[2] for _, stay in now]),
+        CELL.join(["t" if each.fresh else "f" for each, _ in now]),
+        CELL.join([each.key for each, _ in before]),
+        CELL.join([_digest(each.provider, stay[0]) for each, stay in before]),
         CELL.join([stay[1] for _, stay in before]),
         CELL.join([each.key for each in visits]),
     )
@@ -89,6 +90,7 @@ async def kept(connection: Connection, provider: str, visits: Sequence[Stays]) -
 
 
 @lru_cache(maxsize=1 << 14)
-def _digest(provider: str, carer: str) -> int:
+def _digest(provider: str, carer: str) -> str:
     """A carer as the index knows them: eight bytes, whatever their care provider calls them."""
-    return int.from_bytes(blake2b(f"{provider}\x1f{carer}".encode(), digest_size=8).digest(), signed=True)
+    digest = blake2b(f"{provider}\x1f{carer}".encode(), digest_size=8).digest()
+    return str(int.from_bytes(digest, signed=True))

@@ -14,7 +14,7 @@ Long, because a third of it is SQL and its columns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import chain, starmap
@@ -71,15 +71,20 @@ FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
 
 # Of those who have a number only those count whom the care provider looks after: to it, others are not there.
-PERSONS = """
-SELECT i.system, i.value, i.patient FROM unnest($1::text[], $2::text[]) AS sought (system, value)
-JOIN fhirgw.identifier i USING (system, value) WHERE EXISTS (
-    SELECT FROM fhirgw.relationship r WHERE r.person = i.patient AND r.party = ANY ($3) AND r.kind = ANY ($4)
-        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp())
-"""
-TIED = """
-SELECT DISTINCT r.person FROM fhirgw.relationship r WHERE r.person = ANY ($1) AND r.party = ANY ($2)
-    AND r.kind = ANY ($3) AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
+_TIED = """CROSS JOIN LATERAL (
+    SELECT FROM fhirgw.relationship r WHERE r.person = {} AND r.party = ANY (s.parties) AND r.kind = ANY ($6)
+        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp() LIMIT 1) AS tie"""
+PERSONS = f"""
+WITH whom AS MATERIALIZED (
+    SELECT provider, string_to_array(parties, E'\\x03') AS parties
+    FROM unnest($4::text[], $5::text[]) AS w (provider, parties)),
+sought AS MATERIALIZED (
+    SELECT s.provider, s.system, s.value, w.parties
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS s (provider, system, value) JOIN whom w USING (provider))
+SELECT s.provider, s.system, s.value, i.patient FROM sought s
+JOIN fhirgw.identifier i ON i.system = s.system AND i.value = s.value AND s.system <> '' {_TIED.format("i.patient")}
+UNION ALL
+SELECT s.provider, s.system, s.value, s.value FROM sought s {_TIED.format("s.value")} WHERE s.system = ''
 """
 
 CELLS = {
@@ -90,7 +95,7 @@ CELLS = {
     "changed": "timestamptz",
     "digest": "bytea",
     **dict.fromkeys(("start", "finish", "began", "ended"), "timestamptz"),
-    **dict.fromkeys(("visit", "held", "patient", "outcome", "parts", "stamps"), "text"),
+    **dict.fromkeys(("provider", "controller", "visit", "held", "patient", "outcome", "parts", "stamps"), "text"),
 }
 """A visit's own columns, as they are handed over: a text for each, its values apart by a character that none has.
 
@@ -111,20 +116,20 @@ WITH given AS MATERIALIZED (
     ) AS g ({", ".join(CELLS)})
     ORDER BY key),
 said AS MATERIALIZED (
-    SELECT * FROM unnest($17::uuid[], $18::bytea[], $19::bigint[], $20::timestamptz[], $21::timestamptz[], $22::text[])
+    SELECT * FROM unnest($19::uuid[], $20::bytea[], $21::bigint[], $22::timestamptz[], $23::timestamptz[], $24::text[])
         AS s (key, digest, source_version, changed, received, parts)),
 renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
-        updated = $23, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        updated = $25, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
         outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id()
     FROM given g WHERE v.key = g.key AND v.version = g.was AND v.patient IS NOT DISTINCT FROM g.held AND g.was > 0
     RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
         provider, visit, patient, controller, outcome, parts, stamps)
-    SELECT key, version, source_version, changed, digest, $23, start, finish, began, ended, $24, visit, patient, $25,
-        outcome, parts, stamps
+    SELECT key, version, source_version, changed, digest, $25, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps
     FROM given WHERE was = 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
@@ -175,10 +180,11 @@ class Result(NamedTuple):
         return (*((self.fault,) if self.fault else ()), *((met(self.meets),) if self.meets else ()))
 
 
-async def known(connection: Connection, code: str, controller: str) -> Provider | None:
-    """The care provider of an ODS code; None where no Organization has it."""
-    parties = await connection.fetchval("SELECT fhirgw.visit_parties($1)", code) if code else ()
-    return Provider(code, tuple(parties), controller) if len(parties) > 1 else None
+async def known(connection: Connection, codes: Sequence[str], controller: str) -> dict[str, Provider]:
+    """The care providers of ODS codes; none of a code that no Organization has."""
+    query = "SELECT code, fhirgw.visit_parties(code) AS parties FROM unnest($1::text[]) AS asked (code)"
+    found = [Provider(code, tuple(parties), controller) for code, parties in await connection.fetch(query, codes)]
+    return {each.code: each for each in found if len(each.parties) > 1}
 
 
 async def take_file(connection: Connection, provider: Provider, reference: str, now: datetime) -> None:
@@ -217,22 +223,30 @@ class _Row:
 async def take(
     connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime, *, alone: bool = False
 ) -> list[Result]:
+    """What became of each row of a care provider's: as `take_all`."""
+    return await take_all(connection, [(provider, each) for each in rows], now, alone=alone)
+
+
+async def take_all(
+    connection: Connection, rows: Sequence[tuple[Provider, Sent]], now: datetime, *, alone: bool = False
+) -> list[Result]:
     """What became of each row, in their order; durable when the transaction has ended.
 
     Raises Lost where another batch wrote one of the visits meanwhile: nothing of this one may be kept, and it is taken
     again in a transaction of its own. `alone`: others are kept from these visits from the beginning.
     """
     groups: dict[str, list[int]] = {}
-    for at, each in enumerate(rows):
-        groups.setdefault(key(provider.code, each.visit), []).append(at)
+    for at, (provider, sent) in enumerate(rows):
+        groups.setdefault(key(provider.code, sent.visit), []).append(at)
     if alone and groups:
         await connection.execute(LOCK, list(groups))
     results: list[Result] = [REFUSED] * len(rows)
-    found = await _joined(connection, provider, rows, groups, now)
+    said = {name: (rows[places[0]][0], [rows[at][1] for at in places]) for name, places in groups.items()}
+    found = await _joined(connection, said, now)
     writing = [each.write for each in found if each.write]
-    if writing and await _write(connection, provider, writing, now) < len(writing):
+    if writing and await _write(connection, writing, now) < len(writing):
         raise Lost
-    meets = await visit_stays.kept(connection, provider.code, [each.stays for each in found if each.stays])
+    meets = await visit_stays.kept(connection, [each.stays for each in found if each.stays])
     for done in found:
         told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
         for at, status in zip(groups[done.key], done.statuses, strict=True):
@@ -251,66 +265,77 @@ class _Joined(NamedTuple):
 
 
 async def _joined(
-    connection: Connection,
-    provider: Provider,
-    rows: Sequence[Sent],
-    groups: Mapping[str, Sequence[int]],
-    now: datetime,
+    connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], now: datetime
 ) -> list[_Joined]:
     """By visit, what becomes of its rows, and what is to be written."""
-    held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(groups))} if groups else {}
-    said = {name: [rows[at] for at in places] for name, places in groups.items()}
-    tied = await _tied(connection, provider, {row.patient for row in held.values() if row.patient})
-    found: list[_Joined] = []
-    done: dict[str, Taken] = {}
-    async for name, sents in _in_turn(said.items()):
+    held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
+    done: dict[str, Taken | None] = {}
+    facts: dict[str, Mapping[str, Any]] = {}
+    async for name, (_, sents) in _in_turn(said.items()):
         row = held.get(name)
-        if row is None:
-            done[name] = taken(UNHEARD, sents, now)
-        elif row.patient is not None and row.patient not in tied:
+        if row is not None and row.patient is not None and row.heard(sents):
+            done[name] = None
+        else:
+            done[name] = made = taken(row.held if row else UNHEARD, sents, now)
+            facts[name] = parts(made.known)
+    people = await _people(connection, said, held, facts)
+    found: list[_Joined] = []
+    async for name, (provider, sents) in _in_turn(said.items()):
+        row, each = held.get(name), done[name]
+        if row is not None and row.patient is not None and (provider.code, OUR_OWN, row.patient) not in people:
             found.append(_Joined(name, ["refused"] * len(sents), Result("refused", fault=CLOSED)))
-        elif row.patient is not None and row.heard(sents):
-            told = Result("unchanged", row.patient, placed(name, row.patient))
-            stays = Stays(name, [each for sent in sents for each in visit_stays.of(sent.said.parts)])
-            found.append(_Joined(name, ["unchanged"] * len(sents), told, stays=stays))
+        elif each is None:
+            patient = row.patient if row else None
+            told = Result("unchanged", patient, placed(name, patient) if patient else None)
+            stays = [stay for sent in sents for stay in visit_stays.of(sent.said.parts)]
+            found.append(_Joined(name, ["unchanged"] * len(sents), told, stays=Stays(name, provider.code, stays)))
         else:
-            done[name] = taken(row.held, sents, now)
-    facts = {name: parts(each.known) for name, each in done.items()}
-    people = await _people(connection, provider, facts.values())
-    async for name, each in _in_turn(done.items()):
-        row, fact = held.get(name), facts[name]
-        patient, fault = _allocated(fact.get("person"), people)
-        if patient is None and row is not None and _same_person(row.held.known, each.known):
-            patient = row.patient
-        told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
-        if each.added or row is None or patient != row.patient:
-            before = visit_stays.of(parts(row.held.known)) if row else ()
-            write = _Writing(name, said[name][0].visit, row, each, fact, patient)
-            found.append(_Joined(name, each.statuses, told, write, Stays(name, visit_stays.of(fact), before, True)))
-        else:
-            found.append(_Joined(name, each.statuses, told, stays=Stays(name, visit_stays.of(fact))))
+            found.append(_written(name, provider, sents[0].visit, row, each, facts[name], people))
     return found
+
+
+def _written(
+    name: str,
+    provider: Provider,
+    visit: str,
+    row: _Row | None,
+    made: Taken,
+    facts: Mapping[str, Any],
+    people: Mapping[Sought, set[str]],
+) -> _Joined:
+    """A visit of which something may be new: whose it is, and what is to be written of it."""
+    patient, fault = _allocated(provider.code, facts.get("person"), people)
+    if patient is None and row is not None and _same_person(row.held.known, made.known):
+        patient = row.patient
+    told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
+    now = visit_stays.of(facts)
+    if not made.added and row is not None and patient == row.patient:
+        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now))
+    before = visit_stays.of(parts(row.held.known)) if row else ()
+    write = _Writing(name, provider, visit, row, made, facts, patient)
+    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True))
+
+
+Sought = tuple[str, str, str]
+"""A number of somebody, as a care provider says it: the provider's code, the number's system, and the number."""
 
 
 async def _people(
-    connection: Connection, provider: Provider, facts: Iterable[Mapping[str, Any]]
-) -> Mapping[tuple[str, str], set[str]]:
-    """The Patients that numbers lead to, of those whom the care provider looks after."""
-    sought = set(chain.from_iterable(_numbers(each.get("person")) for each in facts))
-    ids = {value for system, value in sought if system == OUR_OWN}
-    found = {(OUR_OWN, each): {each} for each in await _tied(connection, provider, ids)}
-    if others := sorted(each for each in sought if each[0] != OUR_OWN):
-        systems, values = zip(*others, strict=True)
-        for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
-            found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
+    connection: Connection,
+    said: Mapping[str, tuple[Provider, Sequence[Sent]]],
+    held: Mapping[str, _Row],
+    facts: Mapping[str, Mapping[str, Any]],
+) -> Mapping[Sought, set[str]]:
+    """The Patients that numbers lead to, of those whom the care provider looks after, or did a little while ago."""
+    providers = {provider.code: provider for provider, _ in said.values()}
+    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in _numbers(fact.get("person"))}
+    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
+    found: dict[Sought, set[str]] = {}
+    if sought:
+        whom = [each.code for each in providers.values()], [CELL.join(each.parties) for each in providers.values()]
+        for row in await connection.fetch(PERSONS, *zip(*sorted(sought), strict=True), *whom, SENDING):
+            found.setdefault((row["provider"], row["system"], row["value"]), set()).add(row["patient"])
     return found
-
-
-async def _tied(connection: Connection, provider: Provider, patients: Collection[str]) -> set[str]:
-    """Those whom the care provider looks after, or has until a little while ago."""
-    if not patients:
-        return set()
-    return {row["person"] for row in await connection.fetch(TIED, list(patients), provider.parties, SENDING)}
 
 
 def _numbers(person: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -326,15 +351,15 @@ def _numbers(person: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _allocated(
-    person: Mapping[str, Any] | None, people: Mapping[tuple[str, str], set[str]]
+    code: str, person: Mapping[str, Any] | None, people: Mapping[Sought, set[str]]
 ) -> tuple[str | None, Fault | None]:
     """The one Patient that all its numbers lead to, or why there is none."""
     numbers = _numbers(person)
     if not numbers:
         return None, UNNAMED
-    named = people.get(numbers[0], NOBODY)
+    named = people.get((code, *numbers[0]), NOBODY)
     for each in numbers[1:]:
-        named = named & people.get(each, NOBODY)
+        named = named & people.get((code, *each), NOBODY)
     return (next(iter(named)), None) if len(named) == 1 else (None, UNKNOWN)
 
 
@@ -345,6 +370,7 @@ def _same_person(before: Known, after: Known) -> bool:
 
 class _Writing(NamedTuple):
     key: str
+    provider: Provider
     visit: str
     row: _Row | None
     taken: Taken
@@ -352,13 +378,13 @@ class _Writing(NamedTuple):
     patient: str | None
 
 
-async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> int:
+async def _write(connection: Connection, writing: Sequence[_Writing], now: datetime) -> int:
     """Writes the rows; how many of them nobody wrote meanwhile."""
     cells = [_cells(each) async for each in _in_turn(writing)]
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
-    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller)
+    written: int = await connection.fetchval(STORE, *lists, now)
     return written
 
 
@@ -382,7 +408,8 @@ def _cells(writing: _Writing) -> tuple[str, ...]:
         *(writing.key, str(was), str(was + len(writing.taken.added))),
         *(str(version), changed.isoformat(), "\\x" + digest.hex()),
         *(planned.get("start", ""), planned.get("end", ""), *_actual(facts.get("carers") or ())),
-        *(writing.visit, (row.patient if row else None) or "", writing.patient or ""),
+        *(writing.provider.code, writing.provider.controller, writing.visit),
+        *((row.patient if row else None) or "", writing.patient or ""),
         (facts.get("outcome") or {}).get("code", ""),
         encode({place: known[place].value for place in sorted(known)}).decode(),
         orjson.dumps(stamps(known)).decode() if older else "",

@@ -175,14 +175,14 @@ async def test_the_same_request_twice_at_once(
 def test_a_file_full_of_mistakes_is_told_row_by_row(kestrel: httpx.Client) -> None:
     """As a spreadsheet saves it: semicolons, Windows-1252; each mistake with its column, and the good row is kept."""
     lines = {
-        "g1;9990000018;30/03/2026;07:30;08:00;C1;07:31;07:58;née Smith": None,
-        "g2;9990000019;30/03/2026;07:30;08:00;C1;;;": "NHS number",
-        "g3;9990000069;30/03/2026;07:30;08:00;C1;;;": "person",
-        "g4;9990000018;03/04/25;07:30;08:00;C1;;;": "Date, Planned start",
-        "g5;9990000018;31/02/2026;07:30;08:00;C1;;;": "Date, Planned start",
-        "g6;9990000018;29/03/2026;01:30;02:00;C1;;;": "Date, Planned start",
-        "g7;9990000018;30/03/2099;07:30;08:00;C1;07:31;07:58;": "Date, Arrived",
-        ";9990000018;30/03/2026;07:30;08:00;C1;;;": "Visit",
+        "g1;9990000018;30/03/2026;07:30;08:00;G1;07:31;07:58;née Smith": None,
+        "g2;9990000019;30/03/2026;07:30;08:00;G1;;;": "NHS number",
+        "g3;9990000069;30/03/2026;07:30;08:00;G1;;;": "person",
+        "g4;9990000018;03/04/25;07:30;08:00;G1;;;": "Date, Planned start",
+        "g5;9990000018;31/02/2026;07:30;08:00;G1;;;": "Date, Planned start",
+        "g6;9990000018;29/03/2026;01:30;02:00;G1;;;": "Date, Planned start",
+        "g7;9990000018;30/03/2099;07:30;08:00;G1;07:31;07:58;": "Date, Arrived",
+        ";9990000018;30/03/2026;07:30;08:00;G1;;;": "Visit",
         "g9;9990000018;30/03/2026;07:30": "",
     }
     header = "Visit;NHS number;Date;Planned start;Planned end;Carer;Arrived;Left;Notes"
