@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -19,25 +19,36 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fhirgw import packages, shipped
 from fhirgw.access.permit import directory, operations
 from fhirgw.api import (
+    alerts,
     audit_events,
     break_glass,
     bulk,
+    desk,
     explain,
     fhir,
     health,
     imports,
     landing,
+    measure,
     smart,
+    subscriptions,
     terminology,
+    visit_certify,
+    visit_ledger,
+    visit_quality,
+    visit_status,
+    visit_upload,
     visits,
     who_looked,
 )
+from fhirgw.api.alert_stream import Streams
 from fhirgw.api.answer import not_routed
 from fhirgw.api.context import Context
 from fhirgw.api.gate import Gate
 from fhirgw.api.origins import allowing
 from fhirgw.api.packed import Packed
 from fhirgw.api.smart import Smart, assembled
+from fhirgw.api.subscribing import permits, signer
 from fhirgw.api.terminology import Terminology
 from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
@@ -46,11 +57,14 @@ from fhirgw.api.visit_rows import Rows
 from fhirgw.api.visit_sweep import sweeping
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
+from fhirgw.jobs.engine import PROCRASTINATE
 from fhirgw.jobs.export_jobs import ExportJobs
+from fhirgw.jobs.hook import made_reach
 from fhirgw.jobs.import_jobs import ImportJobs
+from fhirgw.jobs.notify import Notifier
 from fhirgw.jobs.place import places
 from fhirgw.jobs.projects import Projects
-from fhirgw.jobs.workers import made_importer
+from fhirgw.jobs.workers import made_importer, made_watch
 from fhirgw.log import configure_log
 from fhirgw.mapping import concept_map
 from fhirgw.mapping.load import MappingFaults, load
@@ -60,12 +74,17 @@ from fhirgw.store.database import Engine, Readers, connect, direct, readers
 from fhirgw.store.migrate import check
 from fhirgw.store.runs import skew
 from fhirgw.store.server import database
+from fhirgw.visits.certify import cases
 from fhirgw.visits.layout import layouts
+from fhirgw.visits.quality import standard
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules
 
 EXPORTING = 10
 """Connections that write: for exports that run in this process and how far they are, for tokens and grants."""
+
+STREAMING = 2
+"""Connections of the streams of alerts: each looks for a few milliseconds."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -76,7 +95,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:] = [
         *(*fhir.routes(), *smart.routes(), *bulk.routes(), *imports.routes()),
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
-        *(*terminology.routes(), *visits.routes(), *health.routes(), *landing.routes()),
+        *(*terminology.routes(), *visits.routes(), *visit_ledger.routes(), *measure.routes()),
+        *(*alerts.routes(), *desk.routes(), *subscriptions.routes(), *health.routes(), *landing.routes()),
+        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -148,7 +169,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 for replan in (False, True)
             ]
             writing = await owned.enter_async_context(
-                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True, flushing=True)
             )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
@@ -160,9 +181,13 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.auditor = await owned.enter_async_context(Auditor(url))
             app.state.exports = await owned.enter_async_context(_exports(settings, engine))
             app.state.imports = await owned.enter_async_context(_imports(settings, engine))
+            app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
+            if settings.worker_in_serve or settings.executor != PROCRASTINATE:  # Dask's workers do not watch
+                await owned.enter_async_context(made_watch(engine).watching())
             app.state.controller = settings.controller
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
+            await owned.enter_async_context(_notifying(settings, app, engine))
             app.state.overseer, app.state.opt_out_days = operations(settings.controller), settings.opt_out_days
             gate = Gate(app.state.smart.gatekeeper, app.state.smart.connect, settings.opt_out_days)
             app.state.terminology = await owned.enter_async_context(_terminology(settings))
@@ -196,12 +221,24 @@ def _imports(settings: Settings, engine: Engine) -> ImportJobs:
 async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
-    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
-        reader = Reader(rules(shipped.path("mappings")))
-        rows = Rows(reader, layouts(shipped.path("mappings"), reader.shapes))
+    async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
+        mappings = shipped.path("mappings")
+        reader = Reader(rules(mappings))
+        rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
         async with sweeping(own):
-            yield visits.Visits(own, rows, settings.controller, Company(own))
+            yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+
+
+@asynccontextmanager
+async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncIterator[None]:
+    """Telling subscribers, if this process works on what nobody waits for, or if no `fhirgw worker` does."""
+    app.state.reach = made_reach(settings)
+    auditor, keyring = app.state.auditor, app.state.smart.keyring
+    notifier = Notifier(engine, auditor, permits(settings.controller), signer(keyring), app.state.reach)
+    working = settings.worker_in_serve or settings.executor != PROCRASTINATE
+    async with notifier.working() if working else nullcontext():
+        yield
 
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:

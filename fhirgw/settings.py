@@ -113,6 +113,15 @@ class Settings(BaseSettings):
     )
     terminology_token: SecretStr | None = Field(None, description="The bearer token it wants, if it wants one")
 
+    loopback_hooks: bool = Field(
+        False, description="Send notifications over http to this machine too: for trying things out"
+    )
+    hook_origins: str = Field(
+        "",
+        description="Origins on private networks that notifications may go to, with blanks between: "
+        "https://rota.internal:8443",
+    )
+
     opt_out_days: float = Field(
         7, gt=0, description="Days that a list of national data opt-outs counts for: then planning and research stop"
     )
@@ -164,6 +173,14 @@ class Settings(BaseSettings):
     def _imported_from(cls, origins: str) -> str:
         if any(urlsplit(each).path or not urlsplit(each).netloc for each in origins.replace(",", " ").split()):
             raise ValueError("each is an origin: https://files.example, without a path")
+        return origins
+
+    @field_validator("hook_origins")
+    @classmethod
+    def _hooked(cls, origins: str) -> str:
+        split = [urlsplit(each) for each in origins.replace(",", " ").split()]
+        if any(each.path or not each.netloc or each.scheme != "https" for each in split):
+            raise ValueError("each is an origin: https://rota.internal:8443, without a path")
         return origins
 
     @property

@@ -16,7 +16,10 @@ from fhirgw.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-GUIDES = [ROOT / "README.md", *(ROOT / name / "README.md" for name in ("mappings", "profiles", "k8s", "tests"))]
+GUIDES = [
+    ROOT / "README.md",
+    *(ROOT / name / "README.md" for name in ("mappings", "mappings/homecare", "profiles", "k8s", "tests")),
+]
 
 
 def table(heading: str) -> list[list[str]]:

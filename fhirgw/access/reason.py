@@ -24,7 +24,7 @@ TIES = {
     "care-team": "one of the person's care team",
     "referral": "who referred the person",
     "care-provider": "a care provider with a package of care",
-    "late-visits": "a care provider whose package of care has ended (for its visits, 28 days more)",
+    "late-visits": "a care provider whose package of care has ended (it may send visits for 28 days more)",
     "supplier": "a supplier of equipment or care technology",
 }
 AGAIN = {

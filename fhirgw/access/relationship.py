@@ -32,12 +32,14 @@ ESSENTIALS = (
         "Flag",
         "Condition",
     ),
-    *("Appointment", "Encounter", "Task", "MedicationStatement", "MedicationAdministration", "Communication", "Device"),
-    *("DeviceUseStatement", "Consent"),
+    *("Appointment", "Encounter", "MedicationStatement", "MedicationAdministration", "Communication", "Device"),
+    *("DeviceUseStatement", "Consent", "AllergyIntolerance"),
 )
-"""What a care provider needs to look after somebody: not their assessments, nor what they said in them."""
+"""What a care provider needs to look after somebody: not their assessments (which Tasks are), nor what they said in
+them. Of homecare visits it sees all of those that it made, and none of another's (fhirgw.store.basis)."""
 
-VISITS = ("Appointment", "Encounter", "MedicationAdministration")
+SENDING_ALONE: tuple[str, ...] = ()
+"""What is opened by a tie that lets its party send, and see nothing."""
 
 SUPPLIES = ("Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement")
 """What a supplier of equipment or care technology needs: whom to bring it to, who answers when an alarm is raised, what
@@ -51,20 +53,21 @@ KINDS: dict[str, tuple[str, ...] | None] = {
     "care-team": None,
     "referral": None,
     "care-provider": ESSENTIALS,
-    "late-visits": VISITS,
+    "late-visits": SENDING_ALONE,
     "supplier": SUPPLIES,
 }
 """Each kind of relationship, and the types it opens; None for every type."""
 
 LATE_VISITS = timedelta(days=28)
 """The grace for a care provider whose package has ended: visits are recorded, corrected and invoiced in arrears, by the
-four-week periods councils pay for. It opens visits alone."""
+four-week periods councils pay for. It opens nothing: what they may see ends with the package."""
 
 WORK_CLOSED = timedelta(days=90)
 """The grace for a worker or team whose work is closed: letters, complaints and a person who comes back."""
 
 CONTACT = "https://fhirgw.uk/fhir/CodeSystem/request-code"
 PERFORMER = "https://fhirgw.uk/fhir/StructureDefinition/ext-performer"
+VISIT_ALERT = "https://fhirgw.uk/fhir/CodeSystem/visit-alert"
 CLOSED = "https://fhirgw.uk/fhir/StructureDefinition/ext-closed-date"
 
 BOTH = ("Organization", "Practitioner")
@@ -302,6 +305,12 @@ def _any(resource: Resource) -> bool:
     return True
 
 
+def _worked_on(resource: Resource) -> bool:
+    """Whoever is told of an alert (fhirgw.visits.alert_task) is no worker of the person's by that."""
+    codings = (resource.get("code") or {}).get("coding") or ()
+    return all(not isinstance(each, dict) or each.get("system") != VISIT_ALERT for each in codings)
+
+
 _EPISODE = _providing(_one("managingOrganization"))
 _ORDER = _providing(_each("performer"))
 _CONTACT = (Row("referral", _one("requester")), *_working(_each("performer")))
@@ -317,6 +326,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "DeviceRequest": (Rule("subject", _SUPPLIED, _DONE, _equipment, _ordered, _SUPPLIER),),
     "CareTeam": (Rule("subject", frozenset({"active"}), frozenset({"inactive"}), _episode, _any, _TEAM),),
-    "Task": (Rule("for", _WORKING, _DONE, _task, _any, _TASK),),
+    "Task": (Rule("for", _WORKING, _DONE, _task, _worked_on, _TASK),),
 }
 """By type of resource: when it counts, and each row where it names somebody. The first rule that applies holds."""

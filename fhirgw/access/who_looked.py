@@ -65,6 +65,7 @@ DONE = {
     "delete": "deleted {}",
     "batch": "looked at or changed {}",
     "transaction": "looked at or changed {}",
+    "notify": "was told of changes to {}",
     "break-glass": "was given emergency access to your record, for half an hour at most",
     "break-glass-list": "looked at why somebody was given emergency access to your record, and whether they should be",
     "break-glass-review": "judged whether somebody should have had emergency access to your record",

@@ -9,6 +9,8 @@
 | who acts for the person | DELEGATED, in their own name |
 | planning, research, emergency, safeguarding | nothing: they are purposes to read for |
 
+An alert of homecare visits (fhirgw.access.alerted) is the gateway's; the council's systems change its state alone.
+
 What a resource grants is not a matter of its type alone: it is the relationships, directives and delegations that rest
 on it (fhirgw.access.relationship, fhirgw.access.consent), and the safeguarding case that a Flag is. Whoever may not
 write those may change, bring or remove none.
@@ -22,6 +24,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import quote
 
+from fhirgw.access import alerted
 from fhirgw.access.consent import Delegation, Directive, delegations, directives
 from fhirgw.access.label import RESTRICTED, SAFEGUARDING, SEALED, labels
 from fhirgw.access.permit import WORDS, Permit
@@ -143,6 +146,7 @@ def check(permit: Permit, before: Resource | None, after: Resource | None) -> No
     That the holder may see `before` and whom it is about, and that a scope covers it, is asked elsewhere
     (fhirgw.store.writing).
     """
+    alerted.check(before, after)
     if council(permit):
         if permit.in_person:
             _not_oneself(permit, before, after)

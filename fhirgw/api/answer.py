@@ -35,8 +35,11 @@ PRIVATE = {"cache-control": "private, no-cache"}
 """What is about people is nobody's to keep but the caller's, and not without asking again."""
 
 FORMATS = ("json", "application/json", "application/fhir+json", "text/json")
-MEDIA = ("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*")
-"""What an Accept may name; NDJSON is for the files of an export."""
+MEDIA = (
+    *("application/fhir+json", "application/json", "text/json", "application/fhir+ndjson", "application/*", "*/*"),
+    "text/event-stream",
+)
+"""What an Accept may name; NDJSON is for the files of an export, and events for alerts."""
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """What can be the id of a resource. https://hl7.org/fhir/R4/datatypes.html#id"""
 
@@ -70,13 +73,20 @@ class Interactions(Route):
 
 
 def interactions(
-    path: str, *, head: bool = True, open: bool = False, asserted: bool = False, **methods: Handler
+    path: str,
+    *,
+    head: bool = True,
+    open: bool = False,
+    asserted: bool = False,
+    formats: tuple[str, ...] = (),
+    **methods: Handler,
 ) -> Interactions:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
 
     Nobody gets further without a permit, unless the route is `open`: 401. `asserted`: a form may hold an assertion in
     its place, which the handler judges. And no answer leaves before it is audited.
-    HEAD follows GET, unless `head` is false: for a GET that starts something.
+    HEAD follows GET, unless `head` is false: for a GET that starts something. `formats`: those it is answered in
+    besides JSON, and the handler sees to that.
     """
     if head and "GET" in methods:
         methods = {**methods, "HEAD": methods["GET"]}
@@ -93,7 +103,7 @@ def interactions(
         if handler is None:
             issue = Issue("not-supported", f"{request.method} is not supported here; these are: {allowed}")
             return refused(FhirError(issue, status=405), {"Allow": allowed})
-        check_format(request)
+        check_format(request, formats)
         return await handler(request)
 
     async def endpoint(request: Request) -> Response:
@@ -161,19 +171,19 @@ def _http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-def check_format(request: Request) -> None:
-    """JSON is what there is. Raises FhirError with status 406 for a caller who takes nothing but another format."""
+def check_format(request: Request, more: tuple[str, ...] = ()) -> None:
+    """JSON is what there is, but for `more`. Raises FhirError with status 406 for a caller who takes neither."""
     if b"_format" in request.scope["query_string"]:
-        fits = _fits(request.query_params.get("_format", "json").replace(" ", "+"), FORMATS)
+        fits = _fits(request.query_params.get("_format", "json").replace(" ", "+"), (*FORMATS, *more))
     else:
-        fits = _accepts(headers.header(request, b"accept") or "*/*")
+        fits = _accepts(headers.header(request, b"accept") or "*/*", more)
     if not fits:
         raise FhirError(Issue("not-supported", "Only JSON of FHIR 4.0 is served: application/fhir+json"), status=406)
 
 
 @lru_cache(maxsize=256)
-def _accepts(accept: str) -> bool:
-    return any(_fits(part, MEDIA) for part in accept.split(","))
+def _accepts(accept: str, more: tuple[str, ...] = ()) -> bool:
+    return any(_fits(part, (*MEDIA, *more)) for part in accept.split(","))
 
 
 def _fits(wanted: str, served: tuple[str, ...]) -> bool:

@@ -40,7 +40,8 @@ OTHERS = (
     *("_since", "_outputFormat", "_has", "_pretty", "iterate", "app", "organisation", "own", "practitioner"),
     *("purpose", "sector", "type"),
     *("_pseudonymise", "_typeFilter", "_until", "_view", "allowPartialManifests", "includeAssociatedData"),
-    *("organizeOutputBy", "patient", "file", "layout"),
+    *("organizeOutputBy", "patient", "file", "layout", "week", "provider", "person", "since"),
+    *("content", "criteria", "eventsSinceNumber", "eventsUntilNumber", "id", "url"),
 )
 MOST_NAMED = 1000
 """Members of lists that one answer is audited with by name."""

@@ -328,8 +328,10 @@ async def as_registered(
     *,
     patient: str | None = None,
     practitioner: str | None = None,
+    scopes: str | None = None,
 ) -> Permit:
-    """The permit an application has with all that it is registered for, for whoever runs the gateway to look through.
+    """The permit an application has with all that it is registered for, for whoever runs the gateway to look through;
+    or with no more of that than `scopes`, for what it asked with them once.
 
     With a patient or practitioner it is as another issuer's token for them would have it. Raises FhirError (403) for a
     purpose it is not registered for, Refusal (401) for one that is stopped.
@@ -337,7 +339,7 @@ async def as_registered(
     bearer = Bearer(
         issuer="",
         registration=found.id,
-        scopes=readable(found.scopes),
+        scopes=readable(found.scopes if scopes is None else scopes),
         expires=0,
         purposes=(purpose,) if purpose else None,
         patient=patient or found.patient,

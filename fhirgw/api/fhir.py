@@ -120,12 +120,13 @@ async def search_system(request: Request) -> Response:
 class _Name(Convertor[str]):
     """A type or an id in an address: never an operation or a control, so that what is asked most can come first.
 
-    Nor AuditEvent, which nobody writes: it has an audit of its own (fhirgw.api.audit_events).
+    Nor AuditEvent, which nobody writes: it has an audit of its own (fhirgw.api.audit_events). Nor Subscription: each is
+    its subscriber's alone (fhirgw.api.subscriptions).
     """
 
     regex = (
-        r"(?!(?:metadata|openapi\.json|AuditEvent|OperationDefinition|CodeSystem|ValueSet|ConceptMap|StructureDefinition)"
-        r"(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
+        r"(?!(?:metadata|openapi\.json|AuditEvent|Subscription|OperationDefinition|CodeSystem|ValueSet|ConceptMap"
+        r"|StructureDefinition|Measure)(?:/|$)|oauth/|\.well-known/)[^/$_][^/]*"
     )
 
     def convert(self, value: str) -> str:

@@ -54,7 +54,7 @@ PARAMETERS = {
     "search-type": (*SHOWN, "_count", "_sort", "_total", "_include", "_revinclude"),
 }
 STATUSES = {"POST": ("200", "201"), "PUT": ("200", "201"), "PATCH": ("200",), "DELETE": ("200", "204")}
-UNSENT = ("everything", "explain", "meta", "summary", "who-looked")
+UNSENT = ("evaluate-measure", "everything", "explain", "meta", "summary", "who-looked")
 """Operations that a POST may ask for without a body."""
 SENT = {"PATCH": "application/json-patch+json"}
 

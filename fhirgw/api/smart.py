@@ -50,6 +50,7 @@ class Smart:
     gatekeeper: Gatekeeper
     exchange: Exchange
     connect: Connect
+    keyring: Keyring
 
 
 def assembled(
@@ -66,7 +67,8 @@ def assembled(
     key_sets, keyring = KeySets(loopback), Keyring(keys)
     verifier = Verifier(keyring, Issuers.read(issuers, key_sets))
     asked, issued = Limits(processes=processes), Limits(processes=processes)
-    return Smart(Gatekeeper(verifier, reference, asked, controller), Exchange(keyring, key_sets, issued), connect)
+    gatekeeper = Gatekeeper(verifier, reference, asked, controller)
+    return Smart(gatekeeper, Exchange(keyring, key_sets, issued), connect, keyring)
 
 
 def smart(request: Request) -> Smart:
@@ -94,6 +96,7 @@ async def configuration(request: Request) -> Response:
     return JSONResponse(
         {
             "token_endpoint": f"{address}/oauth/token",
+            "jwks_uri": f"{address}/.well-known/jwks.json",
             "token_endpoint_auth_methods_supported": [*signing],
             "token_endpoint_auth_signing_alg_values_supported": signing["private_key_jwt"],
             "grant_types_supported": [GRANT],
@@ -107,6 +110,12 @@ async def configuration(request: Request) -> Response:
         },
         headers={"cache-control": "public, max-age=300"},
     )
+
+
+async def published(request: Request) -> Response:
+    """GET [base]/.well-known/jwks.json: the keys that the gateway's own signatures are verified with"""
+    keys = [each.as_dict(private=False) for each in smart(request).keyring.verifying()]
+    return JSONResponse({"keys": keys}, headers={"cache-control": "public, max-age=300"})
 
 
 async def token(request: Request) -> Response:
@@ -160,6 +169,7 @@ def routes() -> list[Route]:
     """The endpoints."""
     return [
         Route("/fhir/.well-known/smart-configuration", configuration, methods=["GET", "HEAD"]),
+        Route("/fhir/.well-known/jwks.json", published, methods=["GET", "HEAD"]),
         interactions("/fhir/oauth/token", open=True, POST=_oauth(token)),
         interactions("/fhir/oauth/introspect", asserted=True, POST=_oauth(introspect)),
         interactions("/fhir/oauth/revoke", asserted=True, POST=_oauth(revoke)),

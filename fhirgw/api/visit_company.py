@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from fhirgw.api.shared import Shared
 from fhirgw.api.writers import Writers
-from fhirgw.store import audit
+from fhirgw.store import audit, submissions
 from fhirgw.store import visits as store
 from fhirgw.store.audit import Row
 from fhirgw.store.visits import Provider, Result
 from fhirgw.visits.reading import Sent
+from fhirgw.visits.receipt import Receipt
 
 TRIES = 5
 """How often visits are taken again because somebody else was quicker with one of them."""
@@ -50,7 +51,15 @@ class Company:
 
     async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
         async with self._writers.transaction() as connection:
-            rows = [(each.provider, each.sent) for each in singles]
-            found = await store.take_all(connection, rows, self._writers.now(), alone=alone)
+            now = self._writers.now()
+            found = await store.take_all(connection, [(each.provider, each.sent) for each in singles], now, alone=alone)
+            told: dict[str, list[Receipt]] = {}
+            for each, done in zip(singles, found, strict=True):
+                told.setdefault(each.provider.code, []).append(_receipt(each.sent, done))
+            await submissions.note_singles(connection, told, now)
             await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
         return found
+
+
+def _receipt(sent: Sent, result: Result) -> Receipt:
+    return Receipt(1, sent.visit, result.status, result.id, result.faults)

@@ -22,6 +22,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -37,15 +38,31 @@ from fhirgw.api.audit import access, entry
 from fhirgw.api.authenticate import ROLES
 from fhirgw.api.context import permitted
 from fhirgw.api.visit_company import TRIES, Company, Single
-from fhirgw.api.visit_rows import BUNDLE, LINES, TAKEN, TOLD, Batch, NumberedRow, Rows, lines, media, numbered
+from fhirgw.api.visit_rows import (
+    BUNDLE,
+    CSV,
+    JSON,
+    LINES,
+    TAKEN,
+    TOLD,
+    Batch,
+    NumberedRow,
+    Rows,
+    lines,
+    media,
+    numbered,
+)
 from fhirgw.api.writers import Writers, request_id, written
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import is_ods_code
-from fhirgw.store import audit
+from fhirgw.store import audit, submissions
 from fhirgw.store import visits as store
 from fhirgw.store.database import Connection
 from fhirgw.store.replay import About, Answer
+from fhirgw.store.submissions import Coming
 from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.certify import Cases
+from fhirgw.visits.quality import Standard
 from fhirgw.visits.reading import Fault, Refused, Sent
 from fhirgw.visits.receipt import Receipt, refusal, summed
 
@@ -75,6 +92,13 @@ STRANGE = Fault(
 WRITTEN = ("Appointment", "Encounter")
 """What every visit is; whoever sends one creates and updates them."""
 PLAIN = {"content-type": "application/json"}
+WAYS = {"lines": LINES, "csv": CSV, "bundle": BUNDLE, "json": JSON}
+"""What a submission is said to have come as, by the types of its body."""
+
+
+def makes_visits(permit: Permit) -> bool:
+    """Whether it is a care provider who asks, for direct care and for nobody alone."""
+    return CARE_PROVIDER in permit.parties and permit.purpose == Purpose.DIRECT_CARE and permit.patient is None
 
 
 class Sender(NamedTuple):
@@ -120,6 +144,8 @@ class Visits:
     rows: Rows
     controller: str
     company: Company
+    standard: Standard
+    cases: Cases
 
     def provider(self, permit: Permit, roles: Collection[str]) -> Sender:
         """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""
@@ -128,7 +154,7 @@ class Visits:
             permit.require("u", kind)
         if COUNCIL in permit.parties and permit.organisation == self.controller and HOMECARE in roles:
             return Sender(store.Provider(permit.organisation, permit.parties, self.controller), many=True)
-        if CARE_PROVIDER not in permit.parties or permit.purpose != Purpose.DIRECT_CARE or permit.patient is not None:
+        if not makes_visits(permit):
             told = "Visits are sent by the care providers who make them, for direct care"
             raise FhirError(Issue("forbidden", told))
         return Sender(store.Provider(permit.organisation, permit.parties, self.controller))
@@ -207,8 +233,11 @@ async def push(request: Request) -> Response:
         receipts, about = await here.take(connection, sender, batch, judged, now, alone=alone)
         if batch.file is not None and any(each.status != "refused" for each in receipts):
             await store.take_file(connection, sender.own, batch.file, now)
+        coming = submissions.single(sender.own.code, now) if batch.alone else _coming(request, batch.file)
+        await submissions.note(connection, sender.own.code, coming, receipts, now)
         status = _status(receipts[0].status) if batch.alone else 200
-        return Answer(status, dict(PLAIN), orjson.dumps(summed(receipts)).decode(), about=about)
+        told = summed(receipts, None if batch.alone else str(coming.id))
+        return Answer(status, dict(PLAIN), orjson.dumps(told).decode(), about=about)
 
     for _ in range(TRIES):
         try:
@@ -223,7 +252,7 @@ async def _single(request: Request, here: Visits, provider: store.Provider, read
     noted = entry(request)
     noted.interaction = "update"
     if isinstance(read, Refused):
-        return _told([refusal(1, read)], 422)
+        return await _refused(request, here, provider, refusal(1, read))
 
     def audited(result: store.Result) -> audit.Row:
         seen = [Seen("Encounter", result.id, result.patient)] if result.id else []
@@ -234,13 +263,30 @@ async def _single(request: Request, here: Visits, provider: store.Provider, read
     return _told([Receipt(1, read.visit, result.status, result.id, result.faults)], _status(result.status))
 
 
+async def _refused(request: Request, here: Visits, provider: store.Provider, receipt: Receipt) -> Response:
+    """The answer to a visit that came alone and is not taken: noted, so that it is found again."""
+    async with here.writers.transaction() as connection:
+        now = here.writers.now()
+        await submissions.note(connection, provider.code, submissions.single(provider.code, now), [receipt], now)
+        await audit.append(connection, [audit.row(access(request, PUSH, 422, entry(request)))])
+    entry(request).durable = True
+    return _told([receipt], 422)
+
+
+def _coming(request: Request, file: str | None) -> Coming:
+    """A submission is known by the id that its request has, in the audit too."""
+    kind = media(request)
+    return Coming(UUID(entry(request).request), next(way for way, media in WAYS.items() if kind in media), file)
+
+
 def _status(status: str) -> int:
     """HTTP's status of a visit that was sent alone."""
     return 422 if status == "refused" else 200
 
 
-def _told(receipts: Sequence[Receipt], status: int = 200) -> Response:
-    return Response(orjson.dumps(summed(receipts)), status, PLAIN | {"cache-control": "private, no-cache"})
+def _told(receipts: Sequence[Receipt], status: int = 200, submission: str | None = None) -> Response:
+    told = orjson.dumps(summed(receipts, submission))
+    return Response(told, status, PLAIN | {"cache-control": "private, no-cache"})
 
 
 async def _streamed(request: Request, here: Visits, sender: Sender) -> Response:
@@ -260,7 +306,7 @@ async def _streamed(request: Request, here: Visits, sender: Sender) -> Response:
         return Response(status_code=400)
     if piece:
         receipts += await _piece(request, here, sender, piece, len(receipts) + 1)
-    return _told(receipts)
+    return _told(receipts, submission=entry(request).request)
 
 
 async def _piece(request: Request, here: Visits, sender: Sender, piece: Sequence[bytes], first: int) -> list[Receipt]:
@@ -271,6 +317,7 @@ async def _piece(request: Request, here: Visits, sender: Sender, piece: Sequence
             async with here.writers.transaction() as connection:
                 now = here.writers.now()
                 receipts, about = await here.take(connection, sender, batch, judged, now, alone=attempt > 0)
+                await submissions.note(connection, sender.own.code, _coming(request, None), receipts, now)
                 told = replace(access(request, PUSH, 200, entry(request)), seen=[Seen(*each) for each in about])
                 await audit.append(connection, [audit.row(told)])
         except store.Lost:

@@ -36,8 +36,10 @@ COMMANDS = {
     "keys": "keys:keys",
     "audit": "audit:app",
     "break-glass": "break_glass:app",
+    "homecare": "homecare:app",
     "opt-outs": "opt_outs:opt_outs",
     "profiles": "profiles:app",
+    "subscription": "subscription:app",
 }
 """Where each command is: a function, or an app with commands of its own."""
 

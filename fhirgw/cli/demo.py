@@ -15,7 +15,8 @@ from fhirgw.access.permit import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json, People, Seed
-from fhirgw.cli.demo_apps import applications, somebody
+from fhirgw.cli.demo_apps import DESK, DESK_SCOPE, ICS, applications, somebody
+from fhirgw.cli.demo_visits import Carers
 from fhirgw.cli.running import opened, run, settings
 from fhirgw.cli.serving import Port, address, bound
 from fhirgw.council.layouts import LAYOUTS
@@ -39,6 +40,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="The folder for everything it makes; else that of the settings.")
     ] = None,
+    visits: Annotated[
+        bool, typer.Option(help="Have a care provider send its visits while it serves; one of them is missed.")
+    ] = True,
     once: Annotated[bool, typer.Option("--once", help="Stop when all is made; do not serve.")] = False,
     json: Json = False,
 ) -> None:
@@ -55,7 +59,12 @@ def demo(
                 from fhirgw.cli.server import served  # here, because only who serves needs all of HTTP
 
                 lines = await _addresses(engine, given, address(listening))
-                await served(given, listening, lambda: _print(console, lines, _token(given)))
+                if visits:
+                    carers = Carers(engine, given)
+                    if await carers.send():
+                        lines.append(("the duty desk", f"{address(listening)}/homecare/desk"))
+                    await stack.enter_async_context(carers.going())
+                await served(given, listening, lambda: _print(console, lines, given))
 
     run(work())
 
@@ -143,15 +152,19 @@ async def _addresses(engine: Engine, given: Settings, root: str) -> list[tuple[s
     return [*lines, ("the export", str(given.data / "export" / "manifest.json"))]
 
 
-def _token(given: Settings) -> str:
+def _token(given: Settings, name: str, scope: str) -> str:
     """The command that prints a token, to be pasted: with this program as it was called, and this folder."""
     folder = f"FHIRGW_DATA={shlex.quote(str(given.data))} " if given.data != Settings().data else ""  # type: ignore[call-arg]
-    return f'{folder}{shlex.quote(sys.argv[0])} token --app demo-ics --scope "system/*.rs"'
+    return f'{folder}{shlex.quote(sys.argv[0])} token --app {name} --scope "{scope}"'
 
 
-def _print(console: Console, lines: list[tuple[str, str]], token: str) -> None:
+def _print(console: Console, lines: list[tuple[str, str]], given: Settings) -> None:
     console.line()
     for what, where in lines:
         console.line(f"{what:<24} {where}")
+    token = _token(given, ICS, "system/*.rs")
     console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{token}")
+    if any(where.endswith("/desk") for _, where in lines):
+        console.line("\nThe duty desk asks for one of its own. Within a minute it shows a visit that nobody has begun:")
+        console.line(_token(given, DESK, DESK_SCOPE))
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")

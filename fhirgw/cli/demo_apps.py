@@ -11,6 +11,8 @@ from fhirgw.store.examples import Example, example, provider
 from fhirgw.store.registration import Registration
 
 ICS, BULK, PROVIDER, PERSON = "demo-ics", "demo-bulk", "demo-provider", "demo-person"
+DESK, DESK_SCOPE = "demo-desk", "system/Task.rus system/Patient.r"
+"""The council's duty desk: it sees alerts and takes them in hand, and the names of those they are about."""
 PLENTY = 1_000_000
 """Requests a minute: whoever tries things out is not to be held up."""
 
@@ -19,7 +21,8 @@ async def applications(engine: Engine, given: Settings, controller: str) -> list
     """Registers them; twice is once."""
     shared = Registration(ICS, controller, "system/*.rs", name="Shared care record", rate=PLENTY)
     bulk = Registration(BULK, controller, "system/*.rs", name="Nightly bulk copy", rate=PLENTY)
-    made = [await _kept(engine, given, each) for each in (shared, bulk)]
+    desk = Registration(DESK, controller, DESK_SCOPE, name="Duty desk", sector="council", rate=PLENTY)
+    made = [await _kept(engine, given, each) for each in (shared, bulk, desk)]
     async with direct(engine) as connection, declared(connection, operations(given.controller)):
         delivering = await provider(connection)
     if delivering:

@@ -18,10 +18,11 @@ from fhirgw.access.audit_event import Access
 from fhirgw.access.permit import Permit, operations
 from fhirgw.cli.console import Console
 from fhirgw.jobs import import_end
+from fhirgw.jobs.digests import Said
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.sync import undisturbed
-from fhirgw.jobs.taking import Said, take
+from fhirgw.jobs.taking import take
 from fhirgw.private import private_folder, private_text
 from fhirgw.settings import Settings
 from fhirgw.store import import_job, runs

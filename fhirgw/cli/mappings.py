@@ -14,19 +14,22 @@ from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, run
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.topics import topics
 from fhirgw.fhir.view_path import ViewError
 from fhirgw.fhir.views import views
 from fhirgw.mapping.load import SystemDefinition
 from fhirgw.mapping.mapping import Mapping
 from fhirgw.systems.csv import CsvSystem
 from fhirgw.systems.system import Child, Row, nearest
+from fhirgw.visits.certify import cases
 from fhirgw.visits.field import shapes
 from fhirgw.visits.layout import layouts
+from fhirgw.visits.quality import standard
 from fhirgw.visits.rules import rules
 
 
 def check(json: Json = False) -> None:
-    """Load every mapping, view and layout, try mappings on a sample, and report every fault, with its file and line."""
+    """Load every mapping, view, layout and topic, try mappings on a sample; report every fault, with file and line."""
     from fhirgw.mapping.sample import judged  # brings in the FHIR models, which take a second
 
     console = Console(json)
@@ -38,9 +41,15 @@ def check(json: Json = False) -> None:
     try:
         folder = shipped.path("mappings")
         known = layouts(folder, shapes(rules(folder)))
+        standard(folder), cases(folder)
     except ValueError as error:
         raise CommandError(f"Layouts of visits: {error}", 3) from None
     console.line(f"Layouts of visits, without a fault: {', '.join(known)}")
+    try:
+        told = [each.rpartition("/")[2] for each in topics()]
+    except ValueError as error:
+        raise CommandError(str(error), 3) from None
+    console.line(f"Topics to subscribe to, without a fault: {', '.join(told)}")
     rows = [[name, len(each.mappings), len(each.tables()), len(each.codes)] for name, each in systems.items()]
     console.table("Mappings, without a fault", ["system", "mappings", "tables", "code maps"], rows)
     console.document({name: sorted(each.mappings) for name, each in systems.items()})

@@ -31,6 +31,7 @@ CODES = """Exit codes:
   6    a file cannot be written, or a port is taken
   7    another process is doing the same: wait for it
   8    the audit is not as it was written: somebody has changed it
+  9    a certification that does not pass yet: what is wrong is told
   130  stopped by Ctrl-C; 143 by SIGTERM (a server that served: 0)"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

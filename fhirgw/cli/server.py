@@ -31,11 +31,18 @@ def check(given: Settings) -> None:
 
 async def served(given: Settings, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Serves until a signal asks to stop, then lets requests end. `ready` is called when the first can be answered."""
+    app = create_app(given)
     config = uvicorn.Config(
-        create_app(given), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, server_header=False
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, server_header=False
     )
     server = _Server(config, ready)
-    listen(lambda number: setattr(server, "should_exit", True))
+
+    def stop(_: int) -> None:
+        server.should_exit = True
+        if (streams := getattr(app.state, "alerts", None)) is not None:
+            streams.ending = True  # nobody waits for those, which would never end
+
+    listen(stop)
     await server.serve(sockets=[listening])
 
 

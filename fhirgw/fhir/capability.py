@@ -14,6 +14,7 @@ from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.parameters import HELD, supported
 from fhirgw.fhir.profile import OURS as OUR_CANONICALS
 from fhirgw.fhir.profile import UK_CORE, profile, profiles_for
+from fhirgw.fhir.topics import topics
 
 OF_TYPE = (
     *("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"),
@@ -40,6 +41,8 @@ OURS = "https://fhirgw.uk/fhir/OperationDefinition/"
 BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 R4 = "http://hl7.org/fhir/OperationDefinition/"
 IPS = "http://hl7.org/fhir/uv/ips/OperationDefinition/"
+TOPIC = "StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
+BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/"
 DEFINITIONS = {
     ("", "export"): f"{BULK}export",
     ("", "import"): f"{OURS}import",
@@ -50,6 +53,7 @@ DEFINITIONS = {
     ("CodeSystem", "subsumes"): f"{R4}CodeSystem-subsumes",
     ("CodeSystem", "validate-code"): f"{R4}CodeSystem-validate-code",
     ("ConceptMap", "translate"): f"{R4}ConceptMap-translate",
+    ("Measure", "evaluate-measure"): f"{R4}Measure-evaluate-measure",
     ("Patient", "break-glass"): f"{OURS}Patient-break-glass",
     ("Patient", "everything"): f"{R4}Patient-everything",
     ("Patient", "explain"): f"{OURS}Patient-explain",
@@ -58,6 +62,8 @@ DEFINITIONS = {
     ("Patient", "match"): f"{R4}Patient-match",
     ("Patient", "summary"): f"{IPS}summary",
     ("Patient", "who-looked"): f"{OURS}Patient-who-looked",
+    ("Subscription", "events"): f"{BACKPORT}OperationDefinition/backport-subscription-events",
+    ("Subscription", "status"): f"{BACKPORT}OperationDefinition/backport-subscription-status",
     ("ValueSet", "expand"): f"{R4}ValueSet-expand",
     ("ValueSet", "validate-code"): f"{R4}ValueSet-validate-code",
 }
@@ -68,12 +74,17 @@ STEPS = ("export-status", "export-file", "import-status", "import-file")
 
 ACCESS = "https://fhir.hl7.org.uk/uk-core-access/"
 BULK = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+SUBSCRIBED = ("_id", "criteria", "status", "type", "url")
+"""What Subscriptions are searched by: each is compared whole, commas part alternatives."""
+
 INSTANTIATES = (
     *(f"{ACCESS}CapabilityStatement/UKCoreAccess{each}Provider" for each in ("PatientIndex", "ClinicalData")),
     BULK,
+    f"{BACKPORT}CapabilityStatement/backport-subscription-server-r4",
 )
 """UK Core Access: https://build.fhir.org/ig/HL7-UK/UK-Core-Access/artifacts.html (0.1.0), and Bulk Data Access:
-https://hl7.org/fhir/uv/bulkdata/CapabilityStatement-bulk-data.html
+https://hl7.org/fhir/uv/bulkdata/CapabilityStatement-bulk-data.html, and topic-based subscriptions:
+https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/CapabilityStatement-backport-subscription-server-r4.html
 """
 
 DOCUMENTATION = (
@@ -162,8 +173,29 @@ def _audit(served: Served) -> dict[str, Any]:
     }
 
 
+def _subscription(served: Served) -> dict[str, Any]:
+    """What may be subscribed to, and how: each topic by its canonical."""
+    known = supported("Subscription")
+    return {
+        "extension": [{"url": f"{BACKPORT}{TOPIC}", "valueCanonical": each} for each in topics()],
+        "type": "Subscription",
+        "supportedProfile": [f"{BACKPORT}StructureDefinition/backport-subscription"],
+        "documentation": "To topics, by rest-hook, for registered applications; each is its subscriber's alone.",
+        "interaction": _interactions("Subscription", served),
+        "versioning": "versioned-update",
+        "readHistory": False,
+        "updateCreate": False,
+        "searchParam": [
+            {"name": name, "definition": known[name].definition, "type": known[name].kind} for name in SUBSCRIBED
+        ],
+        "operation": served.operations_of("Subscription"),
+    }
+
+
 def _resource(resource_type: str, served: Served) -> dict[str, Any]:
     """What can be done with one type."""
+    if resource_type == "Subscription":
+        return _subscription(served)
     if resource_type == "AuditEvent":
         return _audit(served)
     if resource_type not in HELD:

@@ -58,12 +58,16 @@ DEEPEST = 5
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """`person` is the id of the one Patient in whose record a match is, where that is what is asked."""
+    """`person` is the id of the one Patient in whose record a match is, where that is what is asked.
+
+    `asked`: the value itself, where there is one.
+    """
 
     parameter: Parameter
     any_of: tuple[int, ...]
     negated: bool = False
     person: str | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,8 @@ def _criterion(parameter: Parameter, modifier: str, asked: list[str], base: str)
             return some
         return Some(parameter, (some, _criterion(parameter, modifier, rest, base)))
     found = tuple(token for each in asked for token in values.tokens_of(parameter, modifier, each, base))
-    return Tokens(parameter, found, modifier == "not", _person(parameter, asked, found))
+    one = unescape(asked[0]) if len(asked) == 1 else None
+    return Tokens(parameter, found, modifier == "not", _person(parameter, asked, found), one)
 
 
 def _all_of_it(parameter: Parameter, value: str) -> bool:

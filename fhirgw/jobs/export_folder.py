@@ -21,13 +21,15 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.jobs.conclusion import conclude
 from fhirgw.jobs.files import publication
-from fhirgw.jobs.lease import Lost
+from fhirgw.jobs.lease import Lost, abreast
 from fhirgw.jobs.parts import run_part
 from fhirgw.jobs.place import Folder
+from fhirgw.jobs.work import LANES
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, direct
 from fhirgw.store.export import Selection
 from fhirgw.store.export_job import Job
+from fhirgw.store.ledger import Part
 
 Progress = Callable[[int, int, int], None]
 """Told rows, bytes, and about how many rows there will be (0: nobody knows, or nobody is to be told)."""
@@ -99,20 +101,26 @@ async def export(
 async def _done(engine: Engine, id: str, place: Folder) -> Job:
     """The job when all its parts are done. Raises what kept one from it."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    while True:
+
+    async def claim() -> tuple[Job, Part] | None:
         async with direct(engine) as connection:
-            part, job = await ledger.claim(connection, id, worker), await export_job.find(connection, id)
-            assert job is not None
-            if part is None:
-                await conclude(connection, id, place)
-                job = await export_job.find(connection, id)
-                assert job is not None
-                if job.state != "done":
-                    told = (job.result or {}).get("issue", [{"diagnostics": "It was stopped"}])
-                    raise FhirError(*(Issue("exception", each["diagnostics"]) for each in told))
-                return job
+            part = await ledger.claim(connection, id, worker)
+            job = await export_job.find(connection, id) if part else None
+            return (job, part) if job and part else None
+
+    async def do(job: Job, part: Part) -> None:
         with suppress(Lost):  # it stood still for so long that it was given up: it waits again, if not too often
             await run_part(engine, place, job, part)
+
+    await abreast(LANES, claim, do)
+    async with direct(engine) as connection:
+        await conclude(connection, id, place)
+        job = await export_job.find(connection, id)
+    assert job is not None
+    if job.state != "done":
+        told = (job.result or {}).get("issue", [{"diagnostics": "It was stopped"}])
+        raise FhirError(*(Issue("exception", each["diagnostics"]) for each in told))
+    return job
 
 
 async def _told(engine: Engine, id: str, progress: Progress) -> None:

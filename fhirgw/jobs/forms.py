@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import orjson
 
+from fhirgw.fhir import csv_rows
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.pseudonym import Pseudonymiser
 from fhirgw.fhir.shorten import WHOLE_SHAPE, Shape
 from fhirgw.fhir.view import Row, Several, View
 from fhirgw.fhir.views import views
-from fhirgw.jobs import csv_rows
 from fhirgw.jobs.elements import shape_of
 from fhirgw.jobs.files import DATA, PACKED, unpacked
 from fhirgw.store.copied import PARTED

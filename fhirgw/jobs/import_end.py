@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from fhirgw.fhir.issue import Issue
@@ -67,7 +68,7 @@ async def came(connection: Connection, job: Job) -> list[Came]:
 
 
 def _name(row: Any) -> str:
-    return named(Input(*(row[each] for each in ("job", "number", "source", "type", "stamp", "token", "place", "line"))))
+    return named(Input(*(row[each.name] for each in fields(Input))))
 
 
 async def _nowhere(connection: Connection, job: Job) -> list[tuple[str, str, int, int]]:

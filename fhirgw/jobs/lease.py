@@ -78,11 +78,43 @@ async def renewed(keep: Callable[[], Awaitable[bool]], lease: timedelta) -> Asyn
         await asyncio.gather(renewal, return_exceptions=True)
 
 
+async def abreast(
+    lanes: int, claim: Callable[[], Awaitable[tuple[Job, Part] | None]], do: Callable[[Job, Part], Awaitable[None]]
+) -> None:
+    """Does parts as they are claimed, so many at once, until there is nothing more to claim: while one waits for the
+    disk, the database or the ledger, another does what takes a processor.
+
+    A part that was begun before may be what took its worker with it: nothing is begun beside it, or parts that are
+    sound would run out of attempts together with it.
+
+    Raises what `claim` or `do` raises; the others are cancelled then, as they are when this is.
+    """
+    doing: set[asyncio.Future[None]] = set()
+    try:
+        while True:
+            again = False
+            while len(doing) < lanes and not again and (claimed := await claim()) is not None:
+                doing.add(asyncio.ensure_future(do(*claimed)))
+                again = claimed[1].attempts > 1
+            if not doing:
+                return
+            when = asyncio.ALL_COMPLETED if again else asyncio.FIRST_COMPLETED
+            done, doing = await asyncio.wait(doing, return_when=when)
+            await asyncio.gather(*done)
+    finally:
+        for each in doing:
+            each.cancel()
+        await asyncio.gather(*doing, return_exceptions=True)
+
+
 class Work(ABC, Generic[Job, Part]):
     """Does jobs of one kind, part after part, as the ledger gives them out. `name` says in the ledger who it is.
 
     Any number do the same for one job, wherever they are, if they see the same database and the same folder.
     """
+
+    lanes = 1
+    """Parts that it does at once."""
 
     def __init__(self, engine: Engine, leases: Leases, lease: timedelta) -> None:
         self.engine, self.leases, self.lease = engine, leases, lease
@@ -109,15 +141,20 @@ class Work(ABC, Generic[Job, Part]):
 
         True: there is more to do. Raises what the database raises when it has gone.
         """
-        until, asked = time.monotonic() + TURN, False
-        while (claimed := await self._claimed(id)) is not None:
-            if not asked and await self._others(id, claimed[1], more):
-                asked = True
-            await self.attempt(*claimed)
-            if time.monotonic() > until:
-                return True
-        await self.conclude(id)
-        return False
+        until, asked, over = time.monotonic() + TURN, False, False
+
+        async def claim() -> tuple[Job, Part] | None:
+            nonlocal asked, over
+            over = over or time.monotonic() > until
+            claimed = None if over else await self._claimed(id)
+            if claimed is not None and not asked:
+                asked = await self._others(id, claimed[1], more)
+            return claimed
+
+        await abreast(self.lanes, claim, self.attempt)
+        if not over:
+            await self.conclude(id)
+        return over
 
     async def attempt(self, job: Job, part: Part) -> None:
         """Does a part, or says in the ledger why not. When it is cancelled, the part goes back."""

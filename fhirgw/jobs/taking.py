@@ -15,33 +15,27 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from array import array
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
-from fhirgw.access.label import RESTRICTED, SAFEGUARDING, labels, opened, restricted
-from fhirgw.access.writing import covered
-from fhirgw.fhir.canonical import decode, encode
-from fhirgw.fhir.index import index
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource, outcome
-from fhirgw.fhir.references import LOCAL
+from fhirgw.jobs.digests import Said
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.lease import Lost
-from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of, version_of
+from fhirgw.jobs.line import FRONT, Judged, Terms, digest, judge, resource_of
 from fhirgw.jobs.lines import PARQUET, Batch, Unreadable, batches
-from fhirgw.store import identity, import_job, lineage, load, ods, runs, write
+from fhirgw.jobs.onto import TWICE, Onto
+from fhirgw.jobs.vouched import known, vouched
+from fhirgw.store import import_job, lineage, load, runs, write
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.lease import LEASE
-from fhirgw.store.load import Kept, Staged, Stale, staged
-from fhirgw.store.write import Held
-from fhirgw.store.writing import MILLISECOND, same
+from fhirgw.store.load import Staged, Stale
 
 AHEAD = 4
 """Batches that may wait to be written."""
@@ -49,42 +43,14 @@ GROUP = 8
 """Batches of one transaction: many lines share what a commit costs, and what has to be merged into the token index."""
 TIMES = 3
 """Times a transaction is tried that meets others who write the same."""
-RUN = 1 << 17
-"""Digests that are sorted at a time."""
 PATIENCE = timedelta(seconds=20)
 """How long at least a session may hold what it has written and do nothing: others who go on wait for that."""
 MOST = 300_000
 """References kept in mind that lead to something here."""
 
-TAKEN = Issue("conflict", "The id is taken, by what others brought or what was deleted: give the resource another")
-TWICE = Issue(
-    "duplicate", "It was written since this import began, by an earlier line or by others: say it in one line"
-)
-MET = Issue("conflict", "Systems of record know this person too: correct it there, or by a PUT", "Patient")
-LIFTED = Issue("forbidden", "What is held has a security label that this lacks, and no import takes one away: send it")
-MOVED = Issue("invariant", "A resource stays in one person's record: give it another id")
-UNCOVERED = Issue("forbidden", "No scope of the import's token covers this resource: it is constrained to others")
-HIDING = Issue("forbidden", "Its label (meta.security) would hide it from the application that imports it")
-OPENING = Issue(
-    "forbidden",
-    "It decides who may see a record of somebody whom others brought, or nobody yet: load the person first, and of"
-    " others' people the council's own systems alone say so (by $import or a write)",
-)
-JOINING = Issue(
-    "forbidden",
-    "It makes somebody a member of staff of an organisation that others brought: the council's own systems say who is",
-    "PractitionerRole.organization",
-)
 REFUSED = Issue("too-long", "A text, a number or a date in it is more than can be stored: shorten it")
 Progress = Callable[[int], None]
 """Called with how many lines more are done."""
-
-
-class Unchanged(NamedTuple):
-    """What is held says the same; `digest`: to be noted, so that the line is known next time."""
-
-    id: str
-    digest: bytes | None
 
 
 @dataclass(slots=True)
@@ -118,30 +84,6 @@ class _Sum:
         """A line that is not taken, and why."""
         self.refused[number] = issues
         self.counts["refused"] += 1
-
-
-class Said:
-    """Digests of lines that said what is held: eight bytes each, in sorted runs, because there may be many millions."""
-
-    def __init__(self) -> None:
-        self._new: set[int] = set()
-        self._runs: list[array[int]] = []
-
-    def add(self, digests: Iterable[bytes]) -> None:
-        """Notes them."""
-        self._new.update(int.from_bytes(each[:8], "big") for each in digests)
-        if len(self._new) >= RUN:
-            self._runs.append(array("Q", sorted(self._new)))
-            self._new.clear()
-
-    def __contains__(self, digest: bytes) -> bool:
-        wanted = int.from_bytes(digest[:8], "big")
-        return wanted in self._new or any(_holds(run, wanted) for run in self._runs)
-
-
-def _holds(run: array[int], wanted: int) -> bool:
-    at = bisect_left(run, wanted)
-    return at < len(run) and run[at] == wanted
 
 
 async def take(
@@ -353,127 +295,32 @@ class _Taking:
         last = await load.last_versions(writer, kind, gone) if gone else {}
         ours = [id for id in last if id in traced]
         buried = await load.last_bodies(writer, kind, ours) if ours else {}
-        versions, retraced = [], []
+        versions, retraced, onto = [], [], Onto(self.job, self.terms, self._now)
         for id, each in fresh.items():
             try:
                 if id in traced and traced[id].digest in self.said:
                     raise FhirError(TWICE)
                 if id in kept:
-                    found = await self._onto(writer, each, texts[each.number], kept[id], mine.get(id))
+                    found = await onto.onto(writer, each, texts[each.number], kept[id], mine.get(id))
                 else:
-                    found = self._new(each, texts[each.number], last.get(id, 0), buried.get(id))
+                    found = onto.new(each, texts[each.number], last.get(id, 0), buried.get(id))
                 if isinstance(found, Staged):
-                    versions.append((each, self._allowed(found)))
+                    versions.append((each, onto.allowed(found)))
                 else:
                     done.counts["unchanged"] += 1
                     retraced += [(id, found.digest)] if found.digest else []
             except FhirError as error:
                 done.refuse(each.number, error.issues)
+
+        def said(each: Judged) -> Resource:
+            return resource_of(texts[each.number], self.terms)
+
         if self.job.operator:
-            versions = await self._vouched(writer, kind, versions, texts, done)
+            versions = await vouched(writer, origin, kind, versions, said, done.refuse)
         elif kind == "Organization":
-            versions = await self._known(writer, versions, texts, kept, done)
+            versions = await known(writer, versions, kept, said, done.refuse)
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
-
-    def _new(self, judged: Judged, text: bytes, last: int, before: str | None) -> Staged:
-        """What is not there; `last` is its last version, if it once was, and `before` what that said, if this origin
-        brought it.
-        """
-        assert judged.version is not None
-        if not last:
-            return judged.version
-        if before is None:
-            raise FhirError(TAKEN)
-        after = resource_of(text, self.terms)
-        if _classes(decode(before)) & ~_classes(after):
-            raise FhirError(LIFTED)
-        return staged(version_of(after, "create", last + 1, self._now(), self.terms, judged.digest))
-
-    async def _onto(
-        self, writer: Connection, judged: Judged, text: bytes, kept: Kept, held: Held | None
-    ) -> Staged | Unchanged:
-        """What a line makes of what is there. Raises FhirError."""
-        before, after = decode(kept.body), resource_of(text, self.terms)
-        mine = kept.origin == self.job.origin
-        if not self.job.operator and (held is None or not held.entire):
-            raise FhirError(TAKEN)
-        if same(before, after):
-            return Unchanged(after["id"], judged.digest if mine else None)
-        if not mine:
-            raise FhirError(TAKEN)
-        if _updated(before) >= self.job.created.replace(microsecond=self.job.created.microsecond // 1000 * 1000):
-            raise FhirError(TWICE)
-        if after["resourceType"] == "Patient" and await identity.met(writer, after["id"]):
-            raise FhirError(MET)
-        if _classes(before) & ~_classes(after):
-            raise FhirError(LIFTED)
-        moment = max(self._now(), _updated(before) + MILLISECOND)
-        made = version_of(after, "update", kept.version + 1, moment, self.terms, judged.digest)
-        if made.patient != index(before).patient:
-            raise FhirError(MOVED)
-        return staged(made._replace(controller=kept.controller or ""))
-
-    def _allowed(self, made: Staged) -> Staged:
-        """What is to be written, if the permit lets it. Raises FhirError."""
-        permit, verb = self.job.permit, "c" if made.kind == "create" else "u"
-        if not self.job.operator:
-            if not covered(permit, verb, made.type, made.tokens, made.patient):
-                raise FhirError(UNCOVERED)
-            hides = made.labels | (RESTRICTED if made.redacts else 0)
-            if hides & ~opened(permit, made.type):
-                raise FhirError(HIDING)
-        return made
-
-    async def _vouched(
-        self, writer: Connection, kind: str, versions: list[tuple[Judged, Staged]], texts: dict[int, bytes], done: _Sum
-    ) -> list[tuple[Judged, Staged]]:
-        """Without what would open, or close, a record that others brought: files are anybody's, as of a care provider's
-        own server, and nobody empowers themselves.
-        """
-        if kind == "PractitionerRole":
-            about, of, wrong = (
-                "Organization",
-                [_employer(resource_of(texts[each.number], self.terms)) for each, _ in versions],
-                JOINING,
-            )
-        else:
-            about, of, wrong = "Patient", [each.patient if _decides(each) else None for _, each in versions], OPENING
-        named = {each for each in of if each is not None}
-        if kind == about or not named:
-            return versions
-        brought = await load.brought(writer, about, list(named))
-        nobody = self.job.origin if wrong is JOINING else ""
-        left = []
-        for (judged, made), whose in zip(versions, of, strict=True):
-            if whose is None or brought.get(whose, nobody) == self.job.origin:
-                left.append((judged, made))
-            else:
-                done.refuse(judged.number, [wrong])
-        return left
-
-    async def _known(
-        self,
-        writer: Connection,
-        versions: list[tuple[Judged, Staged]],
-        texts: dict[int, bytes],
-        kept: dict[str, Kept],
-        done: _Sum,
-    ) -> list[tuple[Judged, Staged]]:
-        """Without Organizations that claim an ODS code which is another's: callers are known by it."""
-        had = {made.id: ods.codes(decode(kept[made.id].body)) if made.id in kept else set() for _, made in versions}
-        codes = {made.id: ods.codes(resource_of(texts[each.number], self.terms)) for each, made in versions}
-        claimed = {code for id in codes for code in codes[id] - had[id]}
-        taken = await ods.taken(writer, claimed, list(codes)) | {code for id in codes for code in codes[id] & had[id]}
-        left = []
-        for judged, made in versions:
-            new = codes[made.id] - had[made.id]
-            if new & taken:
-                done.refuse(judged.number, ods.refusal().issues)
-            else:
-                left.append((judged, made))
-                taken |= new
-        return left
 
     async def _merged(self, writer: Connection, kind: str, versions: list[tuple[Judged, Staged]], done: _Sum) -> None:
         """Writes the versions; where the store takes one of them not, all but that one."""
@@ -512,25 +359,3 @@ class _Taking:
         if len(self.here) > MOST:
             self.here.clear()
         return missing
-
-
-def _classes(resource: Resource) -> int:
-    """What its labels keep from others; of a Patient also where they live, which is no class of the row."""
-    return labels(resource) | (RESTRICTED if restricted(resource) else 0)
-
-
-def _decides(made: Staged) -> bool:
-    """Whether a version decides who sees the record it is in: by a tie, a consent, a delegation, or as a case."""
-    case = made.type == "Flag" and made.labels & SAFEGUARDING
-    return bool(made.ruling or case)
-
-
-def _employer(role: Resource) -> str | None:
-    """The id of the Organization that a PractitionerRole is at."""
-    organisation = role.get("organization", {})
-    found = LOCAL.fullmatch(str(organisation.get("reference", "")))
-    return found[2] if found and found[1] == "Organization" else None
-
-
-def _updated(resource: Resource) -> datetime:
-    return datetime.fromisoformat(resource["meta"]["lastUpdated"])

@@ -28,6 +28,9 @@ from fhirgw.store.ledger import Part
 NOWHERE = Path(os.devnull)
 """Has no keys of projects below it."""
 
+LANES = 3
+"""Parts that a process does at once: one is read, one is being saved to disk, one is claimed or said to be done."""
+
 ROOM = "The gateway cannot write the export: its operators have to make room"
 GONE = "The database went away during it, each time: ask for the export again"
 FAULT = "The export failed; the gateway's log says where"
@@ -39,6 +42,8 @@ class Worker(Work[Job, Part]):
 
     `projects`: the keys of those who get pseudonyms.
     """
+
+    lanes = LANES
 
     def __init__(
         self, engine: Engine, places: Path | Places, lease: timedelta = LEASE, projects: Projects | None = None

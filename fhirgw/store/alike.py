@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, column, func, select, true
+from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, column, func, select, true, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
@@ -65,7 +65,8 @@ async def found(connection: Connection, asked: Sequence[Alike]) -> list[list[Fou
     values = visibility.values(first.matching.permit) | columns | {"most": first.most}
     pages: list[list[Found]] = [[] for _ in asked]
     for row in await connection.fetch(made.sql, *made.arguments(values)):
-        pages[row[0] - 1].append(Found(*row[1:5]))
+        if len(page := pages[row[0] - 1]) < first.most:  # of several tables each has as many as a page may need
+            page.append(Found(*row[1:5]))
     return pages
 
 
@@ -91,8 +92,12 @@ def _element(value: str | int) -> str:
 def _statement(like: Alike) -> Select[Any]:
     """One row for each search, and by its side what that finds."""
     asked = _asked(len(like.values))
-    (now,) = like.matching.tables
-    page = branch(like.matching, now, like.stretch, asked=_place(asked)).lateral("found")
+    first, *others = (branch(like.matching, each, like.stretch, asked=_place(asked)) for each in like.matching.tables)
+    if others:
+        several = [each.correlate(asked).subquery().select() for each in (first, *others)]
+        page = union_all(*several).lateral("found")
+    else:
+        page = first.lateral("found")
     keys = [page.c[f"k{at}"] for at in range(len(like.stretch.order))]
     every = select(asked.c.number, *list(page.c)[:4]).select_from(asked.join(page, true()))
     return every.order_by(asked.c.number, *like.stretch.ways(keys))

@@ -1,7 +1,8 @@
 """The audit: one chain of AuditEvents, written by many processes, added to and never changed.
 
 Requests share commits: while one is written, those that come meanwhile wait to be the next, as PostgreSQL's own group
-commit would have it, but in one statement. `record` comes back when the row is on disk, and no answer leaves before.
+commit would have it, but in one statement. A commit has two steps: once its rows are written, others may add theirs;
+`record` comes back when the row is on disk, and no answer leaves before (`audit_write`, alembic's 0028).
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from fhirgw.store.audit_strangers import Strangers
 from fhirgw.store.database import Connection, readers
 
 APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
+WRITE = "CALL fhirgw.audit_write($1, $2, $3, $4, $5, $6, $7)"
+AT_ONCE = 2
+"""Commits on their way: while the disk has one, the rows of the next are written."""
+COMPANY = 8
+"""Rows that make it worth while to begin one beside another: each costs as much as what it has of so many rows."""
 LONGEST = 1000
 """Accesses that wait to be written; who comes then waits to wait."""
 MOST = 500
@@ -65,15 +71,18 @@ class _Waiting:
 
 
 class Auditor:
-    """Writes the accesses of one process, over a connection of its own: `async with Auditor(url) as auditor`.
+    """Writes the accesses of one process, over connections of its own: `async with Auditor(url) as auditor`.
 
-    One task writes; it owns the connection, and opens another when that one is gone. Leaving the block writes what
-    still waits. Errors reach everybody whose row was in the commit: none is dropped, none is told to be there that is
-    not. One who stops waiting is recorded all the same.
+    One task takes what waits, a commit's worth whenever a connection is free; one that is gone is replaced. Leaving the
+    block writes what still waits. Errors reach everybody whose row was in the commit: none is dropped, none is told to
+    be there that is not. One who stops waiting is recorded all the same.
     """
 
     def __init__(self, url: str, *, longest: int = LONGEST) -> None:
-        self._pool = readers(url, size=1, seconds=SECONDS)
+        self._pool = readers(url, size=AT_ONCE, seconds=SECONDS)
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._writing: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(longest)
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -87,10 +96,12 @@ class Auditor:
     async def __aexit__(self, *raised: object) -> None:
         await self._strangers.ended()
         self._closed = True
+        self._news.set()
         try:
             await self._queue.put(None)
             if self._task is not None:
                 await self._task
+            await asyncio.gather(*self._writing)
         finally:
             await self._pool.__aexit__(*raised)
 
@@ -106,22 +117,43 @@ class Auditor:
             raise Unrecorded
         waiting = _Waiting(_written_out(access), asyncio.get_running_loop().create_future())
         await self._queue.put(waiting)
+        if self._queue.qsize() >= COMPANY:
+            self._news.set()
         if self._task.done():  # ended while this one was waiting for room
             raise Unrecorded
         await waiting.written
 
     async def _run(self) -> None:
         """Writes until it is told to end; whatever ends it, nobody is left waiting."""
-        batch: list[_Waiting] = []
         try:
-            while batch := await self._next():
-                await self._written(batch)
+            while await self._free.acquire():
+                await self._worth_while()
+                if not (batch := await self._next()):
+                    break
+                writing = asyncio.create_task(self._settled(batch), name="audit commit")
+                self._writing.add(writing)
+                writing.add_done_callback(self._done)
         finally:
             self._closed = True
-            while not self._queue.empty():
-                left = self._queue.get_nowait()
-                batch += [left] if left else []
-            _settle(batch, failed=True)
+            left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            _settle([each for each in left if each], failed=True)
+
+    async def _worth_while(self) -> None:
+        """Comes back when nothing is on its way, or enough waits to go beside it."""
+        while self._writing and self._queue.qsize() < COMPANY and not self._closed:
+            self._news.clear()
+            await self._news.wait()
+
+    def _done(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        self._free.release()
+        self._news.set()
+
+    async def _settled(self, batch: list[_Waiting]) -> None:
+        try:
+            await self._written(batch)
+        finally:
+            _settle(batch, failed=True)  # who has been told already is not told again
 
     async def _next(self) -> list[_Waiting]:
         """All that wait, up to a commit's size; none at the end."""
@@ -142,7 +174,7 @@ class Auditor:
         """Writes a batch in one commit; where PostgreSQL refuses a value, each alone: one does not fail the others."""
         try:
             async with self._pool.acquire(timeout=SECONDS) as connection:
-                await append(connection, [each.row for each in batch])
+                await connection.execute(WRITE, *_columns([each.row for each in batch]))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, asyncpg.DataError):
                 for each in batch:
@@ -176,9 +208,16 @@ def _id(moment: datetime) -> str:
 
 
 async def append(connection: Connection, rows: Sequence[Row]) -> int:
-    """Adds rows to the chain, durable when the transaction has ended; returns the sequence of the last."""
-    last: int = await connection.fetchval(APPEND, *(list(column) for column in zip(*rows, strict=True)))
+    """Adds rows to the chain; returns the sequence of the last.
+
+    They are durable when the transaction has ended, or, in a session that `flushes`, when it has called `flushed`.
+    """
+    last: int = await connection.fetchval(APPEND, *_columns(rows))
     return last
+
+
+def _columns(rows: Sequence[Row]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 async def record_now(connection: Connection, access: Access) -> None:

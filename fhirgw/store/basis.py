@@ -44,6 +44,10 @@ LISTS = ("Group",)
 COUNCIL = "council"
 """The tie of a person to their council: what an application of the council rests on, and no practitioner."""
 
+CARE_PROVIDER = "care-provider"
+VISIT = "visit"
+"""A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
+
 IDS = ARRAY(Text)
 Condition = ColumnElement[bool]
 
@@ -71,8 +75,10 @@ def text(name: str) -> ColumnElement[str]:
 
 def kind_of(resource_type: str | None, table: FromClause) -> ColumnElement[str]:
     """A row's type: known when the statement is built, or its column where the query is of all types."""
+    if resource_type is not None:
+        return literal(resource_type, Text, literal_execute=True)
     column: ColumnElement[str] = table.c.type
-    return column if resource_type is None else literal(resource_type, Text, literal_execute=True)
+    return column
 
 
 def founded(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
@@ -98,6 +104,8 @@ def _listed(permit: Permit, table: FromClause) -> Condition:
 
 def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, ...] = ()) -> Condition:
     """The kinds of tie that open a type: known when the statement is built, or one by one where it is of all types."""
+    if VISIT in table.c:
+        return _kinds_for_visits(table, without)
     if resource_type is not None:
         named = [each for each in opens(resource_type) if each not in without]
         return relationship.c.kind == any_(literal(named, IDS))
@@ -111,6 +119,19 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
     return or_(*every)
 
 
+def _kinds_for_visits(table: FromClause, without: tuple[str, ...]) -> Condition:
+    """Of homecare visits: whoever sees everything of a person; and a care provider, those that it made."""
+    whole = [kind for kind, types in KINDS.items() if types is None and kind not in without]
+    made = and_(relationship.c.kind == literal(CARE_PROVIDER, Text), maker(table) == text("organisation"))
+    return or_(relationship.c.kind == any_(literal(whole, IDS)), made)
+
+
+def maker(table: FromClause) -> ColumnElement[str]:
+    """The ODS code of who made a visit: what it is rendered as names it as its origin."""
+    found: ColumnElement[str] = table.c.provider if "provider" in table.c else table.c.origin
+    return found
+
+
 def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:
     """By a tie; an application of the controller speaks for the council as a whole, a practitioner needs a case.
 
@@ -119,7 +140,8 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     """
     if permit.controls and not permit.in_person:
         own = table.c.controller == text("organisation")
-        return or_(own, _tied(table) if resource_type is None else _each_tied(resource_type, table))
+        each = resource_type is not None and VISIT not in table.c
+        return or_(own, _each_tied(str(resource_type), table) if each else _tied(table))
     return _tied(table, resource_type, (COUNCIL,) if permit.in_person else ())
 
 

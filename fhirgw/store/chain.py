@@ -21,7 +21,7 @@ from fhirgw.fhir.criterion import Chain, Codes, Criterion, Has, Ids, Tokens
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.leaves import is_patient
 from fhirgw.fhir.parameters import Parameter, parameters
-from fhirgw.store import visibility
+from fhirgw.store import rendered, visibility
 from fhirgw.store.criterion import Plain
 from fhirgw.store.database import Connection, once
 from fhirgw.store.matching import Matching
@@ -72,6 +72,7 @@ async def _referred(connection: Connection, permit: Permit, has: Has, inner: Pla
 
 async def _looked_up(connection: Connection, matching: Matching, what: str, parameter: Parameter) -> list[Any]:
     """The id, patient or body of everything that matches, each once."""
+    await rendered.afford(connection, matching)
     made = once(("chain", matching.shape, what), lambda: _every(matching, what))
     rows = await connection.fetch(made.sql, *made.arguments(matching.values() | {"most": MOST + 1}))
     if len(rows) > MOST:

@@ -82,11 +82,12 @@ async def _meeting(
     for each in searches:
         criteria = await unchained(connection, permit, read(each).criteria)
         matching = Matching.of(permit, kind, criteria)
-        query = matching.select(resource.c.patient).where(resource.c.patient.is_not(None)).distinct()
-        if among is not None:
-            query = query.where(resource.c.patient == any_(bindparam(None, list(among), ARRAY(Text))))
-        made = statement(query)
-        found.update(row[0] for row in await connection.fetch(made.sql, *made.arguments(matching.values())))
+        for table in matching.tables:
+            query = matching.select(table.c.patient, table=table).where(table.c.patient.is_not(None)).distinct()
+            if among is not None:
+                query = query.where(table.c.patient == any_(bindparam(None, list(among), ARRAY(Text))))
+            made = statement(query)
+            found.update(row[0] for row in await connection.fetch(made.sql, *made.arguments(matching.values())))
     return frozenset(found)
 
 

@@ -36,7 +36,9 @@ from sqlalchemy.types import TypeEngine
 from fhirgw.fhir.criterion import Dates, Every, Ids, Missing, Numbers, Some, Strings, Texts, Tokens
 from fhirgw.fhir.parameters import Parameter
 from fhirgw.fhir.values import TEXTS, Asked
+from fhirgw.store import rendered
 from fhirgw.store.comparing import COMPARE, INSTANT, NUMBERS, Point, Range, about, nearly
+from fhirgw.store.schema import RENDERED
 from fhirgw.store.side import any_number, any_span, any_string
 
 Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Ids | Every | Some"
@@ -62,7 +64,9 @@ class Term:
 def terms(resource_type: str, criteria: Sequence[Plain]) -> Iterator[Term]:
     """The terms of a search, all of which must hold; chains are worked out before (fhirgw.store.chain)."""
     demanded = [each.any_of[0] for each in criteria if isinstance(each, Tokens) and _single(each)]
-    if demanded:
+    if demanded and resource_type in RENDERED:
+        yield _demanded([each for each in criteria if isinstance(each, Tokens) and _single(each)])
+    elif demanded:
         yield Term("all tokens", ((demanded, TOKENS),), lambda table, binds: table.c.tokens.contains(binds[0]))
     for person in [each.person for each in criteria if isinstance(each, Tokens) and each.person]:
         # Said twice, because of this the planner knows how few have it, whoever it is.
@@ -92,6 +96,22 @@ def term(resource_type: str, criterion: Any) -> Term:
         case Ids():
             return Term("ids", ((list(criterion.values), IDS),), lambda table, binds: table.c.id == any_(binds[0]))
     raise TypeError(f"{type(criterion).__name__} is no plain criterion: see fhirgw.store.chain")
+
+
+def _demanded(criteria: Sequence[Tokens]) -> Term:
+    """The same of a type that visits are rendered as: those are found by columns of their own, as far as that goes."""
+    hints = [each for one in criteria for each in rendered.hints(one)]
+    rest = [each.any_of[0] for each in criteria if not rendered.implied(each)]
+
+    def build(table: FromClause, binds: Binds) -> Condition:
+        if "visit" not in table.c:
+            return table.c.tokens.contains(binds[0])
+        found = [table.c[name] == bind for (name, *_), bind in zip(hints, binds[2:], strict=True)]
+        return and_(true(), *found, *([table.c.tokens.contains(binds[1])] if rest else []))
+
+    every = [each.any_of[0] for each in criteria]
+    values = ((every, TOKENS), (rest, TOKENS), *((value, kind) for _, value, kind in hints))
+    return Term(("all tokens", bool(rest), tuple(name for name, *_ in hints)), values, build)
 
 
 def _single(criterion: Tokens) -> bool:

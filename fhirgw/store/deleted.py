@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, Text, exists, literal, select
+from typing import Any
+
+from sqlalchemy import FromClause, Select, Text, exists, literal, select, union_all
 
 from fhirgw.access.permit import Permit
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, declared, statement
 from fhirgw.store.export import Selection, about
 from fhirgw.store.matching import ended
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import same, superseded, versions
 from fhirgw.store.visibility import visible
 
-TYPES = "SELECT DISTINCT type FROM fhirgw.history WHERE deleted AND updated > $1"
+TYPES = """
+SELECT DISTINCT type FROM fhirgw.history WHERE deleted AND updated > $1
+UNION SELECT DISTINCT split_part(unnest(gone), '.', 1) FROM fhirgw.visit_past WHERE until > $1"""
 """Which types to look into: a statement for each of the others would cost more than all else."""
 
 
@@ -31,17 +35,23 @@ async def deleted(
         return [row["id"] for row in await connection.fetch(made.sql, *made.arguments(asked))]
 
 
-def _deleted(permit: Permit, resource_type: str, selection: Selection) -> Select[tuple[str]]:
+def _deleted(permit: Permit, resource_type: str, selection: Selection) -> Select[Any]:
     """Tombstones that no later version follows, as of the snapshot."""
-    found = select(history.c.id).where(
-        history.c.type == literal(resource_type, Text, literal_execute=True),
-        history.c.deleted,
-        history.c.updated > selection.since,
-        ended(history.c.transaction),
-        visible(permit, "r", resource_type, history),
+    found = [_tombstones(permit, resource_type, selection, table) for table in superseded(resource_type)]
+    every = union_all(*found).subquery("every")
+    return select(every.c.id).order_by(every.c.id)
+
+
+def _tombstones(permit: Permit, resource_type: str, selection: Selection, table: FromClause) -> Select[Any]:
+    found = select(table.c.id).where(
+        table.c.type == literal(resource_type, Text, literal_execute=True),
+        table.c.deleted,
+        table.c.updated > selection.since,
+        ended(table.c.transaction),
+        visible(permit, "r", resource_type, table),
     )
-    for table in (resource, history):
-        later = table.alias("after")
-        same = (later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
-        found = found.where(~exists().where(*same, ended(later.c.transaction)).correlate(history))
-    return found.where(*about(selection, history)).order_by(history.c.id)
+    for each in versions(table):
+        later = each.alias("after")
+        newer = (*same(later, table), later.c.version > table.c.version)
+        found = found.where(~exists().where(*newer, ended(later.c.transaction)).correlate(table))
+    return found.where(*about(selection, table))

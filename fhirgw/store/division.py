@@ -16,10 +16,14 @@ from fhirgw.store.export import Selection, Stretch
 SIZE = """
 SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint AS bytes,
     coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows
-FROM unnest($1::text[]) AS t (kind) JOIN pg_class c ON c.oid = to_regclass('fhirgw.resource_' || lower(kind))"""
+FROM unnest($1::text[]) AS t (kind) JOIN pg_class c ON c.oid = to_regclass('fhirgw.resource_' || lower(kind))
+    OR kind = ANY (fhirgw.visit_types()) AND c.oid = to_regclass('fhirgw.visit')"""
 
 CHANGED = """
-SELECT count(*) FROM (SELECT FROM fhirgw.resource WHERE type = $1 AND updated > $2 LIMIT $3) AS changed"""
+SELECT count(*) FROM (
+    SELECT FROM fhirgw.resource WHERE type = $1 AND updated > $2
+    UNION ALL SELECT FROM fhirgw.visit WHERE $1 = ANY (fhirgw.visit_types()) AND patient IS NOT NULL AND updated > $2
+    LIMIT $3) AS changed"""
 """How many, for dividing them alone; as many as there are rows, where there are more."""
 
 SAMPLED = 60
@@ -27,7 +31,11 @@ SAMPLED = 60
 
 PAGE = 8192
 
-SAMPLE = "SELECT id FROM fhirgw.resource TABLESAMPLE SYSTEM ({share}) WHERE type = $1 ORDER BY id"
+SAMPLE = """
+SELECT id FROM fhirgw.resource TABLESAMPLE SYSTEM ({share}) WHERE type = $1
+UNION ALL SELECT fhirgw.visit_id(patient, key) FROM fhirgw.visit TABLESAMPLE SYSTEM ({share})
+WHERE $1 = ANY (fhirgw.visit_types()) AND patient IS NOT NULL
+ORDER BY id"""
 """Ids alone, to divide a table by: they go into the ledger, and no further."""
 
 

@@ -15,7 +15,20 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Integer, Select, Text, and_, any_, bindparam, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from fhirgw.access.permit import Permit
@@ -26,7 +39,7 @@ from fhirgw.store import resources, visibility
 from fhirgw.store.criterion import IDS
 from fhirgw.store.database import Connection, once
 from fhirgw.store.include import Found, fetch
-from fhirgw.store.schema import DATE_SLOTS, resource
+from fhirgw.store.schema import DATE_SLOTS, RENDERED_AS, held
 from fhirgw.store.visibility import visible
 
 SHARED = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
@@ -81,7 +94,8 @@ async def _compartment(
 ) -> list[Found]:
     """What is the person's own, after a place (type, id). Their Patient is in it too."""
     dated = asked.start is not None or asked.end is not None
-    shape = ("everything", bool(asked.types), asked.since is not None, dated, visibility.shape(permit))
+    rendered = frozenset(RENDERED_AS.values()).intersection(asked.types)
+    shape = ("everything", bool(asked.types), rendered, asked.since is not None, dated, visibility.shape(permit))
     made = once(shape, lambda: _own(permit, asked))
     values = visibility.values(permit) | {
         "person": asked.patient,
@@ -97,33 +111,42 @@ async def _compartment(
 
 
 def _own(permit: Permit, asked: Asked) -> Select[Any]:
+    """Of each table as much as a page may need; a type that is not asked for is not looked into."""
+    tables = [each for each in held(None) if not asked.types or RENDERED_AS.get(each, asked.types[0]) in asked.types]
+    every = union_all(*(_own_in(permit, asked, each).subquery().select() for each in tables)).subquery("every")
+    most = bindparam("most", type_=Integer, required=False)
+    return select(every).order_by(every.c.type, every.c.id).limit(most)
+
+
+def _own_in(permit: Permit, asked: Asked, table: FromClause) -> Select[Any]:
     place = tuple_(bindparam("type", type_=Text, required=False), bindparam("id", type_=Text, required=False))
-    found = select(resource.c.type, resource.c.id, visibility.body(permit), resource.c.patient).where(
-        resource.c.patient == bindparam("person", type_=Text, required=False),
-        tuple_(resource.c.type, resource.c.id) > place,
-        visible(permit, "r"),
+    shown = visibility.body(permit, None, table).label("body")
+    found = select(table.c.type, table.c.id, shown, table.c.patient).where(
+        table.c.patient == bindparam("person", type_=Text, required=False),
+        tuple_(table.c.type, table.c.id) > place,
+        visible(permit, "r", None, table),
     )
     if asked.types:
-        found = found.where(resource.c.type == any_(bindparam("types", type_=IDS, required=False)))
+        found = found.where(table.c.type == any_(bindparam("types", type_=IDS, required=False)))
     if asked.since is not None:
         since = bindparam("since", type_=TIMESTAMP(timezone=True), required=False)
-        found = found.where(resource.c.updated >= since)
+        found = found.where(table.c.updated >= since)
     if asked.start is not None or asked.end is not None:
-        found = found.where(*_then())
+        found = found.where(*_then(table))
     most = bindparam("most", type_=Integer, required=False)
-    return found.order_by(resource.c.type, resource.c.id).limit(most)
+    return found.order_by(table.c.type, table.c.id).limit(most)
 
 
-def _then() -> Iterator[ColumnElement[bool]]:
+def _then(table: FromClause) -> Iterator[ColumnElement[bool]]:
     """What took place between start and end, by the date column of each type; what says no date is kept."""
     start = bindparam("start", type_=TIMESTAMP(timezone=True), required=False)
     end = bindparam("end", type_=TIMESTAMP(timezone=True), required=False)
     for slot in range(1, DATE_SLOTS + 1):
         types = [each for each in HELD if _care_slot(each) == slot]
-        low, high = resource.c[f"date{slot}_low"], resource.c[f"date{slot}_high"]
+        low, high = table.c[f"date{slot}_low"], table.c[f"date{slot}_high"]
         then = or_(low.is_(None), and_(high > start, low < end))
         if types:
-            yield or_(resource.c.type.not_in(types), then)
+            yield or_(table.c.type.not_in(types), then)
 
 
 def _care_slot(resource_type: str) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, func, literal, select
+from sqlalchemy import Select, Text, func, literal, select
 
 from fhirgw.access.consent import Delegation, Directive
 from fhirgw.access.facts import Acting, Facts, Held, Reason, Row, Ruled
@@ -24,7 +24,7 @@ from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
 from fhirgw.store import opt_out, visibility
 from fhirgw.store.called import called
 from fhirgw.store.database import Connection, statement
-from fhirgw.store.schema import resource
+from fhirgw.store.schema import held, resource
 from fhirgw.store.visibility import visible
 
 FAULT = "No reason was found: the decision holds, the explanation is at fault. Please report it."
@@ -126,31 +126,39 @@ async def _rows(
     connection: Connection, overseer: Permit, asker: Permit, person: str, types: Sequence[str]
 ) -> dict[str, tuple[Row, ...]]:
     """Of each type, how many resources of the person's have which labels, and how many of them are seen."""
-    held = await _counts(connection, overseer, _of(person, visible(overseer)))
+    whole = await _counts(connection, overseer, person)
     found: dict[str, tuple[Row, ...]] = dict.fromkeys(types, ())
-    for kind in types or sorted({kind for kind, _ in held}):
-        of_type = resource.c.type == literal(kind, Text, literal_execute=True)
-        seen = await _counts(connection, asker, _of(person, of_type, visible(asker, "r", kind)))
-        labelled = sorted((labels, count) for (each, labels), count in held.items() if each == kind)
+    for kind in types or sorted({kind for kind, _ in whole}):
+        seen = await _counts(connection, asker, person, kind)
+        labelled = sorted((labels, count) for (each, labels), count in whole.items() if each == kind)
         found[kind] = tuple(Row(labels, count, seen.get((kind, labels), 0)) for labels, count in labelled)
     return found
 
 
-def _of(person: str, *conditions: ColumnElement[bool]) -> Select[Any]:
-    counted = select(resource.c.type, resource.c.labels, func.count())
-    return counted.where(resource.c.patient == person, *conditions).group_by(resource.c.type, resource.c.labels)
-
-
-async def _counts(connection: Connection, permit: Permit, query: Select[Any]) -> dict[tuple[str, int], int]:
-    return {(kind, labels): count for kind, labels, count in await _fetch(connection, permit, query)}
+async def _counts(
+    connection: Connection, permit: Permit, person: str, kind: str | None = None
+) -> dict[tuple[str, int], int]:
+    """By type and labels, how many of the person's resources the permit shows."""
+    found: dict[tuple[str, int], int] = {}
+    for table in held(kind):
+        counted = select(table.c.type, table.c.labels, func.count())
+        if kind is not None:
+            counted = counted.where(table.c.type == literal(kind, Text, literal_execute=True))
+        query = counted.where(table.c.patient == person, visible(permit, "r", kind, table))
+        for each, labels, count in await _fetch(connection, permit, query.group_by(table.c.type, table.c.labels)):
+            found[each, labels] = found.get((each, labels), 0) + count
+    return found
 
 
 async def _controllers(connection: Connection, overseer: Permit, person: str) -> dict[str, frozenset[str]]:
-    query = select(resource.c.type, func.array_agg(resource.c.controller.distinct())).where(
-        resource.c.patient == person, visible(overseer)
-    )
-    rows = await _fetch(connection, overseer, query.group_by(resource.c.type))
-    return {kind: frozenset(each for each in found if each) for kind, found in rows}
+    found: dict[str, frozenset[str]] = {}
+    for table in held(None):
+        query = select(table.c.type, func.array_agg(table.c.controller.distinct())).where(
+            table.c.patient == person, visible(overseer, "r", None, table)
+        )
+        for kind, controllers in await _fetch(connection, overseer, query.group_by(table.c.type)):
+            found[kind] = found.get(kind, frozenset()) | {each for each in controllers if each}
+    return found
 
 
 async def _fetch(connection: Connection, permit: Permit, query: Select[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -40,9 +41,9 @@ from fhirgw.fhir.type_filter import read
 from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.copied import Sink, copied
-from fhirgw.store.database import Connection, Engine, declared, direct, statement
+from fhirgw.store.database import Connection, Engine, Statement, declared, direct, once, statement
 from fhirgw.store.matching import Matching, as_of
-from fhirgw.store.schema import export_member, history, resource
+from fhirgw.store.schema import RENDERED, both, export_member, identified
 from fhirgw.store.visibility import visible
 
 NAME = "fhirgw export"
@@ -80,14 +81,21 @@ may yet commit. A session that idles in one and has written nothing is not waite
 taken, it makes sure that what is stamped with that time or an earlier one is in it; a millisecond less, because stamps
 are cut to milliseconds. Other exports only read, and do not hold it back. The lock is fhirgw.store.runs.alone's."""
 
-TYPES = """
+TYPES = (
+    """
 WITH RECURSIVE held AS (
     (SELECT type FROM fhirgw.resource ORDER BY type LIMIT 1)
     UNION ALL
     SELECT (SELECT type FROM fhirgw.resource WHERE type > held.type ORDER BY type LIMIT 1)
     FROM held WHERE held.type IS NOT NULL
 )
-SELECT type FROM held WHERE type IS NOT NULL"""
+SELECT type FROM held WHERE type IS NOT NULL
+UNION """
+    + " UNION ".join(
+        f"SELECT '{each}' COLLATE \"C\" WHERE EXISTS (SELECT FROM fhirgw.visit_{each.lower()})" for each in RENDERED
+    )
+    + " ORDER BY type"
+)
 """Steps from type to type through the primary key: DISTINCT would read every row."""
 
 
@@ -189,11 +197,30 @@ async def copy_part(
     """
     asked = types if selection.organized or part.type == PROVENANCE else (part.type,)
     filters = {kind: await filtering(connection, permit, kind, selection, snapshot) for kind in asked}
-    made = statement(_part(permit, part, selection, filters, types))
-    values = visibility.values(permit) | {"snapshot": snapshot}
+    made = _made(permit, part, selection, filters, types)
+    values = visibility.values(permit) | _values(part, selection) | {"snapshot": snapshot}
     async with declared(connection, permit):
         await connection.execute(f"SET LOCAL application_name = '{NAME}'; SET LOCAL work_mem = '{SORTED}'")
         await copied(connection, made, values, sink)
+
+
+def _made(permit: Permit, part: Stretch, selection: Selection, filters: Filters, types: Sequence[str]) -> Statement:
+    """The statement of a part: of most parts the one that was made for another."""
+    build = partial(_part, permit, part, selection, filters, types)
+    if any(filters.values()):
+        return statement(build())
+    asked = selection.patients if selection.patients is None else bool(selection.patients)
+    how = asked, selection.since is None, selection.until is None, selection.group is None, selection.associated
+    where = part.low is None, part.high is None, part.ids is None
+    every = tuple(types) if selection.organized or part.type == PROVENANCE else ()
+    return once(("export", part.type, where, how, selection.organized, every, visibility.shape(permit)), build)
+
+
+def _values(part: Stretch, selection: Selection) -> dict[str, Any]:
+    """The parameters of a part's statement, besides those of the permit and of filters."""
+    bounds = {"low": part.low, "high": part.high, "ids": list(part.ids or ())}
+    told = {"since": selection.since, "until": selection.until, "job": selection.job}
+    return bounds | told | {"patients": list(selection.patients or ())}
 
 
 def _part(permit: Permit, part: Stretch, selection: Selection, filters: Filters, types: Sequence[str]) -> Select[Any]:
@@ -215,7 +242,7 @@ def _branches(
 ) -> Iterator[Select[Any]]:
     """Of a type, current rows that were there, and superseded ones that were current then."""
     related = kind == PROVENANCE and not selection.organized and relation(selection) is not None
-    for table in (resource, history):
+    for table in both(kind):
         key = table.c.patient if selection.organized else table.c.id
         line = visibility.body(permit, kind, table).label("line")
         found = select(table.c.id, line, *((table.c.patient, table.c.type) if selection.organized else ()))
@@ -225,11 +252,11 @@ def _branches(
         found = found.where(*_conditions(kind, selection, table, whose=not related), *as_of(table))
         found = found.where(*_met(filters, kind, table))
         if part.low is not None:
-            found = found.where(key >= bindparam(None, part.low, Text))
+            found = found.where(key >= bindparam("low", part.low, Text))
         if part.high is not None:
-            found = found.where(key < bindparam(None, part.high, Text))
+            found = found.where(key < bindparam("high", part.high, Text))
         if part.ids is not None:
-            found = found.where(key == any_(bindparam(None, list(part.ids), ARRAY(Text))))
+            found = found.where(key == any_(bindparam("ids", list(part.ids), ARRAY(Text))))
         yield _related(found.subquery(), permit, selection, filters, types) if related else found
 
 
@@ -253,16 +280,16 @@ def _related(
     target = func.fhirgw.targets(found.c.line).table_valued("kind", "id", name="target").render_derived()
     exported = []
     for kind in types:
-        for table in (resource, history) if kind != PROVENANCE else ():
+        for table in both(kind) if kind != PROVENANCE else ():
             row = exists().where(
-                *(table.c.id == target.c.id, visible(permit, "r", kind, table)),
+                *(*identified(table, target.c.id), visible(permit, "r", kind, table)),
                 *(*_conditions(kind, selection, table), *as_of(table), *_met(filters, kind, table)),
             )
             exported.append(and_(target.c.kind == literal(kind, Text), row))
     conditions = [or_(false(), *exported)]
     if relation(selection) == "latest":
         token = func.fhirgw.token(literal("target|", Text) + target.c.kind + literal("/", Text) + target.c.id)
-        conditions += [~_later(found, permit, table, token).correlate(found, target) for table in (resource, history)]
+        conditions += [~_later(found, permit, table, token).correlate(found, target) for table in both(PROVENANCE)]
     return select(found.c.id, found.c.line).where(exists(select(literal(1)).select_from(target).where(*conditions)))
 
 
@@ -296,12 +323,12 @@ def _conditions(
     if whose:
         yield from about(selection, table)
     if selection.since is not None:
-        changed = table.c.updated > selection.since
+        changed = table.c.updated > bindparam("since", selection.since)
         yield (
             changed if selection.group is None else or_(changed, table.c.patient.in_(_members(selection, joined=True)))
         )
     if selection.until is not None:
-        yield table.c.updated < selection.until
+        yield table.c.updated < bindparam("until", selection.until)
 
 
 def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[bool]]:
@@ -309,12 +336,12 @@ def about(selection: Selection, table: FromClause) -> Iterator[ColumnElement[boo
     if selection.patients is not None:
         yield table.c.patient.isnot(None)
     if selection.patients:
-        yield table.c.patient == any_(bindparam(None, list(selection.patients), ARRAY(Text)))
+        yield table.c.patient == any_(bindparam("patients", list(selection.patients), ARRAY(Text)))
     if selection.group is not None:
         yield table.c.patient.in_(_members(selection))
 
 
 def _members(selection: Selection, *, joined: bool = False) -> Select[tuple[str]]:
     """The people of a Group; or who has joined it since."""
-    found = select(export_member.c.patient).where(export_member.c.job == bindparam(None, selection.job, Text))
+    found = select(export_member.c.patient).where(export_member.c.job == bindparam("job", selection.job, Text))
     return found.where(export_member.c.joined) if joined else found

@@ -27,7 +27,7 @@ from fhirgw.store import cohort, load, rules, visibility
 from fhirgw.store.database import Connection, declared, statement
 from fhirgw.store.export import Selection, about
 from fhirgw.store.incoming import made_of
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, RENDERED, among, both, held, same, versions
 from fhirgw.store.visibility import visible
 
 RULING = ("Patient", "Consent", *RULES)
@@ -54,7 +54,8 @@ SELECT r.type, r.id, b.body, b.patient FROM (
 CONCERNED = """
 SELECT type FROM fhirgw.resource WHERE patient = ANY ($1)
 UNION SELECT type FROM fhirgw.resource WHERE updated > $2 AND version > 1
-UNION SELECT type FROM fhirgw.history WHERE deleted AND updated > $2"""
+UNION SELECT type FROM fhirgw.history WHERE deleted AND updated > $2
+UNION SELECT unnest($3::text[])"""
 """The types of which something may have become hidden: those persons', and those of what has changed itself."""
 
 UNDONE = """
@@ -85,7 +86,7 @@ async def hidden(
     before: dict[str, list[str]] = {}
     then = replace(permit, moment=since)
     async with _as_they_were(connection, since) as persons:
-        concerned = {row["type"] for row in await connection.fetch(CONCERNED, persons, since)} | {*TELLING}
+        concerned = {row["type"] for row in await connection.fetch(CONCERNED, persons, since, RENDERED)} | {*TELLING}
         for kind in concerned.intersection(kinds):
             made = statement(_shown(then, kind, selection))
             asked = visibility.values(then) | {"persons": persons}
@@ -145,29 +146,35 @@ def _shown(permit: Permit, kind: str, selection: Selection) -> Select[Any]:
     """
     persons = bindparam("persons", type_=ARRAY(Text), required=False)
     found = []
-    for table in (resource, history.alias("before")):
+    for real in both(kind):
+        table = real.alias("before") if real in PAST else real
         shown = select(table.c.id).where(
             table.c.type == literal(kind, Text, literal_execute=True),
             table.c.updated <= selection.since,
             visible(permit, "r", kind, table),
             *about(selection, table),
         )
-        if table is resource:
+        if real not in PAST:
             shown = shown.where(or_(table.c.patient == any_(persons), table.c.also == any_(persons)))
         else:
-            later = [each.alias(f"later_{each.name}") for each in (resource, history)]
+            later = [each.alias(f"later_{each.name}") for each in versions(real)]
             for each in later:
-                same = (each.c.type == table.c.type, each.c.id == table.c.id, each.c.version > table.c.version)
-                shown = shown.where(~exists().where(*same, each.c.updated <= selection.since).correlate(table))
+                newer = (*same(each, table), each.c.version > table.c.version)
+                shown = shown.where(~exists().where(*newer, each.c.updated <= selection.since).correlate(table))
             shown = shown.where(not_(table.c.deleted))
         found.append(shown)
     every = union(*found).subquery()
     return select(every.c.id).order_by(every.c.id)
 
 
-def _still(permit: Permit, kind: str) -> Select[Any]:
-    return select(resource.c.id).where(
-        resource.c.type == literal(kind, Text, literal_execute=True),
-        resource.c.id == any_(bindparam("ids", type_=ARRAY(Text), required=False)),
-        visible(permit, "r", kind),
+def _still(permit: Permit, kind: str) -> Any:
+    return union(
+        *(
+            select(table.c.id).where(
+                table.c.type == literal(kind, Text, literal_execute=True),
+                *among(table, bindparam("ids", type_=ARRAY(Text), required=False)),
+                visible(permit, "r", kind, table),
+            )
+            for table in held(kind)
+        )
     )

@@ -35,7 +35,7 @@ from fhirgw.fhir.dates import Span
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, once
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, held, identified, same, superseded, versions
 from fhirgw.store.seal import sealed, unsealed
 from fhirgw.store.visibility import visible
 
@@ -141,7 +141,7 @@ def _page(permit: Permit, asked: Asked, placed: bool) -> Select[Any]:
 
 
 def _branches(permit: Permit, asked: Asked, placed: bool) -> Iterator[Select[Any]]:
-    for table in (resource, history):
+    for table in (*held(asked.type), *superseded(asked.type)):
         found, key = _of(permit, asked, table), _key(table.c)
         if placed:
             kinds = {"updated": INSTANT, "type": Text(), "id": Text(), "version": Integer()}
@@ -154,35 +154,37 @@ def _key(columns: Any) -> tuple[ColumnElement[Any], ...]:
 
 
 def _all(permit: Permit, asked: Asked) -> Any:
-    both: CompoundSelect[Any] = union_all(*(_of(permit, asked, table) for table in (resource, history)))
+    both: CompoundSelect[Any] = union_all(
+        *(_of(permit, asked, table) for table in (*held(asked.type), *superseded(asked.type)))
+    )
     return both.subquery("every")
 
 
 def _of(permit: Permit, asked: Asked, table: Any) -> Select[Any]:
-    """The versions in one of the two tables; the type as a literal, because it chooses the partition."""
-    deleted = history.c.deleted if table is history else false()
+    """The versions in one of the tables; the type as a literal, because it chooses the partition."""
+    deleted = table.c.deleted if table in PAST else false()
     shown = visibility.body(permit, asked.type, table).label("body")
     columns = (table.c.type, table.c.id, shown, table.c.version, table.c.updated, deleted.label("deleted"))
     found = select(*columns, table.c.patient).where(visible(permit, asked.verb, asked.type, table))
     if asked.type is not None:
         found = found.where(table.c.type == literal(asked.type, Text, literal_execute=True))
     if asked.id is not None:
-        found = found.where(table.c.id == _bind("id", Text()))
+        found = found.where(*identified(table, _bind("id", Text())))
     if asked.since is not None:
         found = found.where(table.c.updated >= _bind("since", INSTANT))
     if asked.at is not None:
         found = found.where(table.c.updated < _bind("high", INSTANT))
-        for later in (resource, history):
+        for later in versions(table):
             found = found.where(~_superseded(table, later.alias("later")))
-        if table is history:
-            found = found.where(~history.c.deleted | (history.c.updated >= _bind("low", INSTANT)))
+        if table in PAST:
+            found = found.where(~table.c.deleted | (table.c.updated >= _bind("low", INSTANT)))
     return found
 
 
 def _superseded(table: FromClause, later: FromClause) -> ColumnElement[bool]:
     """Whether a later version took over before the span began: of what is seen, every later version is seen too."""
-    same = (later.c.type == table.c.type, later.c.id == table.c.id, later.c.version > table.c.version)
-    return exists().where(*same, later.c.updated <= _bind("low", INSTANT)).correlate(table)
+    newer = (*same(later, table), later.c.version > table.c.version)
+    return exists().where(*newer, later.c.updated <= _bind("low", INSTANT)).correlate(table)
 
 
 def _bind(name: str, kind: Any) -> Any:

@@ -85,6 +85,7 @@ class Input:
     token: int
     place: int
     line: int
+    attempts: int
 
     @property
     def held(self) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
+from sqlalchemy import FromClause, Select, Text, any_, bindparam, literal, or_, select, union_all
 from sqlalchemy.sql.selectable import SelectBase
 
 from fhirgw.access.permit import Permit
@@ -23,7 +23,7 @@ from fhirgw.store import visibility
 from fhirgw.store.criterion import IDS, TOKENS
 from fhirgw.store.database import Connection, once
 from fhirgw.store.references import references
-from fhirgw.store.schema import resource
+from fhirgw.store.schema import RENDERED_AS, among, held
 from fhirgw.store.visibility import visible
 
 MOST = 1000
@@ -120,30 +120,42 @@ async def _referring(connection: Connection, permit: Permit, include: Include, m
     targets = [tokens.plain_reference(name, f"{match.type}/{match.id}") for match in matches]
     shape = ("revinclude", include.source, name, visibility.shape(permit))
     made = once(shape, lambda: _naming(permit, include.source, name))
-    asked = visibility.values(permit) | {"targets": targets}
+    asked = visibility.values(permit) | {"targets": targets, "target_ids": [match.id for match in matches]}
     return [Found(*row) for row in await connection.fetch(made.sql, *made.arguments(asked))]
 
 
 def _named(permit: Permit, types: Sequence[str]) -> SelectBase:
     """One branch for each type, because the type chooses the partition when the statement is planned."""
     branches = [
-        _visible(permit, each).where(resource.c.id == any_(bindparam(f"ids_{each}", type_=IDS, required=False)))
+        _visible(permit, each, table).where(*among(table, bindparam(f"ids_{each}", type_=IDS, required=False)))
         for each in types
+        for table in held(each)
     ]
     return union_all(*branches) if len(branches) > 1 else branches[0]
 
 
 def _naming(permit: Permit, source: str, name: str) -> SelectBase:
+    """Visits are looked through by whose they are, or by their id: no index has their references."""
     targets = bindparam("targets", type_=TOKENS, required=False)
-    found = _visible(permit, source).where(resource.c.tokens.overlap(targets))
-    if visibility.withheld(source, name):
-        found = found.where(visibility.whole(permit))
-    return found.order_by(resource.c.id).limit(MOST + 1)
+    found = []
+    for table in held(source):
+        referring = _visible(permit, source, table).where(table.c.tokens.overlap(targets))
+        if table in RENDERED_AS:
+            ids = bindparam("target_ids", type_=IDS, required=False)
+            referring = referring.where(or_(table.c.patient == any_(ids), table.c.visit == any_(ids)))
+        if visibility.withheld(source, name):
+            referring = referring.where(visibility.whole(permit))
+        found.append(referring.order_by(table.c.id).limit(MOST + 1))
+    if len(found) == 1:
+        return found[0]
+    every = union_all(*(each.subquery().select() for each in found)).subquery("every")
+    return select(every).order_by(every.c.id).limit(MOST + 1)
 
 
-def _visible(permit: Permit, resource_type: str) -> Select[Any]:
-    return select(resource.c.type, resource.c.id, visibility.body(permit, resource_type), resource.c.patient).where(
-        resource.c.type == literal(resource_type, Text, literal_execute=True), visible(permit, "r", resource_type)
+def _visible(permit: Permit, resource_type: str, table: FromClause) -> Select[Any]:
+    shown = visibility.body(permit, resource_type, table).label("body")
+    return select(table.c.type, table.c.id, shown, table.c.patient).where(
+        table.c.type == literal(resource_type, Text, literal_execute=True), visible(permit, "r", resource_type, table)
     )
 
 

@@ -25,7 +25,7 @@ from fhirgw.store import visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.database import Connection, once, statement
 from fhirgw.store.matching import Matching
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, history, resource, same, versions
 from fhirgw.store.visibility import visible
 
 
@@ -55,7 +55,7 @@ async def _meeting(
     found: set[str] = set()
     for each in searches:
         matching = Matching.of(permit, kind, await unchained(connection, permit, read(each).criteria))
-        for table in (resource, history):
+        for table in matching.everywhere:
             query = matching.select(table.c.patient, table=table).where(table.c.patient.is_not(None), *_current(table))
             made = statement(query.distinct())
             rows = await connection.fetch(made.sql, *made.arguments(matching.values() | {"since": since}))
@@ -67,12 +67,12 @@ def _current(table: FromClause) -> Iterator[ColumnElement[bool]]:
     """That a version was current at a moment, the parameter `since`."""
     moment = bindparam("since", type_=DateTime(timezone=True), required=False)
     yield table.c.updated <= moment
-    if table is history:
+    if table in PAST:
         yield not_(table.c.deleted)
-        for other in (resource, history):
+        for other in versions(table):
             later = other.alias(f"later_{other.name}")
-            same = (later.c.type == table.c.type, later.c.id == table.c.id, later.c.version > table.c.version)
-            yield ~exists().where(*same, later.c.updated <= moment).correlate(table)
+            newer = (*same(later, table), later.c.version > table.c.version)
+            yield ~exists().where(*newer, later.c.updated <= moment).correlate(table)
 
 
 def _then(permit: Permit) -> Select[Any]:

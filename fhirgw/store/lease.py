@@ -28,8 +28,10 @@ HELD = "job = $1 AND number = $2 AND token = $3 AND state = 'running'"
 
 
 class Holding(Protocol):
-    """A part as it was claimed; `held` is its job, number and token."""
+    """A part as it was claimed; `held` is its job, number and token, `attempts` how often it was begun."""
 
+    @property
+    def attempts(self) -> int: ...
     @property
     def held(self) -> tuple[str, int, int]: ...
 

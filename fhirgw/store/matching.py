@@ -34,10 +34,10 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.criterion import Chain, Codes, Criterion, Every, Has, Ids, Missing, Some, Tokens
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.query import Query
-from fhirgw.store import visibility
+from fhirgw.store import rendered, visibility
 from fhirgw.store.criterion import Plain, Term, names, terms
 from fhirgw.store.membership import is_membership
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, held, resource, superseded
 from fhirgw.store.visibility import visible
 
 Columns: TypeAlias = "Callable[[FromClause], Sequence[Any]]"
@@ -62,6 +62,8 @@ class Matching:
     `whole`: it is asked by something that is withheld of some, who are not found by it. `snapshot`: as of when, None
     for now. `at` sets the parameters of one type's matching apart from another's in one statement. `lists`: of lists of
     people, those that name one of these whom the permit shows (tokens), or anybody (True) or nobody (False) of them.
+    `of_visits`: of a type that visits are rendered as, whether they may match at all; `costly`: only by rendering
+    visit after visit (fhirgw.store.rendered).
     """
 
     permit: Permit
@@ -71,6 +73,8 @@ class Matching:
     snapshot: str | None = None
     at: str = ""
     lists: tuple[tuple[int, ...] | bool, ...] = ()
+    of_visits: bool = True
+    costly: bool = False
 
     @classmethod
     def of(
@@ -89,7 +93,10 @@ class Matching:
         whole = any(visibility.withheld(resource_type, name) for name in every)
         lists = tuple(_listing(each) for each in criteria if is_membership(each.parameter))
         plain = [each for each in criteria if not (isinstance(each, Missing) and is_membership(each.parameter))]
-        return cls(permit, resource_type, tuple(terms(resource_type, plain)), whole, snapshot, lists=lists)
+        every_term = tuple(terms(resource_type, plain))
+        may = rendered.may_match(resource_type, plain)
+        costly = may and rendered.costly(resource_type, plain)
+        return cls(permit, resource_type, every_term, whole, snapshot, "", lists, may, costly)
 
     def apart(self, number: int) -> Matching:
         """The same with parameters of its own, to stand beside others in one statement."""
@@ -100,7 +107,8 @@ class Matching:
         """Equal for searches that differ in values alone."""
         told = tuple(term.shape for term in self.terms)
         lists = tuple(each if isinstance(each, bool) else None for each in self.lists)
-        return self.type, self.whole, self.snapshot is None, self.at, visibility.shape(self.permit), told, lists
+        own = self.type, self.whole, self.of_visits, self.snapshot is None, self.at
+        return *own, visibility.shape(self.permit), told, lists
 
     def values(self) -> dict[str, Any]:
         """The parameters of `select`, by name."""
@@ -116,9 +124,15 @@ class Matching:
         return and_(true(), *each, *lists, *([visibility.whole(self.permit, table)] if self.whole else []))
 
     @property
+    def everywhere(self) -> tuple[FromClause, ...]:
+        """Where it is and was."""
+        most = None if self.of_visits else 1
+        return held(self.type)[:most] + superseded(self.type)[:most]
+
+    @property
     def tables(self) -> tuple[FromClause, ...]:
         """Where what matches is: the rows of now, and those of before as of an earlier snapshot."""
-        return (resource,) if self.snapshot is None else (resource, history)
+        return tuple(each for each in self.everywhere if self.snapshot is not None or each not in PAST)
 
     def select(
         self,
@@ -176,7 +190,7 @@ def _listing(criterion: Plain) -> tuple[int, ...] | bool:
 def as_of(table: FromClause) -> Iterator[Condition]:
     """That a version was current as of the snapshot, the parameter `snapshot`."""
     yield ended(table.c.transaction)
-    if table is history:
+    if table in PAST:
         yield not_(table.c.deleted)
         yield table.c.superseded >= func.pg_snapshot_xmin(_snapshot())
         yield not_(ended(table.c.superseded))

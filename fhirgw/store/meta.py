@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import Integer, Select, Text, bindparam, cast, func, literal, select
+from sqlalchemy import FromClause, Integer, Select, Text, bindparam, cast, func, literal, select, union_all
 from sqlalchemy.dialects.postgresql import JSON
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, once
-from fhirgw.store.schema import resource
+from fhirgw.store.schema import RENDERED_AS, held
 from fhirgw.store.visibility import visible
 
 NEWEST = 20_000
@@ -39,16 +39,21 @@ async def used(connection: Connection, permit: Permit, resource_type: str | None
 
 def _used(permit: Permit, resource_type: str | None) -> Select[Any]:
     """The distinct metas of the newest, without what is each resource's own."""
-    shown = visibility.body(permit, resource_type).label("body")
-    newest = select(shown).where(visible(permit, "s", resource_type))
-    if resource_type is not None:
-        newest = newest.where(resource.c.type == literal(resource_type, Text, literal_execute=True))
-    limit = bindparam("most", type_=Integer, required=False)
-    each = newest.order_by(resource.c.updated.desc()).limit(limit).subquery("newest")
+    newest = [_newest(permit, resource_type, table).subquery().select() for table in held(resource_type)]
+    each = union_all(*newest).subquery("newest")
     meta = cast(each.columns["body"], JSON)["meta"]
     kept = func.json_build_object(*(part for name in ELEMENTS for part in (literal(name), meta[name])))
     spelt = cast(func.json_strip_nulls(kept), Text).label("meta")
     return select(spelt).distinct().order_by(spelt)
+
+
+def _newest(permit: Permit, resource_type: str | None, table: FromClause) -> Select[Any]:
+    shown = visibility.body(permit, resource_type, table).label("body")
+    newest = select(shown).where(visible(permit, "s", resource_type, table))
+    if resource_type is not None:
+        newest = newest.where(table.c.type == literal(resource_type, Text, literal_execute=True))
+    most = literal(1) if table in RENDERED_AS else bindparam("most", type_=Integer, required=False)  # all have the same
+    return newest.order_by(table.c.updated.desc()).limit(most)
 
 
 def _distinct(values: Any) -> list[Any]:

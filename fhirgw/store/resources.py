@@ -5,18 +5,16 @@ What the permit does not show is not there: FhirError(not-found), word for word 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Integer,
     Select,
     Text,
-    any_,
     bindparam,
     false,
     literal,
@@ -24,12 +22,13 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.selectable import SelectBase
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, Statement, once
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, among, held, identified, superseded
 from fhirgw.store.visibility import visible
 
 MOST_VERSIONS = 1000
@@ -119,42 +118,48 @@ def _statement(interaction: str, permit: Permit, resource_type: str) -> Statemen
     return once(key, lambda: build(permit, resource_type))
 
 
-def _current(permit: Permit, resource_type: str) -> Select[Any]:
-    return select(*_columns(permit, resource_type)).where(*_named(permit, resource_type, resource))
+def _current(permit: Permit, resource_type: str) -> SelectBase:
+    return _all(_of(permit, resource_type, table) for table in held(resource_type))
 
 
-def _each(permit: Permit, resource_type: str) -> Select[Any]:
+def _each(permit: Permit, resource_type: str) -> SelectBase:
+    return _all(_some_of(permit, resource_type, table) for table in held(resource_type))
+
+
+def _some_of(permit: Permit, resource_type: str, table: Any) -> Select[Any]:
     ids = bindparam("ids", type_=ARRAY(Text), required=False)
-    return select(*_columns(permit, resource_type), resource.c.id).where(
-        resource.c.type == literal(resource_type, Text, literal_execute=True),
-        resource.c.id == any_(ids),
-        visible(permit, "r", resource_type),
+    return select(*_columns(permit, resource_type, table), table.c.id).where(
+        table.c.type == literal(resource_type, Text, literal_execute=True),
+        *among(table, ids),
+        visible(permit, "r", resource_type, table),
     )
 
 
-def _columns(permit: Permit, resource_type: str) -> tuple[ColumnElement[Any], ...]:
+def _all(selects: Iterable[Select[Any]]) -> SelectBase:
+    first, *others = selects
+    return union_all(first, *others) if others else first
+
+
+def _columns(permit: Permit, resource_type: str, table: Any) -> tuple[ColumnElement[Any], ...]:
     """What a Stored is made of."""
-    deleted = false().label("deleted")
-    shown = visibility.body(permit, resource_type)
-    return shown, resource.c.version, resource.c.updated, deleted, resource.c.patient
+    deleted = table.c.deleted if table in PAST else false().label("deleted")
+    shown = visibility.body(permit, resource_type, table).label("body")
+    return shown, table.c.version, table.c.updated, deleted, table.c.patient
 
 
-def _was(permit: Permit, resource_type: str) -> Select[Any]:
-    shown = visibility.body(permit, resource_type, history)
-    columns = (shown, history.c.version, history.c.updated, history.c.deleted, history.c.patient)
-    return select(*columns).where(*_named(permit, resource_type, history))
+def _of(permit: Permit, resource_type: str, table: Any) -> Select[Any]:
+    return select(*_columns(permit, resource_type, table)).where(*_named(permit, resource_type, table))
 
 
-def _one_version(permit: Permit, resource_type: str) -> CompoundSelect[Any]:
+def _one_version(permit: Permit, resource_type: str) -> SelectBase:
     version = bindparam("version", type_=Integer, required=False)
-    return union_all(
-        _current(permit, resource_type).where(resource.c.version == version),
-        _was(permit, resource_type).where(history.c.version == version),
-    )
+    tables = (*held(resource_type), *superseded(resource_type))
+    return _all(_of(permit, resource_type, table).where(table.c.version == version) for table in tables)
 
 
 def _versions(permit: Permit, resource_type: str) -> Select[Any]:
-    every = union_all(_current(permit, resource_type), _was(permit, resource_type)).subquery("every")
+    tables = (*held(resource_type), *superseded(resource_type))
+    every = union_all(*(_of(permit, resource_type, table) for table in tables)).subquery("every")
     return (
         select(every)
         .where(every.c.version < bindparam("before", type_=Integer, required=False))
@@ -167,6 +172,6 @@ def _named(permit: Permit, resource_type: str, table: Any) -> tuple[Any, ...]:
     """The type as a literal, because it chooses the partition when the statement is planned; the id as a parameter."""
     return (
         table.c.type == literal(resource_type, Text, literal_execute=True),
-        table.c.id == bindparam("id", type_=Text, required=False),
+        *identified(table, bindparam("id", type_=Text, required=False)),
         visible(permit, "r", resource_type, table),
     )

@@ -6,6 +6,7 @@ one partition. `history` holds what was superseded or deleted. Everything is in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import (
@@ -13,9 +14,11 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    FromClause,
     Identity,
     Index,
     Integer,
@@ -24,7 +27,10 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
+    any_,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -215,6 +221,7 @@ change = Table(
     _instant("recorded", server_default=text("clock_timestamp()")),
     Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
     CheckConstraint("kind IN ('create', 'update', 'delete')", name="change_kind"),
+    Index("change_by_transaction", "transaction"),
 )
 
 lineage = Table(
@@ -696,6 +703,9 @@ audit_head = Table(
 )
 """The newest of the audit, kept apart: without it a tail that was cut off would leave a sound chain."""
 
+VISIT_ID = "fhirgw.visit_id(patient, key)"
+"""The id of what a visit is rendered as (fhirgw.visits.batch.placed)."""
+
 visit = Table(
     "visit",
     metadata,
@@ -714,14 +724,24 @@ visit = Table(
     Column("digest", LargeBinary, nullable=False),
     _text("parts"),
     _text("stamps", nullable=True),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_provider", "provider", "start"),
+    Index("visit_by_id", text(VISIT_ID), unique=True, postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_by_updated", "updated", postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_by_time", "start", "began", postgresql_using="brin"),
+    Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
+    Index("visit_by_change", "updated", postgresql_using="brin"),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
-was declared. `patient`: in whose record it is, or nobody's.
+was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
+`alerted`: an alert of it has not ended (fhirgw.store.watch).
 """
 
 visit_said = Table(
@@ -776,3 +796,200 @@ visit_stay = Table(
     Index("visit_stay_by_carer", "carer", "began"),
 )
 """When carers were where: `carer` is a digest of the care provider's code and its own name for them."""
+
+visit_past = Table(
+    "visit_past",
+    metadata,
+    Column("key", Uuid(), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("next", Integer, nullable=False),
+    *(_instant(name) for name in ("updated", "until")),
+    *(_instant(name, nullable=True) for name in ("start", "finish", "began", "ended")),
+    Column("transaction", Xid8(), nullable=False),
+    Column("superseded", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("labels", SmallInteger, nullable=False),
+    *(_text(name) for name in ("provider", "visit", "patient", "controller", "parts")),
+    Column("gone", ARRAY(Text)),
+    Index("visit_past_by_id", text(VISIT_ID)),
+    Index("visit_past_by_patient", "patient"),
+    Index("visit_past_by_superseded", "superseded"),
+)
+"""What visits were in somebody's record, until the version `next`; `gone`: what that version is not rendered as."""
+
+
+VISIT_LONG = 36
+"""Characters of a visit's id, with which the ids of its entries begin."""
+
+views = MetaData(schema=SCHEMA)
+"""What visits are rendered as: views, which alembic makes and does not compare."""
+
+RENDERED = ("Appointment", "Encounter", "MedicationAdministration", "Observation", "Task")
+"""The types that visits are rendered as."""
+
+
+def _view(prefix: str, kind: str, table: Table) -> Table:
+    columns = [Column(each.name, each.type) for each in table.columns if each.name != "beside"]
+    return Table(
+        f"{prefix}_{kind.lower()}", views, *columns, Column("beside", JSONB), _text("visit"), Column("key", Uuid())
+    )
+
+
+_visits = {kind: _view("visit", kind, resource) for kind in RENDERED}
+_past = {kind: _view("past", kind, history) for kind in RENDERED}
+RENDERED_AS = {table: kind for each in (_visits, _past) for kind, table in each.items()}
+"""The views, each with the one type that is in it."""
+PAST = frozenset((history, *_past.values()))
+"""Where versions of before are."""
+
+
+def held(resource_type: str | None) -> tuple[Table, ...]:
+    """Where current resources of a type (None: of any) are: `resource`, and what visits are rendered as.
+
+    Each is a branch of its own in a query and not hidden in a view, so that what visits are not rendered as is asked
+    for by the statement that it was before, and every branch has the conditions that its indexes answer.
+    """
+    return resource, *(_visits[each] for each in RENDERED if resource_type in (None, each))
+
+
+def superseded(resource_type: str | None) -> tuple[Table, ...]:
+    """Where versions of before are, and tombstones."""
+    return history, *(_past[each] for each in RENDERED if resource_type in (None, each))
+
+
+def both(resource_type: str | None) -> tuple[Table, ...]:
+    """Where all versions are."""
+    return held(resource_type) + superseded(resource_type)
+
+
+def versions(table: FromClause) -> tuple[Table, Table]:
+    """Where later versions of what is in a table are: nothing that is stored is ever rendered of a visit, too."""
+    kind = RENDERED_AS.get(table)  # type: ignore[call-overload]
+    return (resource, history) if kind is None else (_visits[kind], _past[kind])
+
+
+def same(later: FromClause, table: FromClause) -> Iterator[ColumnElement[bool]]:
+    """That two rows are versions of one resource; of what a visit is rendered as by the visit, which an index finds."""
+    yield later.c.type == table.c.type
+    yield later.c.id == table.c.id
+    if "visit" in later.c:
+        yield later.c.visit == table.c.visit
+
+
+def identified(table: FromClause, id: ColumnElement[str]) -> Iterator[ColumnElement[bool]]:
+    """That a row has an id."""
+    yield table.c.id == id
+    if "visit" in table.c:
+        yield table.c.visit == func.left(id, VISIT_LONG)
+
+
+def among(table: FromClause, ids: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
+    """That a row has one of the ids."""
+    yield table.c.id == any_(ids)
+    if "visit" in table.c:
+        yield table.c.visit == any_(func.fhirgw.visits_of(ids))
+
+
+visit_provider = Table(
+    "visit_provider",
+    metadata,
+    _text("provider", primary_key=True),
+    _text("controller"),
+    _instant("heard"),
+    _instant("due", nullable=True),
+    Column("alerted", Boolean),
+    Index("visit_provider_by_due", "due", postgresql_where=text("due IS NOT NULL")),
+)
+"""When each care provider last sent anything; the others are as in `visit`."""
+
+visit_alert = Table(
+    "visit_alert",
+    metadata,
+    _text("id", primary_key=True),
+    Column("key", Uuid(), nullable=False),
+    _text("kind"),
+    Column("again", Integer, nullable=False),
+    *(_text(name) for name in ("provider", "controller")),
+    _text("patient", nullable=True),
+    *(_instant(name) for name in ("since", "raised")),
+    _instant("ended", nullable=True),
+    Column("rung", Integer, nullable=False, server_default=text("0")),
+    _instant("climbs", nullable=True),
+    UniqueConstraint("key", "kind", "again", name="visit_alert_once"),
+    Index("visit_alert_open", "key", "kind", unique=True, postgresql_where=text("ended IS NULL")),
+    Index("visit_alert_by_climbs", "climbs", postgresql_where=text("climbs IS NOT NULL")),
+)
+"""Which alert (a Task's `id`) has which cause, and when it goes to the next rung; what became of it is in the Task."""
+submission = Table(
+    "submission",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _text("provider"),
+    Column("submission", Uuid(), nullable=False),
+    _instant("received"),
+    _text("way"),
+    _text("file", nullable=True),
+    *(Column(name, Integer, nullable=False) for name in ("stored", "unchanged", "superseded", "refused")),
+    Column("unallocated", Integer, nullable=False),
+    Column("mending", ARRAY(Text)),
+    _text("receipts", nullable=True),
+    Index("submission_by_provider", "provider", "received"),
+    Index("submission_mending", "provider", "received", postgresql_where=text("receipts IS NOT NULL")),
+    Index("submission_by_received", "received", postgresql_using="brin"),
+)
+"""What care providers sent, a row each transaction of it: a submission that came in pieces is several.
+
+`receipts` are those with something to mend, as JSON; `mending` the care provider's own ids of their visits.
+"""
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _text("id", primary_key=True),
+    *(_text(name) for name in ("registration", "scopes", "purpose", "base")),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _instant("updated", server_default=text("clock_timestamp()")),
+    *(_text(name) for name in ("status", "body", "topic")),
+    Column("filters", ARRAY(Text), nullable=False),
+    *(_text(name) for name in ("endpoint", "origin")),
+    Column("headers", ARRAY(Text), nullable=False),
+    _text("content"),
+    *(Column(name, Integer, nullable=False) for name in ("most", "seconds")),
+    Column("heartbeat", Integer),
+    _instant("ends", nullable=True),
+    _text("snapshot", nullable=True),
+    *(Column(name, BigInteger, nullable=False, server_default=text("0")) for name in ("floor", "events", "sent")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _instant("failing", nullable=True),
+    _text("reason", nullable=True),
+    _instant("due", server_default=text("clock_timestamp()")),
+    _instant("beat", server_default=text("'infinity'")),
+    _instant("lease", nullable=True),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _text("worker", nullable=True),
+    _instant("created", server_default=text("clock_timestamp()")),
+    CheckConstraint("status IN ('requested', 'active', 'error', 'off')", name="subscription_status"),
+    CheckConstraint("content IN ('empty', 'id-only', 'full-resource')", name="subscription_content"),
+    CheckConstraint("sent <= events", name="subscription_sent"),
+    Index("subscription_by_registration", "registration"),
+)
+"""Who is told what, by whom they were when they asked (`registration`, with `scopes` and `purpose` of its token).
+
+`snapshot`: up to where its topic has been looked for in the change log, after `floor` (fhirgw.store.notices). Of
+its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails, `due`: when it is tried
+next. `lease`: until when `worker` is believed to be at it.
+"""
+
+notice = Table(
+    "notice",
+    metadata,
+    Column(
+        "subscription", Text(collation="C"), ForeignKey("fhirgw.subscription.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    *(_text(name) for name in ("type", "id", "kind")),
+    _instant("happened"),
+    _instant("noted", server_default=text("clock_timestamp()")),
+    CheckConstraint("kind IN ('create', 'update', 'delete')", name="notice_kind"),
+    Index("notice_by_noted", "noted", postgresql_using="brin"),
+)
+"""Events of a subscription, numbered from 1 without a gap: its outbox, and what it may ask for again."""

@@ -27,7 +27,7 @@ from fhirgw.fhir.criterion import Dates, Numbers, Strings
 from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.query import Query
 from fhirgw.store import cursor as cursors
-from fhirgw.store import paging, visibility
+from fhirgw.store import paging, rendered, visibility
 from fhirgw.store.chain import unchained
 from fhirgw.store.criterion import Plain
 from fhirgw.store.cursor import Cursor
@@ -102,6 +102,7 @@ async def matchings(
         criteria = await unchained(connection, permit, asked, snapshot)
         matching = Matching.of(permit, each, criteria, snapshot)
         found.append(matching.apart(at) if query.others else matching)
+    await rendered.afford(connection, *found)
     return tuple(found)
 
 

@@ -40,6 +40,7 @@ from fhirgw.store.database import Connection
 from fhirgw.store.export import Stretch
 from fhirgw.store.export_job import REVOKED, Job
 from fhirgw.store.hidden import RULING
+from fhirgw.store.schema import RENDERED
 
 KEPT = timedelta(hours=50)
 """How long a base is kept that nothing begins from: two nights, and a late one."""
@@ -119,7 +120,12 @@ SELECT $3, '{{kind}}', id FROM (
     SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND {WRITTEN}
     UNION SELECT h.id FROM fhirgw.history h WHERE h.type = '{{kind}}' AND {ENDED}
     UNION SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND r.patient IS NOT NULL AND ({{whose}})
+    {{visits}}
 ) AS every"""
+STALE_VISITS = f"""
+    UNION SELECT r.id FROM fhirgw.visit_{{kind}} r WHERE {WRITTEN}
+    UNION SELECT h.id FROM fhirgw.past_{{kind}} h WHERE {ENDED}
+    UNION SELECT r.id FROM fhirgw.visit_{{kind}} r WHERE {{whose}}"""
 """Ids alone, of what is to be read again under the predicate: no answer has them."""
 
 RULED = f"""
@@ -226,7 +232,8 @@ async def begin(
         return
     for kind in types:
         whose = "r.patient = ANY ($4)" + (" OR r.also = ANY ($4)" if kind in TELLING else "")
-        await connection.execute(STALE.format(kind=kind, whose=whose), *since, job.id, persons)
+        visits = STALE_VISITS.format(kind=kind.lower(), whose=whose) if kind in RENDERED else ""
+        await connection.execute(STALE.format(kind=kind, whose=whose, visits=visits), *since, job.id, persons)
 
 
 async def untouched(connection: Connection, job: str) -> list[tuple[int, str, str]]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
-from fhirgw.store.schema import history, search_number, search_span, search_string
+from fhirgw.store.schema import search_number, search_span, search_string
 
 Condition = ColumnElement[bool]
 Holds = Callable[[Any], Condition]
@@ -63,7 +63,7 @@ def any_number(table: FromClause, resource_type: str, places: Sequence[str], hol
 def extreme(table: FromClause, resource_type: str, kind: str, keys: Sequence[str], last: bool) -> ColumnElement[Any]:
     """The least (or last) of a resource's values of a kind: what it is sorted by."""
     pick = func.max if last else func.min
-    if table is history:
+    if "beside" in table.c:
         rows = _rows(table, kind)
         return select(pick(_worth(rows, kind))).select_from(rows).where(_keyed(rows, kind, keys)).scalar_subquery()
     side = TABLES[kind][0].alias("least")
@@ -87,7 +87,7 @@ def along(
 
 
 def _any(table: FromClause, resource_type: str, kind: str, keys: Sequence[str], holds: Holds) -> Condition:
-    if table is history:
+    if "beside" in table.c:
         rows = _rows(table, kind)
         return exists().select_from(rows).where(_keyed(rows, kind, keys), holds(_bytewise(rows, kind)))
     side = TABLES[kind][0]

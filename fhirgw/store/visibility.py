@@ -42,7 +42,7 @@ from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import basis, directives, membership
 from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.criterion import terms
-from fhirgw.store.schema import history, resource
+from fhirgw.store.schema import PAST, RENDERED_AS, history, resource, same, versions
 
 SHAPES = 10_000
 """Shapes told apart; of one that comes again after so many the statements are made again."""
@@ -64,7 +64,8 @@ def visible(
     With a resource_type the caller's query is known to be about that type alone, and the condition is the simpler.
     `bulk`: all of a table will be read; the same condition, spelt so that it costs a row least.
     """
-    return and_(true(), *_conditions(permit, verb, resource_type, table, bulk))
+    kind = RENDERED_AS.get(table, resource_type)  # type: ignore[call-overload]
+    return and_(true(), *_conditions(permit, verb, kind, table, bulk))
 
 
 def as_well(permit: Permit, verb: str, besides: str, resource_type: str) -> ColumnElement[bool]:
@@ -161,8 +162,8 @@ def _conditions(
     classed = _classed(permit, resource_type, table)
     if classed is not None:
         yield classed
-    if table is history:
-        yield from _past(permit, resource_type)
+    if table in PAST:
+        yield from _past(permit, resource_type, table)
     if resource_type in NOBODYS:
         return
     yield basis.founded(permit, resource_type, table)
@@ -192,25 +193,25 @@ def _none(table: FromClause, classes: int) -> ColumnElement[bool]:
     return found
 
 
-def _past(permit: Permit, resource_type: str | None) -> Iterator[ColumnElement[bool]]:
+def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Iterator[ColumnElement[bool]]:
     """What is withheld of a resource now is withheld of each of its versions, and of a person's after they are gone.
 
     Who was deleted while something kept them from somebody left a sealed tombstone (fhirgw.store.load): what said so is
     gone with them.
     """
-    for table in (resource, history):
-        later = table.alias("later")
+    for each in versions(table):
+        later = each.alias("later")
         classed = _classed(permit, resource_type, later)
         more = [~classed] if classed is not None else []
         if not _sees_whereabouts(permit):
-            more.append(and_(later.c.redacted.is_not(None), history.c.redacted.is_(None)))
+            more.append(and_(later.c.redacted.is_not(None), table.c.redacted.is_(None)))
         if more:
-            same = and_(later.c.type == history.c.type, later.c.id == history.c.id, later.c.version > history.c.version)
-            yield ~exists().where(same, or_(*more)).correlate(history)
+            newer = and_(*same(later, table), later.c.version > table.c.version)
+            yield ~exists().where(newer, or_(*more)).correlate(table)
     if not permit.clearance & SEALED:
         tombstone = history.alias("tombstone")
-        of_person = and_(tombstone.c.type == literal("Patient", Text), tombstone.c.id == history.c.patient)
-        yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(history)
+        of_person = and_(tombstone.c.type == literal("Patient", Text), tombstone.c.id == table.c.patient)
+        yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(table)
 
 
 def _sees_whereabouts(permit: Permit) -> bool:

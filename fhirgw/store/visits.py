@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from fhirgw.access.relationship import opens
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
@@ -30,6 +29,7 @@ from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store import visit_stays
 from fhirgw.store.database import Connection
 from fhirgw.store.visit_stays import Stays
+from fhirgw.visits.alert import due
 from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, met, placed, stamps, taken
 from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
@@ -41,7 +41,6 @@ Item = TypeVar("Item")
 
 SENDING = ("care-provider", "late-visits")
 """The ties by which a care provider sends visits: while the package runs, and for its grace."""
-assert set(SENDING) <= set(opens("Encounter")), "what lets a care provider send visits lets them see those"
 
 CLOSED = Fault(
     "person",
@@ -96,6 +95,7 @@ CELLS = {
     "digest": "bytea",
     **dict.fromkeys(("start", "finish", "began", "ended"), "timestamptz"),
     **dict.fromkeys(("provider", "controller", "visit", "held", "patient", "outcome", "parts", "stamps"), "text"),
+    "due": "timestamptz",
 }
 """A visit's own columns, as they are handed over: a text for each, its values apart by a character that none has.
 
@@ -116,20 +116,21 @@ WITH given AS MATERIALIZED (
     ) AS g ({", ".join(CELLS)})
     ORDER BY key),
 said AS MATERIALIZED (
-    SELECT * FROM unnest($19::uuid[], $20::bytea[], $21::bigint[], $22::timestamptz[], $23::timestamptz[], $24::text[])
+    SELECT * FROM unnest($20::uuid[], $21::bytea[], $22::bigint[], $23::timestamptz[], $24::timestamptz[], $25::text[])
         AS s (key, digest, source_version, changed, received, parts)),
 renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
-        updated = $25, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
-        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id()
+        updated = $26, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id(),
+        due = CASE WHEN v.alerted OR v.due <= $26 THEN $26 ELSE g.due END
     FROM given g WHERE v.key = g.key AND v.version = g.was AND v.patient IS NOT DISTINCT FROM g.held AND g.was > 0
     RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
-        provider, visit, patient, controller, outcome, parts, stamps)
-    SELECT key, version, source_version, changed, digest, $25, start, finish, began, ended,
-        provider, visit, patient, controller, outcome, parts, stamps
+        provider, visit, patient, controller, outcome, parts, stamps, due)
+    SELECT key, version, source_version, changed, digest, $26, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps, due
     FROM given WHERE was = 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
@@ -140,6 +141,15 @@ kept AS (
 SELECT count(*) FROM written
 """
 FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+# A care provider was heard of: at most every ten seconds, so that its pushes do not wait for one another.
+HEARD = """
+INSERT INTO fhirgw.visit_provider (provider, controller, heard, due)
+SELECT p.code, p.controller, $3::timestamptz, $3 FROM unnest($1::text[], $2::text[]) AS p (code, controller)
+WHERE NOT EXISTS (
+    SELECT FROM fhirgw.visit_provider v WHERE v.provider = p.code AND v.heard > $3::timestamptz - interval '10 seconds')
+ORDER BY p.code
+ON CONFLICT (provider) DO UPDATE SET heard = greatest(excluded.heard, visit_provider.heard), due = excluded.due
+"""
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
 
 
@@ -246,6 +256,8 @@ async def take_all(
     writing = [each.write for each in found if each.write]
     if writing and await _write(connection, writing, now) < len(writing):
         raise Lost
+    heard = {each.code: each for each, _ in rows}
+    await connection.execute(HEARD, list(heard), [each.controller for each in heard.values()], now)
     meets = await visit_stays.kept(connection, [each.stays for each in found if each.stays])
     for done in found:
         told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
@@ -380,7 +392,7 @@ class _Writing(NamedTuple):
 
 async def _write(connection: Connection, writing: Sequence[_Writing], now: datetime) -> int:
     """Writes the rows; how many of them nobody wrote meanwhile."""
-    cells = [_cells(each) async for each in _in_turn(writing)]
+    cells = [_cells(each, now) async for each in _in_turn(writing)]
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
@@ -396,7 +408,7 @@ async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
             await asyncio.sleep(0)
 
 
-def _cells(writing: _Writing) -> tuple[str, ...]:
+def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
     """The columns of a visit's row that are its own, by CELLS; an empty text is NULL."""
     known, facts, row = writing.taken.known, writing.facts, writing.row
     was = row.version if row else 0
@@ -413,6 +425,7 @@ def _cells(writing: _Writing) -> tuple[str, ...]:
         (facts.get("outcome") or {}).get("code", ""),
         encode({place: known[place].value for place in sorted(known)}).decode(),
         orjson.dumps(stamps(known)).decode() if older else "",
+        moment.isoformat() if (moment := due(facts, now)) else "",
     )
 
 

@@ -38,7 +38,7 @@ from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import visibility
 from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, declared, statement
-from fhirgw.store.schema import history, resource, visit_left
+from fhirgw.store.schema import both, held, visit_left
 from fhirgw.store.visibility import visible
 
 VISIT = ("Appointment", "Encounter")
@@ -127,10 +127,13 @@ async def forget(connection: Connection, age: timedelta) -> None:
 
 
 def _hidden(permit: Permit, resource_type: str) -> Any:
-    theirs: list[Any] = [select(table.c.id).where(*_theirs(resource_type, table)) for table in (resource, history)]
+    theirs: list[Any] = [select(table.c.id).where(*_theirs(resource_type, table)) for table in both(resource_type)]
     theirs += _left(resource_type)
-    shown = select(resource.c.id).where(*_theirs(resource_type, resource), visible(permit, "r", resource_type))
-    return except_(union(*theirs), shown)
+    shown = [
+        select(table.c.id).where(*_theirs(resource_type, table), visible(permit, "r", resource_type, table))
+        for table in held(resource_type)
+    ]
+    return except_(union(*theirs), *shown)
 
 
 def _left(resource_type: str) -> Iterator[Any]:
@@ -143,7 +146,8 @@ def _left(resource_type: str) -> Iterator[Any]:
 
 
 def _shortened(permit: Permit, resource_type: str) -> Any:
-    """Those that are shown, but not whole."""
+    """Those that are shown, but not whole: of what is rendered nothing is withheld in part."""
+    (resource, *_) = held(resource_type)
     whole = visibility.whole(permit, resource, resource_type)
     return select(resource.c.id, visibility.body(permit, resource_type)).where(
         *_theirs(resource_type, resource), visible(permit, "r", resource_type), ~whole

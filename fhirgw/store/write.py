@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import asyncpg
-from sqlalchemy import Select, Text, any_, bindparam, literal, select
+from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
@@ -21,7 +21,8 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import load, rules, visibility
 from fhirgw.store.database import Connection, once
 from fhirgw.store.load import Incoming
-from fhirgw.store.schema import resource
+from fhirgw.store.schema import among, resource
+from fhirgw.store.schema import held as tables
 from fhirgw.store.visibility import visible
 
 COLLISIONS = (
@@ -139,10 +140,17 @@ def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
     )
 
 
-def _seen(permit: Permit, resource_type: str) -> Select[Any]:
-    return select(resource.c.id, resource.c.controller).where(
-        *_named(resource_type), visible(permit, "r", resource_type)
+def _seen(permit: Permit, resource_type: str) -> Any:
+    ids = bindparam("ids", type_=IDS, required=False)
+    first, *others = (
+        select(table.c.id, table.c.controller).where(
+            table.c.type == literal(resource_type, Text, literal_execute=True),
+            *among(table, ids),
+            visible(permit, "r", resource_type, table),
+        )
+        for table in tables(resource_type)
     )
+    return union_all(first, *others) if others else first
 
 
 def _named(resource_type: str) -> tuple[Any, ...]:

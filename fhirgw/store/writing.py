@@ -34,6 +34,7 @@ from fhirgw.store.basis import NOBODYS
 from fhirgw.store.database import Connection
 from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming
+from fhirgw.store.schema import RENDERED
 from fhirgw.store.write import Held
 from fhirgw.validation import validate
 
@@ -233,6 +234,8 @@ def _bare(resource: Resource) -> Resource:
 
 async def _missing(connection: Connection, permit: Permit, change: Change) -> Written:
     """What is not there: deleted and once to be seen, or nothing. Raises FhirError, but for a DELETE that is done."""
+    if change.type in RENDERED:
+        await _not_rendered(connection, permit, change)
     if permit.covering("r", change.type):
         past = await resources.past(connection, permit, change.type, change.id, count=1)
         if past and past[0].deleted:
@@ -243,6 +246,16 @@ async def _missing(connection: Connection, permit: Permit, change: Change) -> Wr
         raise resources.absent(change.type)
     told = f"There is no such {change.type} to update: the gateway gives ids, so create it by POST"
     raise NotAllowed(Issue("not-supported", told), status=405)
+
+
+async def _not_rendered(connection: Connection, permit: Permit, change: Change) -> None:
+    """Raises FhirError (405) for what a homecare visit is rendered as: there is nothing else that could be changed.
+
+    Only to those who see it: to others it is absent.
+    """
+    if await write.seen(connection, permit, change.type, [change.id]):
+        told = f"This {change.type} is a homecare visit: it is corrected by its care provider, who sends it again"
+        raise NotAllowed(Issue("not-supported", f"{told} to POST /homecare/visits"), status=405)
 
 
 class NotAllowed(FhirError):

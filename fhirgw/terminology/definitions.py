@@ -21,7 +21,7 @@ from fhirgw.fhir.issue import FhirError, Issue, Resource
 SEARCHED = ("_id", "url", "version", "name", "title", "status")
 """What definitions are searched by, in R4's words."""
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-KINDS = ("CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition")
+KINDS = ("CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition", "Measure")
 
 _added: dict[tuple[str, str], Resource] = {}
 _forget: list[Callable[[], None]] = []

@@ -31,7 +31,10 @@ from fhirgw.visits.reading import Fault, Refused
 VISIT = "https://fhirgw.uk/Id/visit"
 OUTCOME = "visit-outcome"
 VERIFICATION = "visit-verification"
+TIME_CRITICAL = "visit-time-critical"
 """Extensions, by the last part of their address: those of others' rota systems are told by the same words."""
+OURS_OUTCOME = "https://fhirgw.uk/fhir/CodeSystem/visit-outcome"
+TASK_OUTCOME = "https://fhirgw.uk/fhir/CodeSystem/visit-task-outcome"
 TASKS = {
     "completed": "completed",
     "failed": "not-completed",
@@ -133,9 +136,11 @@ def _visit(resource: Resource, provider: str) -> str | None:
 
 
 def _owners(found: _Bundle, resource: Resource) -> Iterator[int]:
-    for name in ("encounter", "context", "focus"):
-        if (at := found.at(resource.get(name))) is not None:
-            yield at
+    for name in ("encounter", "context", "focus", "supportingInformation"):
+        named = resource.get(name)
+        for each in named if isinstance(named, list) else [named]:
+            if (at := found.at(each)) is not None:
+                yield at
 
 
 def _recorded(found: _Bundle) -> dict[int, str]:
@@ -185,17 +190,20 @@ def _planned(found: _Bundle, appointment: Resource) -> Row:
     people = [
         each for each in participants if str(_get(each, "reference")).startswith("Patient/") or _patient(found, each)
     ]
+    types = _list(appointment, "serviceType")
     planned = {
         "start": appointment.get("start"),
         "end": appointment.get("end"),
         "carers": len(participants) - len(people) or None,
+        "type": _get(types[0], "text") if types else None,
+        "timeCritical": _get(_extension(appointment, TIME_CRITICAL), "valueBoolean"),
     }
     row: Row = {"planned": _filled(planned)}
     if people and (person := found.person(people[0])):
         row["person"] = person
     if order := _order(found, appointment):
         row["line"] = {"order": order}
-    return row | _outcome(appointment, _unkept(appointment))
+    return row | _outcome(appointment, _unkept(appointment)) | _besides(found, appointment)
 
 
 def _patient(found: _Bundle, reference: Any) -> bool:
@@ -221,9 +229,15 @@ def _unkept(appointment: Resource) -> str | None:
 
 
 def _made(found: _Bundle, encounter: Resource) -> Row:
-    method = _coded(_extension(_extension(encounter, VERIFICATION), "method"))
+    of_all = _extension(encounter, VERIFICATION)
     carers = [
-        _filled({"carer": found.party(_get(each, "individual")), **_period(_get(each, "period")), "method": method})
+        _filled(
+            {
+                "carer": found.party(_get(each, "individual")),
+                **_period(_get(each, "period")),
+                **_verified(_extension(each, VERIFICATION) or of_all),
+            }
+        )
         for each in _list(encounter, "participant")
     ]
     row: Row = {"carers": carers} if carers else {}
@@ -231,14 +245,51 @@ def _made(found: _Bundle, encounter: Resource) -> Row:
         row["person"] = person
     if order := _order(found, encounter):
         row["line"] = {"order": order}
-    return row | _outcome(encounter, "entered-in-error" if encounter.get("status") == "entered-in-error" else None)
+    wrong = "entered-in-error" if encounter.get("status") == "entered-in-error" else None
+    return row | _outcome(encounter, wrong) | _besides(found, encounter)
+
+
+def _verified(extension: Any) -> Row:
+    """How a carer was verified; of others' systems one extension may hold for all of the visit's carers."""
+    return {
+        "method": _coded(_extension(extension, "method")),
+        "endMethod": _coded(_extension(extension, "endMethod")),
+        "distance": _get(_extension(extension, "distance"), "valueUnsignedInt"),
+    }
+
+
+def _besides(found: _Bundle, resource: Resource) -> Row:
+    """What only extensions of ours say: what is claimed, notes, and who amended it by hand."""
+    row: Row = {}
+    if claimed := _extension(resource, "visit-claimed"):
+        start, minutes = _extension(claimed, "start"), _extension(claimed, "minutes")
+        row["claimed"] = _filled({"start": _get(start, "valueDateTime"), "minutes": _get(minutes, "valueUnsignedInt")})
+    if amended := _extension(resource, "visit-amended"):
+        by, reason = (_get(_extension(amended, name), "valueString") for name in ("by", "reason"))
+        at = _get(_extension(amended, "at"), "valueDateTime")
+        row["amended"] = _filled({"by": by, "reason": reason, "at": at})
+    notes = [_get(each, "valueAnnotation") for each in _extensions(resource, "visit-note")]
+    if notes:
+        row["notes"] = [
+            _filled(
+                {
+                    "text": _get(each, "text"),
+                    "at": _get(each, "time"),
+                    "carer": found.party(_get(each, "authorReference")),
+                }
+            )
+            for each in notes
+        ]
+    return row
 
 
 def _outcome(resource: Resource, otherwise: str | None) -> Row:
+    said = _get(_extension(resource, OUTCOME), "valueCodeableConcept")
     code = _coded(_extension(resource, OUTCOME)) or otherwise
     if code in DERIVED:
         code = "delivered"
-    reason = _get(resource.get("cancelationReason"), "text")
+    ours = any(_get(each, "system") == OURS_OUTCOME for each in _list(said, "coding"))
+    reason = _get(resource.get("cancelationReason"), "text") or (_get(said, "text") if ours else None)
     return {"outcome": _filled({"code": code, "reason": reason})} if code else {}
 
 
@@ -247,7 +298,7 @@ def _task(found: _Bundle, task: Resource) -> tuple[str, Row]:
     return "tasks", {
         "task": ids[0] if ids else task.get("id"),
         "text": _get(task.get("code"), "text"),
-        "outcome": TASKS.get(str(task.get("status"))),
+        "outcome": _first_code(task.get("businessStatus"), TASK_OUTCOME) or TASKS.get(str(task.get("status"))),
         "reason": _get(task.get("statusReason"), "text"),
         "carer": found.party(task.get("owner")),
     }
@@ -258,7 +309,8 @@ def _medicine(found: _Bundle, given: Resource) -> tuple[str, Row]:
     performers = _list(given, "performer")
     return "medication", {
         "medicine": _words(given.get("medicationCodeableConcept")),
-        "outcome": GIVEN.get(str(given.get("status"))),
+        "outcome": _coded(_extension(given, "visit-support")) or GIVEN.get(str(given.get("status"))),
+        "timeCritical": _get(_extension(given, TIME_CRITICAL), "valueBoolean"),
         "at": given.get("effectiveDateTime"),
         "dose": _get(given.get("dosage"), "text"),
         "reason": _words(reasons[0]) if reasons else None,
@@ -288,8 +340,19 @@ def _words(concept: Any) -> Any:
 
 def _extension(element: Any, name: str) -> Any:
     """The first extension whose address ends so."""
-    listed = _list(element, "extension")
-    return next((each for each in listed if str(_get(each, "url")).rpartition("/")[2] == name), None)
+    return next(_extensions(element, name), None)
+
+
+def _extensions(element: Any, name: str) -> Iterator[Any]:
+    """The extensions whose address ends so; ours have `ext-` before it."""
+    for each in _list(element, "extension"):
+        if str(_get(each, "url")).rpartition("/")[2].removeprefix("ext-") == name:
+            yield each
+
+
+def _first_code(concept: Any, system: str) -> Any:
+    """The code that a concept has of a system."""
+    return next((_get(each, "code") for each in _list(concept, "coding") if _get(each, "system") == system), None)
 
 
 def _coded(extension: Any) -> Any:

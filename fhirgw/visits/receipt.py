@@ -48,9 +48,16 @@ def refusal(row: int, refused: Refused) -> Receipt:
     return Receipt(row, refused.visit, "refused", None, refused.faults)
 
 
-def summed(receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """The whole answer: how many came to what, then each."""
+def counted(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """How many came to what; `unallocated` are among those that are kept."""
     counts = Counter(each.status for each in receipts)
-    told: dict[str, Any] = {name: counts[name] for name in ("stored", "unchanged", "superseded", "refused")}
-    told["unallocated"] = sum(each.status != "refused" and each.id is None for each in receipts)
+    told: dict[str, int] = {name: counts[name] for name in ("stored", "unchanged", "superseded", "refused")}
+    return told | {"unallocated": sum(each.status != "refused" and each.id is None for each in receipts)}
+
+
+def summed(receipts: Sequence[Receipt], submission: str | None = None) -> dict[str, Any]:
+    """The whole answer: how many came to what, as what submission it is found again, then each."""
+    told: dict[str, Any] = dict(counted(receipts))
+    if submission is not None:
+        told["submission"] = submission
     return told | {"receipts": [each.as_json() for each in receipts]}

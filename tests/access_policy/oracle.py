@@ -35,11 +35,10 @@ WHEREABOUTS = {
 }
 OF_A_PROVIDER = {
     *("Patient", "RelatedPerson", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal", "CareTeam", "Flag"),
-    *("Condition", "Appointment", "Encounter", "Task", "MedicationStatement", "MedicationAdministration"),
-    *("Communication", "Device", "DeviceUseStatement", "Consent"),
+    *("Condition", "Appointment", "Encounter", "MedicationStatement", "MedicationAdministration"),
+    *("Communication", "Device", "DeviceUseStatement", "Consent", "AllergyIntolerance"),
 }
 OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}
-OF_A_VISIT = {"Appointment", "Encounter", "MedicationAdministration"}
 NOT_SAID = {
     "address",
     "telecom",
@@ -245,7 +244,7 @@ class Judge:
                     held = held - {"council"}
                 elif controller == caller.organisation:
                     return True
-                providing = ("provider" in held and kind in OF_A_PROVIDER) or ("late" in held and kind in OF_A_VISIT)
+                providing = "provider" in held and kind in OF_A_PROVIDER
                 supplying = "supplier" in held and kind in OF_A_SUPPLIER
                 return bool(held - {"provider", "late", "supplier"}) or providing or supplying
             case "person":

@@ -37,7 +37,6 @@ TICK = timedelta(microseconds=1)
 EDGES = {
     "a grant expires": GRANTED_UNTIL,
     "today ends in London": MIDNIGHT,
-    "the grace for late visits ends": MIDNIGHT - timedelta(1) + timedelta(28),
     "the grace for closed work ends": MIDNIGHT - timedelta(1) + timedelta(90),
 }
 MOMENTS = {"at noon": NOW} | {

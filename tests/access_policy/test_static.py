@@ -18,24 +18,19 @@ import fhirgw
 
 SOURCE = Path(fhirgw.__file__).parent
 GUARDED = (
-    "resource",
-    "history",
-    "search_string",
-    "search_number",
-    "search_span",
-    "identifier",
-    "visit",
-    "visit_said",
-    "visit_left",
+    *("resource", "history", "search_string", "search_number", "search_span", "identifier"),
+    *("visit", "visit_said", "visit_past", "visit_left"),
 )
+GIVING = ("held", "superseded", "both", "versions")
+"""Functions that give the tables, with what visits are rendered as."""
 SCHEMA = "fhirgw.store.schema"
 BUILDERS = {"select", "exists", "delete", "update", "insert", "alias", "join", "select_from", "copy_from_table"}
-PREDICATES = {"visible", "_visible", "_named"}
+PREDICATES = {"visible", "_visible", "_named", "_tombstones", "_own_in", "_newest"}
 """Names that put the predicate into a query: the helpers among them are checked to call it themselves."""
 
 RAW = re.compile(
     rf"\b(?:from|join|into|update|table|only|using|copy|analyze|truncate)\s+(?:fhirgw\.)?(?:{'|'.join(GUARDED)})(?:_[a-z]+)?\b"
-    rf"|\bfhirgw\.(?:{'|'.join(GUARDED)})\b",
+    rf"|\bfhirgw\.(?:{'|'.join(GUARDED)})\b|\bfhirgw\.past_[a-z]+\b",
     re.IGNORECASE,
 )
 
@@ -44,6 +39,7 @@ ALLOWED = {
     "store/load.py": "merges what a system of record delivered",
     "store/reindex.py": "writes: indexes rows again, from their own bodies",
     "store/visits.py": "joins what care providers send with what is known",
+    "store/watch.py": "raises and ends alerts, by what is known of visits: writes Tasks",
     "store/identity.py": "tells which Patient a row is about while it is merged",
     # who is asked before there is a permit, or instead of one
     "store/registration.py": "the caller's own organisation, role and NHS number: what the permit is made of",
@@ -59,18 +55,19 @@ PLACES = {
     "store/deleted.py:TYPES": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CONCERNED": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
+    "store/notices.py:_was": "a criterion of a trigger: part of a query that has the predicate",
     "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",
     "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
-    "store/side.py:_any": "a criterion: a condition for a query that has the predicate (store/matching)",
-    "store/side.py:extreme": "what a row is sorted by: part of a query that has the predicate",
     "store/segments.py:NUMBERS": "digests by person of what the predicate asks about them: no answer has them",
     "store/segments.py:RULED": "persons whose digests are not to be relied on: no answer has them",
     "store/segments.py:STALE": "ids that an export is to read again, under the predicate: no answer has them",
-    "store/explain.py:_of": "counts, for queries that each hand the predicate over",
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
     "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",
+    "store/division.py:SIZE": "how large tables are, to divide an export by: no answer has it",
+    "store/rendered.py:SIZE": "how large the table of visits is: whether a search is refused as too costly",
+    "store/resources.py:_versions": "the versions in each table, by `_of`, which names them under the predicate",
     "store/division.py:SAMPLE": "ids to divide a table by, for the ledger: no answer has them",
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
@@ -84,6 +81,10 @@ PLACES = {
     "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
+    "store/visits_sent.py:_SAID": "part of OF_WEEK and ARRIVED",
+    "store/visits_sent.py:ARRIVED": "sample visits of a sandbox, by their planned times: in no answer but as cases",
+    "store/visits_sent.py:OF_WEEK": "how well a care provider sent its visits, counted: no answer has them",
+    "store/visits_sent.py:PROVIDERS": "the codes of care providers, who are nobody's data",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
 """Functions and constants that do, each with why it may."""
@@ -128,9 +129,9 @@ def _tables(tree: ast.Module) -> tuple[set[str], set[str], set[str]]:
     others: set[str] = set()
     for each in ast.walk(tree):
         if isinstance(each, ast.ImportFrom) and each.module == SCHEMA:
-            tables |= {one.asname or one.name for one in each.names if one.name in GUARDED}
+            tables |= {one.asname or one.name for one in each.names if one.name in GUARDED + GIVING}
             schemas |= {one.asname or one.name for one in each.names if one.name == "metadata"}
-            others |= {one.asname or one.name for one in each.names if one.name not in GUARDED}
+            others |= {one.asname or one.name for one in each.names if one.name not in GUARDED + GIVING}
         elif isinstance(each, ast.ImportFrom) and each.module == "fhirgw.store":
             schemas |= {one.asname or one.name for one in each.names if one.name == "schema"}
         elif isinstance(each, ast.Import):
@@ -229,7 +230,9 @@ def test_what_is_allowed_is_still_there() -> None:
 
 def test_the_helpers_that_stand_for_the_predicate_call_it() -> None:
     for module, helper in (
+        *(("store/package_lines.py", "_visible"),),
         *(("store/include.py", "_visible"), ("store/resources.py", "_named"), ("store/matching.py", "select")),
+        *(("store/deleted.py", "_tombstones"), ("store/everything.py", "_own_in"), ("store/meta.py", "_newest")),
     ):
         tree = ast.parse((SOURCE / module).read_text())
         (found,) = [node for name, node in _parts(tree) if name == helper]

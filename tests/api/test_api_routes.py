@@ -10,10 +10,14 @@ from tests.gateway import Gateway
 
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
-    "/fhir/oauth/token",
+    *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
+    *("/homecare/upload", "/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"}
+FILLED = {"type": "Patient", "id": "p1", "vid": "1", "job": "d" * 32, "name": "Patient.ndjson"} | {
+    "submission": "0b8d5f34-6c6b-4a6e-9a0b-0f6f2f8f3c11",
+    "visit": "V1",
+}
 ROUTES = sorted(
     re.sub(r"{(\w+)(:\w+)?}", lambda match: FILLED[match[1]], route.path)  # type: ignore[attr-defined]
     for route in create_app(Settings()).routes
@@ -36,8 +40,8 @@ def test_every_route_wants_a_token(gateway: Gateway, path: str) -> None:
                 assert answer.json()["issue"][0]["code"] == "login"
             forged = stranger.request(method, path, headers={"authorization": "Bearer a.b.c"})
             assert (method, forged.status_code) == (method, 401)
-            known = gateway.http.request(method, path)
-            assert (method, known.status_code == 401) == (method, False)
+            with gateway.http.stream(method, path) as known:  # one of them never ends
+                assert (method, known.status_code == 401) == (method, False)
 
 
 @pytest.mark.parametrize("path", sorted(OPEN - {"/fhir/oauth/token"}))

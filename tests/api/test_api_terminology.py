@@ -466,7 +466,7 @@ def test_what_is_said_to_be_there(gateway: Gateway) -> None:
     claimed = {each["type"]: each for each in rest["resource"]}
     operations = {(kind, each["name"]) for kind, of in claimed.items() for each in of.get("operation", ())}
     assert {tuple(each.split("/$")) for each in OPERATIONS} <= operations
-    for kind in ("CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition"):
+    for kind in ("CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition", "Measure"):
         assert {each["code"] for each in claimed[kind]["interaction"]} == {"read", "search-type"}
         assert {"url", "name", "_id"} <= {each["name"] for each in claimed[kind]["searchParam"]}
     with gateway.stranger() as stranger:

@@ -339,7 +339,7 @@ async def test_a_part_that_kills_its_workers_fails_with_its_reason(store: Store,
         async with direct(store.engine) as connection:
             await ledger.sweep(connection)
             await connection.execute(  # the others do not wait, so that it is this one's turn
-                "UPDATE fhirgw.export_part SET attempts = 2 WHERE job = $1 AND state = 'waiting' AND attempts = 0", id
+                "UPDATE fhirgw.export_part SET attempts = 2 WHERE job = $1 AND state = 'waiting' AND number > 1", id
             )
     await store.done(tmp_path, id)
     job = await store.job(id)

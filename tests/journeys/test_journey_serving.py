@@ -65,7 +65,7 @@ class Serving(NamedTuple):
 @pytest.fixture(scope="module")
 def serving(demo: Demo) -> Iterator[Serving]:
     """The demonstration's folder served by a second process: the first was killed with SIGKILL while it served."""
-    command = (*COMMAND, "--port", 0, "--data", demo.data)
+    command = (*COMMAND, "--port", 0, "--no-visits", "--data", demo.data)
     with demo.place.running(*command) as first:
         first.until(lambda: "Serving until" in first.out.read_text())
         orphan = postmaster(demo.data)

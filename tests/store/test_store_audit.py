@@ -13,7 +13,7 @@ import pytest
 from fhirgw.access.audit_event import Access, Seen
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.store.audit import Auditor, Unrecorded, record_now
+from fhirgw.store.audit import COMPANY, Auditor, Unrecorded, record_now
 from fhirgw.store.audit_chain import START, Point, verify
 from fhirgw.store.database import connect
 from fhirgw.store.looked import Looked, listed, looked
@@ -65,6 +65,35 @@ async def test_those_who_come_together_share_commits(database: str, connection: 
     commits = await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM fhirgw.audit WHERE sequence > 1")
     assert commits <= 3
     assert await recorded(connection) == [f"r{number}" for number in range(65)]
+    assert (await verify(connection)).sound
+
+
+async def test_nobody_is_told_before_the_disk_has_it_and_others_write_meanwhile(
+    database: str, connection: asyncpg.Connection
+) -> None:
+    """The disk is a lock here, that is ours: the chain goes on, in a second commit when that is worth while."""
+    wrote = await connection.fetchval("SELECT pg_get_functiondef('fhirgw.audit_write'::regproc)")
+    assert wrote.count("COMMIT;") == 1
+    await connection.execute(wrote.replace("COMMIT;", "COMMIT; PERFORM pg_catalog.pg_advisory_xact_lock(1);"))
+    await connection.execute("SELECT pg_advisory_lock(1)")
+
+    async def there(count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(await recorded(connection)) < count:  # noqa: ASYNC110 (PostgreSQL tells nobody)
+                await asyncio.sleep(0.01)
+
+    async with Auditor(database) as auditor:
+        tasks = [asyncio.create_task(auditor.record(access(0)))]
+        await there(1)
+        tasks += [asyncio.create_task(auditor.record(access(number))) for number in range(1, COMPANY + 1)]
+        await there(COMPANY + 1)
+        tasks += [asyncio.create_task(auditor.record(access(number))) for number in range(50, 60)]
+        await record_now(connection, access(100))  # a command needs the head of the chain too
+        assert not any(each.done() for each in tasks)
+        assert len(await recorded(connection)) == COMPANY + 2
+        await connection.execute("SELECT pg_advisory_unlock(1)")
+        await asyncio.gather(*tasks)
+    assert len(await recorded(connection)) == COMPANY + 12
     assert (await verify(connection)).sound
 
 

@@ -221,7 +221,7 @@ async def test_the_reasons_agree_with_the_decision(connection: Connection, who: 
             "which does not open these",
             "EpisodeOfCare/p1-now",
         ),
-        ("late", "p1", "Encounter", 1, "whose package of care has ended", "EpisodeOfCare/p1-late"),
+        ("late", "p1", "Encounter", 0, "whose package of care has ended", "EpisodeOfCare/p1-late"),
         ("late", "p1", "CarePlan", 0, "was a care provider with a package of care, until", "EpisodeOfCare/p1-late"),
         ("over", "p1", "Encounter", 0, "was a care provider with a package of care, until", "EpisodeOfCare/p1-over"),
         ("soon", "p1", "Encounter", 0, "but only from", "EpisodeOfCare/p1-soon"),

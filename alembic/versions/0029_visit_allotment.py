@@ -6,8 +6,8 @@ them is to find the visits in its own transaction: a statement of any of them ha
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0021"
+revision = "0029"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

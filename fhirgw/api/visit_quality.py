@@ -1,0 +1,113 @@
+"""How well visits are sent, by week: to a care provider its own, to the council each of its care providers'.
+
+    GET /homecare/quality?week=2026-W13
+
+What a score is made of, and what it costs, is fhirgw.visits.quality. Care providers see no other's, nor where among
+others they stand: the score is there to help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fhirgw.access.permit import COUNCIL, Permit
+from fhirgw.access.purpose import Purpose
+from fhirgw.api import asked
+from fhirgw.api.answer import interactions
+from fhirgw.api.context import context, permitted
+from fhirgw.api.visit_status import here, parameters, sender, told
+from fhirgw.api.visits import Visits
+from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.nhs import is_ods_code
+from fhirgw.store import visits_sent
+from fhirgw.store.database import Connection
+from fhirgw.visits.quality import Quality, Standard, quality
+from fhirgw.visits.week import Week
+
+QUALITY = "/homecare/quality"
+PAGE, MOST = 20, 100
+"""Care providers of a page: each is counted when it is asked for."""
+
+
+async def of_week(request: Request) -> Response:
+    """GET /homecare/quality?week="""
+    permit, visits = permitted(request), here(request)
+    if _oversees(permit, visits):
+        return await _council(request, permit, visits)
+    own = sender(request)
+    asked_for = _week(parameters(request, "week"), visits)
+    async with context(request).searcher(own) as connection:
+        return told({"week": str(asked_for), **await _provider(connection, visits, own.organisation, asked_for)})
+
+
+def _oversees(permit: Permit, visits: Visits) -> bool:
+    """Whether it is the council whose package lines these are, and not one of its people for a person."""
+    whole = permit.organisation == visits.controller and permit.purpose == Purpose.DIRECT_CARE and not permit.in_person
+    return whole and COUNCIL in permit.parties and permit.patient is None and bool(permit.covering("s", "Encounter"))
+
+
+async def _council(request: Request, permit: Permit, visits: Visits) -> Response:
+    """Every care provider, in the order of their codes, page by page; or the one that is asked for."""
+    given = parameters(request, "week", "provider", "_count", "_cursor")
+    asked_for = _week(given, visits)
+    count = asked.count(given.get("_count", str(PAGE)), MOST)
+    if not all(is_ods_code(given[name]) for name in ("provider", "_cursor") if name in given):
+        raise FhirError(Issue("invalid", "A care provider is named by its ODS code", "provider"))
+    async with context(request).searcher(permit) as connection:
+        if "provider" in given:
+            codes = [given["provider"]]
+        else:
+            times = (asked_for.starts, asked_for.ends)
+            codes = await visits_sent.providers(connection, given.get("_cursor", ""), *times, count + 1)
+        document: dict[str, Any] = {
+            "week": str(asked_for),
+            "providers": [await _provider(connection, visits, each, asked_for) for each in codes[:count]],
+        }
+    if len(codes) > count:
+        document["next"] = f"{QUALITY}?week={asked_for}&_count={count}&_cursor={codes[count - 1]}"
+    return told(document)
+
+
+def _week(given: Mapping[str, str], visits: Visits) -> Week:
+    """The week that is asked for, or the last that is over."""
+    return Week.parse(given["week"]) if "week" in given else Week.over(visits.writers.now())
+
+
+async def _provider(connection: Connection, visits: Visits, code: str, asked_for: Week) -> dict[str, Any]:
+    times = (asked_for.starts, asked_for.ends)
+    sent = [each async for each in visits_sent.of_week(connection, code, *times)]
+    rows, refused, reasons = await visits_sent.rows_of_week(connection, code, *times)
+    rules, now = visits.rows.reader.rules, visits.writers.now()
+    found = quality(sent, rows, reasons, refused, visits.standard, rules, now)
+    return {"provider": code, **document(found, visits.standard)}
+
+
+def document(found: Quality, standard: Standard) -> Mapping[str, Any]:
+    """A score as it is told, with what costs most first."""
+    told: dict[str, Any] = {"score": found.score, "visits": found.visits}
+    told |= {"median_delay_minutes": found.delay} if found.delay is not None else {}
+    told["measures"] = [
+        {
+            "measure": each.name,
+            "title": standard.measures[each.name].title,
+            "count": each.found,
+            "of": each.of,
+            "share_of": standard.measures[each.name].of,
+            "share": round(each.share, 4),
+            "points": round(each.points, 1),
+        }
+        for each in found.measures
+    ]
+    told["next"] = [standard.measures[each.name].next for each in found.measures if each.found]
+    told["incomplete"] = [{"field": name, "visits": count} for name, count in found.fields]
+    return told | {"refused": [{"reason": name, "rows": count} for name, count in found.reasons]}
+
+
+def routes() -> list[Route]:
+    """How well visits are sent."""
+    return [interactions(QUALITY, GET=of_week)]

@@ -1,0 +1,157 @@
+"""Visits as their care provider sent them: one, to tell what is known of it; a week's, to count how well they came.
+
+A care provider is told its own words alone, under the predicate: of a person whose package has ended, or who does not
+want it, no more than that the visit is kept. What is counted by week is a number, and in no answer otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Text, Uuid, bindparam, or_, select
+
+from fhirgw.access.permit import Permit
+from fhirgw.fhir.canonical import decode
+from fhirgw.store import submissions
+from fhirgw.store.database import Connection, once
+from fhirgw.store.schema import visit
+from fhirgw.store.visibility import shape, values, visible
+from fhirgw.visits.batch import key, placed
+from fhirgw.visits.certify import Arrived
+from fhirgw.visits.merge import Register, Stamp, parts
+from fhirgw.visits.quality import TOLD, Sent
+
+NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
+AHEAD = timedelta(days=1)
+"""How far the database's clock may be ahead of ours, and more."""
+MANY = 500
+"""Visits read at a time."""
+
+_SAID = """LEFT JOIN LATERAL (
+    SELECT array_agg(s.parts ORDER BY s.source_version, s.changed, s.digest) AS events,
+        array_agg(s.received ORDER BY s.source_version, s.changed, s.digest) AS received
+    FROM fhirgw.visit_said s WHERE s.key = v.key AND v.version > 1) s ON true"""
+OF_WEEK = f"""
+SELECT v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
+FROM fhirgw.visit v {_SAID}
+WHERE v.provider = $1 AND (v.start >= $2 AND v.start < $3
+    OR v.start IS NULL AND coalesce(v.began, v.updated) >= $2 AND coalesce(v.began, v.updated) < $3)
+    AND v.outcome IS DISTINCT FROM 'entered-in-error'
+"""
+ARRIVED = f"""
+SELECT v.visit, v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
+FROM fhirgw.visit v {_SAID}
+WHERE v.provider = $1 AND v.start = ANY ($2) AND v.updated >= $3 ORDER BY v.start, v.visit
+"""
+# One by one along the index: there are few care providers, and many visits.
+PROVIDERS = """
+WITH RECURSIVE known (provider) AS (
+    SELECT min(provider) FROM fhirgw.visit WHERE provider > $1
+    UNION ALL
+    SELECT (SELECT min(v.provider) FROM fhirgw.visit v WHERE v.provider > k.provider) FROM known k
+    WHERE k.provider IS NOT NULL),
+refused (provider) AS (
+    SELECT DISTINCT provider FROM fhirgw.submission WHERE provider > $1 AND received >= $2 AND received < $3)
+SELECT provider FROM known WHERE provider IS NOT NULL UNION SELECT provider FROM refused ORDER BY provider LIMIT $4
+"""
+
+
+class Kept(NamedTuple):
+    """A visit that is kept: `said` how often something new was, `id` where it is in somebody's record.
+
+    `facts` is what its care provider said; None where it may not see it (any more).
+    """
+
+    said: int
+    updated: datetime
+    changed: datetime | None
+    patient: str | None
+    id: str | None
+    facts: Mapping[str, Any] | None
+
+
+async def kept(connection: Connection, permit: Permit, name: str) -> Kept | None:
+    """A visit of the permit's own organisation, by the id it gave it; None for one that it has not sent."""
+    # A scope with a condition looks into resources as they are rendered, and this is none.
+    permit = replace(permit, scopes=tuple(each for each in permit.scopes if not each.constraint))
+    made = once(("visit sent", shape(permit)), lambda: _kept(permit))
+    at = key(permit.organisation, name)
+    row = await connection.fetchrow(
+        made.sql, *made.arguments(values(permit) | {"key": at, "provider": permit.organisation})
+    )
+    if row is None:
+        return None
+    changed = None if row["changed"] is None or row["changed"].year == 1 else row["changed"]
+    facts = known(row["parts"]) if row["shown"] and permit.covering("r", "Encounter") else None
+    id = placed(at, row["patient"]) if row["patient"] else None
+    return Kept(row["version"], row["updated"], changed, row["patient"], id, facts)
+
+
+def _kept(permit: Permit) -> Any:
+    mine = (
+        visit.c.key == bindparam("key", None, type_=Uuid(as_uuid=False)),
+        visit.c.provider == bindparam("provider", None, type_=Text),
+    )
+    shown = or_(visit.c.patient.is_(None), visible(permit, "r", "Encounter", visit)).label("shown")
+    return select(visit.c.version, visit.c.updated, visit.c.changed, visit.c.patient, visit.c.parts, shown).where(*mine)
+
+
+def known(text: str) -> dict[str, Any]:
+    """The facts of a row's `parts`, entries in their lists."""
+    return parts({place: Register(NO_STAMP, value) for place, value in decode(text).items()})
+
+
+async def of_week(connection: Connection, provider: str, since: datetime, until: datetime) -> AsyncIterator[Sent]:
+    """The visits of a care provider that were planned (or begun, or first told of) in a time; within a transaction."""
+    async for row in connection.cursor(OF_WEEK, provider, since, until, prefetch=MANY):
+        whole = orjson.loads(row["parts"])
+        events = [orjson.loads(each) for each in row["events"]] if row["events"] else [whole]
+        moments = row["received"] or [row["updated"]]
+        told = [at for at, each in zip(moments, events, strict=True) if any(_tells(name) for name in each)]
+        yield Sent(known(row["parts"]), events, min(told, default=None), row["allocated"])
+
+
+def _tells(name: str) -> bool:
+    return name.partition("/")[0] in TOLD
+
+
+async def rows_of_week(
+    connection: Connection, provider: str, since: datetime, until: datetime
+) -> tuple[int, int, Counter[str]]:
+    """The rows that a care provider sent in a time, how many were refused, and for what reasons."""
+    sent = refused = 0
+    reasons: Counter[str] = Counter()
+    for row in await connection.fetch(submissions.WEEK, provider, since, until):
+        sent += row["stored"] + row["unchanged"] + row["superseded"] + row["refused"]
+        refused += row["refused"]
+        told = orjson.loads(row["receipts"]) if row["refused"] else []
+        reasons.update(why["reason"] for each in told if each["status"] == "refused" for why in each["issues"])
+    return sent, refused, reasons
+
+
+async def providers(connection: Connection, after: str, since: datetime, until: datetime, count: int) -> list[str]:
+    """The care providers who have ever sent visits that were taken, or any rows in a time, by code, behind one."""
+    return [row["provider"] for row in await connection.fetch(PROVIDERS, after, since, until, count)]
+
+
+async def arrived(connection: Connection, provider: str, starts: Sequence[datetime], since: datetime) -> list[Arrived]:
+    """The visits of a care provider that are planned for these moments and were sent since: sample visits."""
+    found: list[Arrived] = []
+    for row in await connection.fetch(ARRIVED, provider, list(starts), since):
+        events = [orjson.loads(each) for each in row["events"] or [row["parts"]]]
+        sent = Sent(known(row["parts"]), events, None, row["allocated"])
+        found.append(Arrived(row["visit"], sent, row["received"] or [row["updated"]]))
+    return found
+
+
+async def sent_since(connection: Connection, provider: str, since: datetime) -> tuple[set[str], bool]:
+    """The reasons that rows were refused for since a moment, and whether any was sent again."""
+    rows = await connection.fetch(submissions.WEEK, provider, since, datetime.now(UTC) + AHEAD)
+    told = [each for row in rows if row["refused"] for each in orjson.loads(row["receipts"])]
+    reasons = {why["reason"] for each in told if each["status"] == "refused" for why in each["issues"]}
+    return reasons, any(row["unchanged"] for row in rows)

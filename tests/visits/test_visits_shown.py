@@ -1,0 +1,185 @@
+"""Who is shown what visits are rendered as, and what an export has of them: the one predicate, and no way around it."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from fhirgw.settings import Settings
+from fhirgw.store.registration import Registration
+from tests.conftest import NewDatabase
+from tests.gateway import Gateway, serving
+from tests.put import put
+from tests.visits.visiting import COUNCIL, KESTREL, A, county, visit
+
+PUSH = "/homecare/visits"
+CARER = "cafe0000-0000-5000-8000-000000000003"
+"""A Patient of the council's who is nobody whom a care provider looks after."""
+LISTED = Registration("narrow", "K01", "system/Encounter.rs?status=finished", sector="care-provider", rate=1_000_000)
+
+
+@pytest.fixture(scope="module")
+async def places(new_database: NewDatabase) -> AsyncIterator[str]:
+    async with new_database() as url:
+        await county(url)
+        await put(url, {"resourceType": "Patient", "id": CARER})
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    data: Path = tmp_path_factory.mktemp("data")
+    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def council(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(COUNCIL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(KESTREL) as client:
+        yield client
+
+
+def pushed(client: httpx.Client, id: str, **parts: Any) -> str:
+    (receipt,) = client.post(PUSH, json=visit(id, **parts)).json()["receipts"]
+    assert receipt["status"] == "stored", receipt
+    return str(receipt["id"])
+
+
+def told(client: httpx.Client, id: str) -> list[tuple[int, str]]:
+    """What every way of asking for a visit tells, without the ids of it and what is random in an answer."""
+    answers = []
+    for address in (
+        *(f"{kind}/{id}" for kind in ("Appointment", "Encounter")),
+        *(f"Encounter/{id}/_history", f"Encounter/{id}/_history/1", f"Encounter?_id={id}", f"Task?encounter={id}"),
+        *(f"Encounter?_id={id}&_summary=count", f"Patient?_has:Encounter:patient:_id={id}"),
+        *(f"Task?encounter:Encounter._id={id}", f"Encounter?_id={id}&_revinclude=Task:encounter"),
+        f"Encounter?_id={id}&_include=Encounter:appointment",
+    ):
+        answer = client.get(f"/fhir/{address}")
+        body = answer.json()
+        for name in ("id", "timestamp", "link"):
+            body.pop(name, None)
+        body.get("meta", {}).pop("lastUpdated", None)
+        answers.append((answer.status_code, orjson.dumps(body).decode().replace(id, "ID")))
+    return answers
+
+
+def dissent() -> dict[str, Any]:
+    scope = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]}
+    return {
+        "resourceType": "Consent",
+        "status": "active",
+        "scope": scope,
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": f"Patient/{A}"},
+        "performer": [{"reference": f"Patient/{A}"}],
+        "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}]},
+    }
+
+
+def test_what_is_hidden_is_as_what_is_absent(kestrel: httpx.Client, council: httpx.Client) -> None:
+    """A dissent hides visits from its care provider from the next request on, and hides that there are any."""
+    id = pushed(kestrel, "hidden")
+    absent = id[:-4] + ("0000" if not id.endswith("0000") else "1111")
+    before = told(kestrel, id)
+    assert before != told(kestrel, absent)
+    assert all(status == 200 for status, _ in before)
+    made = council.post("/fhir/Consent", json=dissent())
+    assert made.status_code == 201, made.text
+    assert told(kestrel, id) == told(kestrel, absent)
+    assert kestrel.get("/fhir/Encounter?_summary=count").json()["total"] == 0
+    assert council.get(f"/fhir/Encounter/{id}").status_code == 200
+    body = {**made.json(), "status": "inactive"}
+    place = f"/fhir/Consent/{body['id']}"
+    assert council.put(place, json=body, headers={"if-match": made.headers["etag"]}).status_code == 200
+    assert told(kestrel, id) == before
+
+
+def test_when_the_package_has_ended_tasks_end_and_visits_stay_for_their_grace(
+    kestrel: httpx.Client, council: httpx.Client
+) -> None:
+    id = pushed(kestrel, "ended")
+    (task,) = [
+        each["resource"]["id"] for each in kestrel.get(f"/fhir/Task?encounter=Encounter/{id}").json()["entry"][:1]
+    ]
+    care = council.get("/fhir/EpisodeOfCare/care-a")
+    now = time.time()
+    days = [time.strftime("%Y-%m-%d", time.gmtime(now - 86_400 * days)) for days in (400, 10, 100)]
+    address, headers = "/fhir/EpisodeOfCare/care-a", {"if-match": care.headers["etag"]}
+
+    def ended(day: str) -> None:
+        period = {"start": days[0], "end": day}
+        headers["if-match"] = council.get(address).headers["etag"]
+        answer = council.put(address, json={**care.json(), "status": "finished", "period": period}, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    ended(days[1])
+    assert kestrel.get(f"/fhir/Encounter/{id}").status_code == 200
+    assert kestrel.get(f"/fhir/Task/{task}").status_code == 404
+    ended(days[2])
+    assert kestrel.get(f"/fhir/Encounter/{id}").status_code == 404
+    assert council.get(f"/fhir/Encounter/{id}").status_code == 200
+    headers["if-match"] = council.get(address).headers["etag"]
+    assert council.put(address, json=care.json(), headers=headers).status_code == 200
+    assert kestrel.get(f"/fhir/Task/{task}").status_code == 200
+
+
+def test_a_scope_of_some_shows_those(gateway: Gateway, kestrel: httpx.Client) -> None:
+    finished = pushed(kestrel, "finished")
+    going = pushed(kestrel, "going", carers=[{"carer": "C1", "start": "2026-03-30T07:31"}])
+    with gateway.client(LISTED) as narrow:
+        assert narrow.get(f"/fhir/Encounter/{finished}").status_code == 200
+        assert narrow.get(f"/fhir/Encounter/{going}").status_code == 404
+        assert narrow.get(f"/fhir/Appointment/{finished}").status_code == 403
+
+
+def exported(client: httpx.Client, path: str) -> dict[str, Any]:
+    asked = client.get(f"/fhir/{path}", headers={"prefer": "respond-async", "accept": "application/fhir+json"})
+    assert asked.status_code == 202, asked.text
+    until = time.monotonic() + 60
+    while (answer := client.get(asked.headers["content-location"])).status_code == 202:
+        assert time.monotonic() < until, "the export did not end"
+        time.sleep(0.05)
+    assert answer.status_code == 200, answer.text
+    manifest: dict[str, Any] = answer.json()
+    return manifest
+
+
+def lines(client: httpx.Client, manifest: dict[str, Any], part: str = "output") -> list[dict[str, Any]]:
+    return [
+        orjson.loads(line) for each in manifest[part] for line in client.get(each["url"]).content.splitlines() if line
+    ]
+
+
+def test_exports_have_visits_what_changed_and_what_is_gone(kestrel: httpx.Client, council: httpx.Client) -> None:
+    id = pushed(kestrel, "exported", observations=[{"name": "Temperature", "value": 36, "unit": "Cel"}])
+    whole = exported(council, "$export")
+    served = council.get(f"/fhir/Encounter/{id}").content
+    bodies = [line for each in whole["output"] for line in council.get(each["url"]).content.splitlines()]
+    assert served in bodies, "the same bytes"
+    kinds = {each["resourceType"] for each in lines(council, whole) if each["id"].startswith(id)}
+    assert kinds == {"Appointment", "Encounter", "Observation", "Task"}
+    since = whole["transactionTime"]
+    assert lines(council, exported(council, f"$export?_since={since}&_type=Encounter,Task")) == []
+    pushed(kestrel, "exported", version=2, carers=None, tasks=None)
+    later = exported(council, f"$export?_since={since}")
+    changed = {(each["resourceType"], each["meta"]["versionId"]) for each in lines(council, later)}
+    assert changed == {("Appointment", "2"), ("Observation", "2")}
+    gone = {entry["request"]["url"] for each in lines(council, later, "deleted") for entry in each["entry"]}
+    assert {each for each in gone if id in each} > {f"Encounter/{id}"}
+    assert len([each for each in gone if each.startswith(f"Task/{id}.t")]) == 1
+    own = exported(council, "$export?_type=Appointment&_typeFilter=Appointment%3Fstatus%3Dbooked")
+    assert id in {each["id"] for each in lines(council, own)}
+    again = exported(council, "$export")
+    one = next(each for each in lines(council, again) if each["id"] == id)
+    assert (one["resourceType"], one["meta"]["versionId"]) == ("Appointment", "2")
