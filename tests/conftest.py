@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,15 +29,25 @@ settings.load_profile("fhirgw")  # a machine that is busy is no failure
 
 TEMPLATE = f"fhirgw_template_{os.getpid()}"
 NUMBERS = count(1)
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+"""Where Linux keeps files in memory, and how many bytes there must be free: in a container there may be few."""
 
 NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A folder for a PostgreSQL. Not pytest's: each run of pytest closes those of all runs to other accounts."""
-    with tempfile.TemporaryDirectory(prefix="fhirgw-test-") as folder:
+    """A folder for a PostgreSQL. Not pytest's: each run of pytest closes those of all runs to other accounts.
+
+    In memory where there is plenty: a database for each test is a thousand files, made and removed a thousand times,
+    and no test switches the machine off.
+    """
+    with tempfile.TemporaryDirectory(prefix="fhirgw-test-", dir=MEMORY if _plenty() else None) as folder:
         yield Path(folder)
+
+
+def _plenty() -> bool:
+    return MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +121,7 @@ def named(url: str, database: str) -> str:
 async def dropped(url: str, name: str) -> None:
     """Removes a database, whoever is still in it; an autovacuum worker, which is the server's own, is waited for."""
     removal = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
-    for _ in range(100):
+    for _ in range(1200):
         try:
             await execute(url, removal)
         except asyncpg.InsufficientPrivilegeError:

@@ -36,11 +36,11 @@ class Gateway:
     def client(self, registered: Registration, purpose: str | None = None, scope: str = "") -> httpx.Client:
         """A client of another application, which is registered first."""
         token = _alone(_token(self.settings, registered, scope or registered.scopes, purpose))
-        return httpx.Client(base_url=self.root, timeout=30, headers={"authorization": f"Bearer {token}"})
+        return httpx.Client(base_url=self.root, timeout=120, headers={"authorization": f"Bearer {token}"})
 
     def stranger(self) -> httpx.Client:
         """A client without a token."""
-        return httpx.Client(base_url=self.root, timeout=30)
+        return httpx.Client(base_url=self.root, timeout=120)
 
     @property
     def base(self) -> str:
@@ -62,7 +62,7 @@ def serving(settings: Settings) -> Iterator[Gateway]:
         port = server.servers[0].sockets[0].getsockname()[1]
         root = f"http://127.0.0.1:{port}"
         authorization = {"authorization": f"Bearer {_alone(_token(settings, ICS, ICS.scopes, None))}"}
-        with httpx.Client(base_url=root, timeout=30, headers=authorization) as http:
+        with httpx.Client(base_url=root, timeout=120, headers=authorization) as http:
             yield Gateway(app, http, root, settings)
     finally:
         server.should_exit = True

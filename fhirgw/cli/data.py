@@ -9,7 +9,7 @@ import typer
 
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
-from fhirgw.cli.running import opened, run, settings
+from fhirgw.cli.running import interruptible, opened, run, settings
 from fhirgw.jobs.summary import SyncSummary
 from fhirgw.store import migrate as migrations
 
@@ -43,8 +43,9 @@ def generate(
 
     async def work() -> dict[str, int]:
         if to.startswith(steps.CSV):
-            council = steps.made_up(console, people, seed)
-            return steps.extracted(console, council, kept, Path(to.removeprefix(steps.CSV)))
+            with interruptible():  # between the two as well
+                council = steps.made_up(console, people, seed)
+                return steps.extracted(console, council, kept, Path(to.removeprefix(steps.CSV)))
         async with steps.target(settings(), to) as url:
             return await steps.founded(console, steps.made_up(console, people, seed), kept, url)
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 60.0
@@ -50,10 +51,27 @@ def _answers(sockets: Path) -> bool:
 
 
 def forget_the_dead(cluster: Path) -> None:
-    """Removes the note of a server that was killed: its process id may be another program's by now."""
+    """Removes the note of a server that was killed: its process id may be another program's by now, or a zombie's.
+
+    And the like note that lies beside its socket.
+    """
     lines = _note(cluster)
     if lines and not _alive(lines[0]):
         (cluster / "postmaster.pid").unlink(missing_ok=True)
+        if len(lines) > 4 and lines[4]:
+            (Path(lines[4]) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+
+def haunted(cluster: Path) -> bool:
+    """True while a process of the cluster's lives, as those of a killed server do for a moment; only Linux tells.
+
+    Each works in the cluster's folder.
+    """
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or is another account's
+            if (each / "cwd").samefile(cluster) and _alive(each.name):
+                return True
+    return False
 
 
 def _note(cluster: Path) -> list[str]:

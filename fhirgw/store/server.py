@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from fhirgw.private import privately
 from fhirgw.store.account import account, hand_over, let_read
-from fhirgw.store.postmaster import PATIENCE, forget_the_dead, sockets_of
+from fhirgw.store.postmaster import PATIENCE, forget_the_dead, haunted, sockets_of
 
 SETTINGS = {
     "listen_addresses": "",
@@ -57,7 +57,11 @@ OWNER = "CREATE ROLE fhirgw LOGIN CREATEDB;\nCREATE DATABASE fhirgw OWNER fhirgw
 """Not a superuser: they bypass row-level security and make plans nobody else gets."""
 
 AFTERLIFE = 3.0
-"""Seconds the children of a killed server may hold its memory before a start that fails has failed."""
+"""Seconds the children of a killed server may hold its memory before a start that fails has failed.
+
+Where they are seen to live still, they are waited for as long as for a start: on a machine that is busy, or whose disk
+is, that may be many.
+"""
 
 PLAIN = re.compile(rb"[\w./-]{1,85}")
 """A socket directory PostgreSQL can be told of: it is one of a comma-separated list, and at most 107 bytes in all."""
@@ -190,9 +194,10 @@ def _started(folder: Path) -> Path:
     cluster, sockets = _made(folder), _socket_directory(folder)
     options = [f"-c {name}={shlex.quote(value)}" for name, value in SETTINGS.items()]
     options.append(f"-c unix_socket_directories={shlex.quote(str(sockets))}")
-    deadline = time.monotonic() + AFTERLIFE
+    begun = time.monotonic()
     while True:
         forget_the_dead(cluster)
+        patience = PATIENCE if haunted(cluster) else AFTERLIFE
         try:
             _run(
                 folder,
@@ -202,7 +207,7 @@ def _started(folder: Path) -> Path:
             )
             return sockets
         except ServerError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > begun + patience:
                 raise
             if found := _sockets(folder):
                 return found

@@ -88,8 +88,10 @@ def permit(caller: Caller, now: datetime) -> Permit:
 
 
 def _select(asked: Permit, verb: str, kind: str | None, bulk: bool) -> Select[Any]:
-    found = select(resource.c.type, resource.c.id, body(asked)).where(visible(asked, verb, kind, bulk=bulk))
-    return found if kind is None else found.where(resource.c.type == literal(kind, Text, literal_execute=True))
+    if kind is None:
+        return select(resource.c.type, resource.c.id, body(asked)).where(visible(asked, verb, bulk=bulk))
+    found = select(resource.c.type, resource.c.id, literal("", Text)).where(visible(asked, verb, kind, bulk=bulk))
+    return found.where(resource.c.type == literal(kind, Text, literal_execute=True))
 
 
 async def shown(
@@ -101,7 +103,7 @@ async def shown(
     *,
     bulk: bool = False,
 ) -> dict[Key, str]:
-    """What the predicate lets a caller see, of one type or across them, as it is served.
+    """What the predicate lets a caller see: across types as it is served; of one type no more than that it is there.
 
     Statements are shared as the gateway shares them: by the shape of the permit. `bulk`: as an export asks.
     """

@@ -131,7 +131,7 @@ def kick_off(client: httpx.Client, path: str, *given: tuple[str, Any]) -> httpx.
 
 def manifest(client: httpx.Client, started: httpx.Response) -> dict[str, Any]:
     assert started.status_code == 202, started.text
-    for _ in range(400):
+    for _ in range(2400):
         answer = client.get(started.headers["content-location"])
         if answer.status_code not in (202, 429):  # a machine that is busy is asked often
             assert answer.status_code == 200, answer.text

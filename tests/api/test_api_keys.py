@@ -71,7 +71,7 @@ def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     processes = [started.Process(target=_opened, args=(tmp_path / "keys", told)) for _ in range(3)]
     for each in processes:
         each.start()
-    found = [told.get(timeout=60) for _ in processes]
+    found = [told.get(timeout=120) for _ in processes]
     for each in processes:
         each.join()
     assert found[0] == found[1] == found[2]

@@ -73,7 +73,7 @@ def signing(module_database: str, server: S3, tmp_path_factory: pytest.TempPathF
 def exported(gateway: Gateway) -> dict[str, Any]:
     """The manifest of all Patients."""
     address = gateway.http.get("/fhir/$export?_type=Patient", headers=ASYNC).headers["content-location"]
-    for _ in range(400):
+    for _ in range(2400):
         answer = gateway.http.get(address)
         if answer.status_code == 200:
             return dict(answer.json())

@@ -369,7 +369,7 @@ async def test_of_many_conditional_creates_at_once_one_creates(gateway: Gateway,
     value = str(uuid.uuid4())
     given = observation(identifier=[{"system": "https://example.org/ids", "value": value}])
     headers = {**JSON, "if-none-exist": f"identifier=https://example.org/ids|{value}"}
-    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=30) as client:
+    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=120) as client:
         posts = (client.post("/fhir/Observation", content=encode(given), headers=headers) for _ in range(12))
         answers = await asyncio.gather(*posts)
     assert sorted(each.status_code for each in answers) == [200] * 11 + [201]
@@ -425,7 +425,7 @@ async def test_of_many_sent_at_once_one_has_an_effect(gateway: Gateway, council:
     value = str(uuid.uuid4())
     given = encode(observation(identifier=[{"system": "https://example.org/once", "value": value}]))
     headers = {**JSON, "x-request-id": str(uuid.uuid4())}
-    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=30) as client:
+    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=120) as client:
         posts = (client.post("/fhir/Observation", content=given, headers=headers) for _ in range(12))
         answers = await asyncio.gather(*posts)
         found = await client.get("/fhir/Observation", params={"identifier": f"https://example.org/once|{value}"})
@@ -443,7 +443,7 @@ async def test_creates_at_once_are_each_answered_for_themselves(
     bodies = [observation(note=[{"text": f"number {n}"}]) for n in range(MOST + 36)]  # more than share one transaction
     spoilt = 20
     bodies[spoilt]["status"] = "no such status"
-    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=60) as client:
+    async with httpx.AsyncClient(headers={**council.headers}, base_url=gateway.root, timeout=120) as client:
         posts = (client.post("/fhir/Observation", content=encode(each), headers=JSON) for each in bodies)
         answers = await asyncio.gather(*posts)
     assert [each.status_code for each in answers] == [422 if n == spoilt else 201 for n in range(len(bodies))]

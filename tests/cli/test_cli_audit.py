@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import asyncpg
@@ -10,7 +10,8 @@ import pytest
 
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 from fhirgw.store.audit import record_now
-from tests.cli.conftest import Ended, finished
+from fhirgw.store.audit_chain import verify
+from tests.cli.conftest import Command, Ended
 from tests.put import put
 from tests.store.test_store_audit import ANNE, BERT, CARE, access, forged
 
@@ -37,38 +38,49 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     await made.close()
 
 
-def audit(database: str, *arguments: str) -> Ended:
-    return finished("audit", *arguments, FHIRGW_DATABASE_URL=database)
+Audit = Callable[..., Ended]
 
 
-async def test_a_sound_audit_ends_well_and_says_its_newest(database: str, connection: asyncpg.Connection) -> None:
-    ended = audit(database, "verify")
+@pytest.fixture
+def audit(command: Command, database: str) -> Audit:
+    """`audit("verify")`: the command, on the test's database."""
+    return lambda *arguments: command("audit", *arguments, FHIRGW_DATABASE_URL=database)
+
+
+def test_a_sound_audit_ends_well_and_says_its_newest(audit: Audit, connection: asyncpg.Connection) -> None:
+    ended = audit("verify")
     assert (ended.code, ended.err) == (0, "")
     found = re.fullmatch(r"The audit is sound: 3 accesses\. Note the newest elsewhere: (3:[0-9a-f]{64})\n", ended.out)
     assert found
-    again = audit(database, "verify", "--json", "--noted", found[1])
+    again = audit("verify", "--json", "--noted", found[1])
     assert (again.code, json.loads(again.out)) == (0, {"sound": True, "rows": 3, "head": found[1]})
-    on = audit(database, "verify", "--json", "--from", found[1])
+    on = audit("verify", "--json", "--from", found[1])
     assert (on.code, json.loads(on.out)) == (0, {"sound": True, "rows": 0, "head": found[1]})
 
 
-async def test_a_changed_audit_ends_with_8(database: str, connection: asyncpg.Connection) -> None:
-    noted = json.loads(audit(database, "verify", "--json").out)["head"]
+@pytest.fixture
+async def changed(connection: asyncpg.Connection) -> str:
+    """Takes the second access out of the audit; the newest point of it, noted before."""
+    noted = (await verify(connection, [], None)).head
     await forged(connection, "DELETE FROM fhirgw.audit WHERE sequence = 2")
-    ended = audit(database, "verify")
+    return str(noted)
+
+
+def test_a_changed_audit_ends_with_8(audit: Audit, changed: str) -> None:
+    ended = audit("verify")
     assert (ended.code, ended.out) == (8, "")
     assert ended.err == "The audit is not sound. Number 2: it is missing.\n"
-    told = json.loads(audit(database, "verify", "--json").out)
-    assert told == {"sound": False, "rows": 1, "head": noted, "broken": 2, "why": "it is missing"}
+    told = json.loads(audit("verify", "--json").out)
+    assert told == {"sound": False, "rows": 1, "head": changed, "broken": 2, "why": "it is missing"}
 
 
-async def test_a_point_that_is_none_is_not_understood(database: str) -> None:
+def test_a_point_that_is_none_is_not_understood(audit: Audit) -> None:
     for option in ("--noted", "--from"):
-        assert audit(database, "verify", option, "x").code == 2
+        assert audit("verify", option, "x").code == 2
 
 
-async def test_operators_see_accesses_and_are_seen(database: str, connection: asyncpg.Connection) -> None:
-    ended = audit(database, "list")
+def test_operators_see_accesses_and_are_seen(audit: Audit, connection: asyncpg.Connection) -> None:
+    ended = audit("list")
     assert ended.code == 0
     lines = [re.split(r"  +", each) for each in ended.out.splitlines()[2:]]
     lines = [each if len(each) == 8 else [*each[:3], "", *each[3:]] for each in lines]  # nobody in particular
@@ -78,14 +90,14 @@ async def test_operators_see_accesses_and_are_seen(database: str, connection: as
         ["2026-03-03 00:02:00", "Z9C01", "demo-ics", "Jo Bloggs", "direct-care", "read", BERT, "permitted"],
         ["2026-03-03 00:01:00", "Z9C01", "demo-ics", "", "direct-care", "read", ANNE, "permitted"],
     ]
-    [newest] = json.loads(audit(database, "list", "--app", "operator", "--json", "--count", "1").out)
+    [newest] = json.loads(audit("list", "--app", "operator", "--json", "--count", "1").out)
     assert newest["subtype"][1]["code"] == "audit-list"
-    whose = json.loads(audit(database, "list", "--person", BERT, "--since", "2026-03-03T00:03:00", "--json").out)
+    whose = json.loads(audit("list", "--person", BERT, "--since", "2026-03-03T00:03:00", "--json").out)
     assert [each["entity"][1]["description"] for each in whose] == ["everybody"]
 
 
-async def test_who_looked_is_told_as_to_the_person(database: str, connection: asyncpg.Connection) -> None:
-    ended = audit(database, "who-looked", ANNE)
+def test_who_looked_is_told_as_to_the_person(audit: Audit, connection: asyncpg.Connection) -> None:
+    ended = audit("who-looked", ANNE)
     assert (ended.code, ended.out) == (
         0,
         "On 3 March 2026 at 00:03, a bulk copy of records was made for Riverbank Homecare (with the application"
@@ -93,26 +105,24 @@ async def test_who_looked_is_told_as_to_the_person(database: str, connection: as
         "On 3 March 2026 at 00:01, Riverbank Homecare (with the application demo-ics) looked at your record."
         " Why: to give or arrange care (direct care).\n",
     )
-    again = json.loads(audit(database, "who-looked", ANNE, "--json").out)
+    again = json.loads(audit("who-looked", ANNE, "--json").out)
     assert "looked at the list of who has looked at your record." in again[0]
     assert again[1:] == ended.out.splitlines()
-    assert audit(database, "verify").code == 0
+    assert audit("verify").code == 0
 
 
-async def test_what_is_kept_from_the_person_is_told_when_asked_for(
-    database: str, connection: asyncpg.Connection
-) -> None:
-    ended = audit(database, "who-looked", ANNE, "--all")
+def test_what_is_kept_from_the_person_is_told_when_asked_for(audit: Audit, connection: asyncpg.Connection) -> None:
+    ended = audit("who-looked", ANNE, "--all")
     assert "Riverbank Homecare (with the application demo-ics) looked at your goals." in ended.out
 
 
-async def test_nobody_is_said_in_words(database: str) -> None:
-    assert audit(database, "who-looked", ANNE).out == "Nobody has looked at this record.\n"
+def test_nobody_is_said_in_words(audit: Audit) -> None:
+    assert audit("who-looked", ANNE).out == "Nobody has looked at this record.\n"
 
 
 @pytest.mark.parametrize("person", ["9000000009", "Canarybird"])
-async def test_people_are_named_by_ids_alone(database: str, person: str) -> None:
+def test_people_are_named_by_ids_alone(audit: Audit, person: str) -> None:
     for arguments in (("who-looked", person), ("list", "--person", person)):
-        ended = audit(database, *arguments)
+        ended = audit(*arguments)
         assert ended.code == 2
         assert person not in ended.out + ended.err

@@ -73,7 +73,7 @@ def test_a_pull_that_is_killed_in_the_middle_of_a_file_goes_on(
     with started(*ask, **environment) as process:
         until(lambda: list(to.glob("*.ndjson")) and any(path.stat().st_size > 9_000 for path in to.glob(".*.part")))
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(120)
     between.spoil = lambda seen, answer: None
     assert not (to / "manifest.json").exists()
     (part,) = to.glob(".*.part")

@@ -71,7 +71,7 @@ class Road:
 @contextmanager
 def road(gateway: str) -> Iterator[Road]:
     """A road to the gateway at that root, while the block runs."""
-    made, http = Road(""), httpx.Client(timeout=30, verify=False)
+    made, http = Road(""), httpx.Client(timeout=120, verify=False)
 
     def asked(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """What the gateway answers, its bytes as they came."""

@@ -74,7 +74,7 @@ class Dask:
             yield running
         finally:
             running.kill()
-            running.wait(30)
+            running.wait(120)
 
     def _start(self, what: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         settings = {
@@ -102,7 +102,7 @@ class Dask:
     def end(self) -> None:
         for each in self.started:
             each.kill()
-            each.wait(30)
+            each.wait(120)
 
     async def until(self, query: str, id: str) -> None:
         """Waits for the database to say yes of a job."""
@@ -164,7 +164,7 @@ async def test_one_worker_of_two_is_killed_and_the_bytes_are_those_of_procrastin
             killed.kill()
             lives.send_signal(signal.SIGCONT)
             await dask.done(id)
-            assert (killed.wait(30), lives.poll()) == (-signal.SIGKILL, None)
+            assert (killed.wait(120), lives.poll()) == (-signal.SIGKILL, None)
     monkeypatch.setattr(clusters, "PATIENCE", 30)
     await reachable(f"dask://127.0.0.1:{dask.port}")
     await store.whole(folder, id)
@@ -202,7 +202,7 @@ async def test_the_scheduler_is_killed_and_a_worker_told_to_stop(dask: Dask) -> 
             await cluster.ask(id)
             await heard(told, "no Dask worker takes it")
             first.kill()
-            first.wait(30)
+            first.wait(120)
             await heard(told, "Dask not told")
             dask.scheduler()
             with dask.worker(lease=60) as worker:

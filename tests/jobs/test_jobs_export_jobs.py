@@ -27,7 +27,7 @@ DEAD = "d" * 32
 
 
 async def ended(jobs: ExportJobs, id: str, permit: Permit = ALL) -> Job:
-    for _ in range(500):
+    for _ in range(6000):
         job = await jobs.status(permit, id)
         if job.state != "running":
             return job
@@ -96,7 +96,7 @@ async def test_an_import_that_has_expired_is_gone_while_the_gateway_runs(
             await import_job.accept(connection, id, ALL, "app:x", "request", [])
             await import_job.finish(connection, id, "done", {})
         await connection.execute(YESTERDAY.format("import"), ids[0])
-        for _ in range(200):
+        for _ in range(6000):
             if await import_job.find(connection, ids[0]) is None:  # which it is forgotten last
                 break
             await asyncio.sleep(0.02)

@@ -166,7 +166,7 @@ class Town:
 
     async def done(self, id: str) -> Job:
         worker = Worker(self.engine, self.folder, LEASE)
-        for _ in range(200):
+        for _ in range(2400):
             await worker.sweep()
             await worker.help(id, nobody)
             async with direct(self.engine) as connection:

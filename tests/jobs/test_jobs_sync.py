@@ -332,7 +332,7 @@ async def test_a_database_that_goes_away_leaves_nothing_half_written(world: Worl
             SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ILIKE '%stage%'
         """
-        for _ in range(2000):
+        for _ in range(24_000):
             if (await world.ask(query))[0][0]:
                 return
             await asyncio.sleep(0.005)

@@ -276,10 +276,10 @@ async def test_killed_with_a_table_half_made_it_is_the_same(engine: Engine, data
     async with direct(engine) as connection:
         await export_job.accept(connection, id, operations("Z99"), asked, "test")
     with process(database, folder, "file written", id) as first:
-        first.join(30)
+        first.join(120)
         assert first.exitcode == -signal.SIGKILL
     with process(database, folder, "", id) as second:
-        second.join(30)
+        second.join(120)
         assert second.exitcode == 0
     async with direct(engine) as connection:
         job = await export_job.find(connection, id)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.s3 import S3
 
 LEASE = timedelta(seconds=1)
+PATIENCE = 120.0
+"""Seconds anything here may take: a machine that is busy is no failure."""
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["tests.jobs.working", "tests.jobs.pulling"])
 
@@ -54,10 +56,10 @@ def process(
     finally:
         if made.is_alive() and made.pid:
             os.kill(made.pid, signal.SIGKILL)
-        made.join(30)
+        made.join(PATIENCE)
 
 
-def until(happened: Callable[[], object], patience: float = 30) -> None:
+def until(happened: Callable[[], object], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not happened():
         assert time.monotonic() < deadline, "it never happened"

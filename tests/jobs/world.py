@@ -90,7 +90,7 @@ Rows = dict[str, list[list[str]]]
 
 async def done(jobs: ExportJobs, id: str, permit: Permit) -> Job:
     """The export, once it has ended."""
-    for _ in range(1000):
+    for _ in range(6000):
         if (job := await jobs.status(permit, id)).state != "running":
             return job
         await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -78,40 +79,51 @@ def cells(field: Field) -> st.SearchStrategy[str]:
     return made(leaf.codec) if made else st.just(leaf.codec.sample)
 
 
-@st.composite
-def rows(draw: st.DrawFn, mapping: Mapping, blanks: bool = True) -> Row:
-    """A row the mapping takes: required columns filled, others perhaps; blanks nowhere if so asked."""
-    row: Row = {}
-    for each in sorted(mapping.fields, key=lambda field: isinstance(field.leaf, Fixed)):
-        if each.column not in row:
-            row[each.column] = draw(cells(each) | st.none() if blanks else cells(each))
+def rows(mapping: Mapping, blanks: bool = True) -> st.SearchStrategy[Row]:
+    """Rows the mapping takes: required columns filled, others perhaps; blanks nowhere if so asked.
+
+    Make them once for each mapping: Hypothesis looks closely at every strategy it has not met.
+    """
+    made = _columns(sorted(mapping.fields, key=lambda field: isinstance(field.leaf, Fixed)), blanks)
     for column in mapping.columns:
-        known = next((each for each in mapping.fields if each.column == column), None)
         if column in mapping.required or column in mapping.when or column == mapping.key:
-            row[column] = draw(cells(known) if known else KEYS)
-        row.setdefault(column, draw(KEYS))
+            known = next((each for each in mapping.fields if each.column == column), None)
+            made[column] = cells(known) if known else KEYS
+        made.setdefault(column, KEYS)
     for column, values in mapping.when.items():
         if values is not None:
-            row[column] = draw(st.sampled_from(values))
+            made[column] = st.sampled_from(values)
     for children in mapping.children:
-        row[children.table] = draw(_children(children, row[mapping.key]))
-    return _sound(mapping, row)
+        made[children.table] = _children(children)
+    return st.fixed_dictionaries(made).map(lambda row: _sound(mapping, _related(mapping, row)))
 
 
-@st.composite
-def _children(draw: st.DrawFn, children: Children, parent: str) -> list[Row]:
-    made: list[Row] = []
-    for number in range(draw(st.integers(0, 3))):
-        child: Row = {children.parent: parent, children.order: str(number + 1)}
-        fields = sorted(children.fields, key=lambda field: not isinstance(field.leaf, Fixed))
-        for each in (*fields, *([children.itself] if children.itself else [])):
-            child[each.column] = draw(cells(each) | st.none())
-        known = children.known
-        child[children.key] = draw(cells(known))
-        _fill_lines(children.lines, child)
-        if all(child[children.key] != other[children.key] for other in made):
-            made.append(child)
+def _columns(fields: Iterable[Field], blanks: bool) -> dict[str, st.SearchStrategy[Any]]:
+    """The cells of each column, by the first of its fields."""
+    made: dict[str, st.SearchStrategy[Any]] = {}
+    for each in fields:
+        if each.column not in made:
+            made[each.column] = cells(each) | st.none() if blanks else cells(each)
     return made
+
+
+def _children(children: Children) -> st.SearchStrategy[list[Row]]:
+    """Rows of a child table, with all but what they have of their parent."""
+    fields = [*([children.itself] if children.itself else []), *reversed(children.fields)]
+    made = _columns(sorted(fields, key=lambda field: isinstance(field.leaf, Fixed)), blanks=True)
+    made[children.key] = cells(children.known)
+    return st.lists(st.fixed_dictionaries(made), max_size=3, unique_by=lambda child: child[children.key])
+
+
+def _related(mapping: Mapping, row: Row) -> Row:
+    """The same row, its child rows numbered and told whose they are; no line of theirs is after a blank one."""
+    for children in mapping.children:
+        parent = {children.parent: row[mapping.key]}
+        drawn = enumerate(row[children.table], 1)
+        row[children.table] = [{**parent, children.order: str(number), **child} for number, child in drawn]
+        for child in row[children.table]:
+            _fill_lines(children.lines, child)
+    return row
 
 
 def _fill_lines(lines: tuple[tuple[Field, Field], ...], row: Row) -> None:

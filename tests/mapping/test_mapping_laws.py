@@ -20,6 +20,8 @@ MAPPINGS = [
     for system in load(Path(__file__).parents[2] / "mappings").systems.values()
     for mapping in system.mappings.values()
 ]
+FULL = {(mapping.system, mapping.name): rows(mapping, blanks=False) for mapping in MAPPINGS}
+ROWS = {(mapping.system, mapping.name): rows(mapping) for mapping in MAPPINGS}
 every_mapping = pytest.mark.parametrize("mapping", MAPPINGS, ids=lambda mapping: f"{mapping.system}/{mapping.name}")
 law = settings(max_examples=7, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
@@ -28,7 +30,7 @@ law = settings(max_examples=7, deadline=None, derandomize=True, database=None, s
 @law
 @given(data=st.data())
 def test_a_row_survives(mapping: Mapping, data: st.DataObject) -> None:
-    row = data.draw(rows(mapping))
+    row = _row(mapping, data)
     assert _arranged(mapping, owned(mapping, mapping.to_row(mapping.to_fhir(row)))) == _arranged(
         mapping, owned(mapping, row)
     )
@@ -38,7 +40,7 @@ def test_a_row_survives(mapping: Mapping, data: st.DataObject) -> None:
 @law
 @given(data=st.data())
 def test_the_compiled_function_is_the_plain_one(mapping: Mapping, data: st.DataObject) -> None:
-    row = data.draw(rows(mapping))
+    row = _row(mapping, data)
     assert mapping.compiled is not None
     assert mapping.compiled(row) == mapping.write(row)
 
@@ -47,7 +49,7 @@ def test_the_compiled_function_is_the_plain_one(mapping: Mapping, data: st.DataO
 @law
 @given(data=st.data())
 def test_reading_back_and_writing_changes_nothing(mapping: Mapping, data: st.DataObject) -> None:
-    row = data.draw(rows(mapping))
+    row = _row(mapping, data)
     resource = mapping.to_fhir(row)
     assert mapping.to_fhir(mapping.to_row(resource, onto=row), onto=resource) == resource
 
@@ -56,7 +58,7 @@ def test_reading_back_and_writing_changes_nothing(mapping: Mapping, data: st.Dat
 @law
 @given(data=st.data())
 def test_what_was_written_last_is_read_back(mapping: Mapping, data: st.DataObject) -> None:
-    before, after = data.draw(rows(mapping)), data.draw(rows(mapping))
+    before, after = _row(mapping, data), _row(mapping, data)
     resource = mapping.to_fhir(after, onto=mapping.to_fhir(before))
     assert _arranged(mapping, owned(mapping, mapping.to_row(resource))) == _arranged(mapping, owned(mapping, after))
 
@@ -65,7 +67,7 @@ def test_what_was_written_last_is_read_back(mapping: Mapping, data: st.DataObjec
 @law
 @given(data=st.data())
 def test_a_blank_leaves_no_trace(mapping: Mapping, data: st.DataObject) -> None:
-    full, sparse = data.draw(rows(mapping, blanks=False)), data.draw(rows(mapping))
+    full, sparse = _full(mapping, data), _row(mapping, data)
     assume(sparse[mapping.key] is not None)
     blanked = {
         **full,
@@ -83,13 +85,22 @@ def test_a_blank_leaves_no_trace(mapping: Mapping, data: st.DataObject) -> None:
 @law
 @given(data=st.data())
 def test_what_others_wrote_is_kept(mapping: Mapping, data: st.DataObject) -> None:
-    before, after = data.draw(rows(mapping)), data.draw(rows(mapping))
+    before, after = _row(mapping, data), _row(mapping, data)
     resource = _with_others(mapping.to_fhir(before))
     again = mapping.to_fhir(after, onto=resource)
     for name, theirs in OTHERS.items():
         assert theirs in again[name]
     assert {"system": "urn:other", "code": "kept"} in again["meta"]["tag"]
     assert again["language"] == "en-GB"
+
+
+def _row(mapping: Mapping, data: st.DataObject) -> Row:
+    return data.draw(ROWS[mapping.system, mapping.name])
+
+
+def _full(mapping: Mapping, data: st.DataObject) -> Row:
+    """A row without blanks."""
+    return data.draw(FULL[mapping.system, mapping.name])
 
 
 OTHERS: dict[str, Any] = {

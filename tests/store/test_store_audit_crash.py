@@ -125,7 +125,7 @@ async def test_what_was_acknowledged_survives_a_kill_of_postgresql() -> None:
 
 async def _let_in(record: Callable[[], Awaitable[None]]) -> None:
     """Tries until the server has recovered."""
-    for _ in range(100):
+    for _ in range(1200):
         try:
             return await record()
         except Unrecorded:

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -53,6 +54,13 @@ async def test_every_type_held_has_a_partition_of_its_own(engine: AsyncEngine) -
 async def test_it_says_the_version_and_changes_nothing_the_second_time(engine: AsyncEngine) -> None:
     assert await migrate.version(engine) == migrate.newest()
     assert await migrate.migrate(engine) == migrate.newest()
+
+
+def test_the_migrations_follow_one_another_as_alembic_says() -> None:
+    every = [each.revision for each in ScriptDirectory.from_config(migrate.configuration()).walk_revisions()]
+    assert every[0] == migrate.newest()
+    assert all(migrate.serves(each) == (each == every[0]) for each in every)
+    assert migrate.serves("9999")
 
 
 async def test_many_at_once_make_them_once(server_url: str) -> None:

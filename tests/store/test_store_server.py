@@ -1,16 +1,19 @@
 """The embedded PostgreSQL: shared by those who use it, stopped by the last, started again after a kill."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from fhirgw.store import server as servers
 from fhirgw.store.server import ServerError, database, running, server
 from tests.conftest import temporary
 
@@ -37,6 +40,19 @@ async def answer(url: str, question: str = "SELECT 1") -> object:
 
 def postmaster(folder: Path) -> int:
     return int((folder / "cluster" / "postmaster.pid").read_text().split()[0])
+
+
+def children(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def zombie(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+
+
+def keep_zombies(on: bool) -> None:
+    """Whether orphans become children of this process: PR_SET_CHILD_SUBREAPER."""
+    assert ctypes.CDLL(None).prctl(36, int(on), 0, 0, 0) == 0
 
 
 def killed_holder(folder: Path) -> None:
@@ -100,11 +116,52 @@ async def test_a_killed_run_leaves_its_server_to_the_next(folder: Path) -> None:
     assert not (folder / "cluster" / "postmaster.pid").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose process it was")
+async def test_what_a_killed_server_left_running_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its children is held up, as on a machine that is busy, until two starts have failed."""
+    monkeypatch.setattr(servers, "AFTERLIFE", 0.0)
+    forget, starts = servers.forget_the_dead, count(1)
+    await asyncio.to_thread(killed_holder, folder)
+    killed = postmaster(folder)
+    child = children(killed)[0]
+
+    def forget_and_go_on(cluster: Path) -> None:
+        if next(starts) == 3:
+            os.kill(child, signal.SIGCONT)
+            monkeypatch.setattr(servers, "AFTERLIFE", 60.0)
+        forget(cluster)
+
+    monkeypatch.setattr(servers, "forget_the_dead", forget_and_go_on)
+    os.kill(child, signal.SIGSTOP)
+    os.kill(killed, signal.SIGKILL)
+    async with server(folder) as url:
+        assert await answer(url) == 1
+    assert next(starts) > 3
+
+
 async def test_a_killed_server_is_started_again(folder: Path) -> None:
     await asyncio.to_thread(killed_holder, folder)
     os.kill(postmaster(folder), signal.SIGKILL)
     async with server(folder) as url:
         assert await answer(url) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process take in orphans")
+async def test_a_killed_server_nobody_waits_for_is_started_again(folder: Path) -> None:
+    """As in a container without an init: its process is a zombie, and its id taken for ever."""
+    keep_zombies(True)
+    await asyncio.to_thread(killed_holder, folder)
+    killed = postmaster(folder)
+    orphans = [killed, *children(killed)]
+    try:
+        os.kill(killed, signal.SIGKILL)
+        async with server(folder) as url:
+            assert await answer(url) == 1
+            assert zombie(killed)
+    finally:
+        keep_zombies(False)
+        for each in orphans:
+            await asyncio.to_thread(os.waitpid, each, 0)
 
 
 async def test_a_note_that_names_another_program_is_not_believed(folder: Path) -> None:

@@ -314,7 +314,7 @@ async def test_what_was_acknowledged_survives_a_kill_of_postgresql() -> None:
             assert process.stdout is not None
             said |= {each.strip() for each in await asyncio.to_thread(process.stdout.readlines) if each.endswith("\n")}
         with running(folder):
-            for _ in range(100):
+            for _ in range(1200):
                 with contextlib.suppress(OSError, asyncpg.PostgresError):
                     kept = {each[0] for each in await rows(url, WHOLE)}
                     break

@@ -152,7 +152,7 @@ def test_no_pattern_of_a_package_runs_away(tmp_path: Path, pattern: str, family:
     file.write_bytes(packed(GOOD | {"package/profile.json": strict}))
     packages.add(tmp_path / "data", file)
     made = [sys.executable, "-c", RUNAWAY, str(tmp_path / "data"), str(PROFILE["url"]), family]
-    done = subprocess.run(made, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(made, capture_output=True, text=True, check=True, timeout=120)
     told = [line for line in done.stdout.splitlines() if "inv-9" in line]
     assert [line.startswith(said) for line in told] == ([True] if said else [])
 

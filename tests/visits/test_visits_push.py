@@ -263,7 +263,7 @@ def test_a_body_that_is_wrong_as_a_whole(
 def test_a_gigabyte_is_refused_before_it_comes(gateway: Gateway, kestrel: httpx.Client) -> None:
     head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {1 << 30}\r\n"
     host, port = gateway.root.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as wire:
+    with socket.create_connection((host, int(port)), timeout=120) as wire:
         wire.sendall(f"{head}Authorization: {kestrel.headers['authorization']}\r\n\r\n[".encode())
         assert wire.recv(12) == b"HTTP/1.1 413"
 
@@ -272,7 +272,7 @@ async def test_visits_that_come_one_by_one_share_commits(gateway: Gateway, kestr
     """Each is told of its own, each is in the audit; one that is wrong is refused alone."""
     rows = [visit(f"t{n}", **({"version": "x"} if n == 7 else {})) for n in range(60)]
     headers = {"authorization": kestrel.headers["authorization"]}
-    async with httpx.AsyncClient(base_url=gateway.root, headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.root, headers=headers, timeout=120) as client:
         answers = await asyncio.gather(*(client.post(PUSH, json=each) for each in rows))
     assert [each.status_code for each in answers] == [422 if n == 7 else 200 for n in range(60)]
     told = [each.json()["receipts"][0] for each in answers]
