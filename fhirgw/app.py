@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhirgw import packages, shipped
@@ -54,6 +54,7 @@ from fhirgw.api.terminology_server import connected
 from fhirgw.api.together import Together
 from fhirgw.api.visit_company import Company
 from fhirgw.api.visit_rows import Rows
+from fhirgw.api.visit_sweep import sweeping
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import Resource
 from fhirgw.jobs.engine import PROCRASTINATE
@@ -115,17 +116,32 @@ class _Gateway(FastAPI):
 def _routed(router: Router) -> ASGIApp:
     """The routes. What a handler raises is answered where it is raised (fhirgw.api.answer); here is what none gets."""
 
+    apart = _apart(router)
+
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await router(scope, receive, send)
             return
         try:
-            await Router.app(router, scope, receive, send)
+            await Router.app(apart.get(_first(scope["path"]), router), scope, receive, send)
         except HTTPException as error:
             response = await not_routed(Request(scope, receive, send), error)
             await response(scope, receive, send)
 
     return answered
+
+
+def _apart(router: Router) -> dict[str, Router]:
+    """The routes by the first step of their path, in their order: nobody's are tried before those of another."""
+    found: dict[str, Router] = {}
+    for each in router.routes:
+        if isinstance(each, Route):
+            found.setdefault(_first(each.path), Router(redirect_slashes=False)).routes.append(each)
+    return found
+
+
+def _first(path: str) -> str:
+    return path[1:].partition("/")[0]
 
 
 def from_environment() -> FastAPI:
@@ -210,7 +226,8 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
-        yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+        async with sweeping(own):
+            yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
 
 
 @asynccontextmanager

@@ -50,23 +50,16 @@ class Company:
         raise store.Lost
 
     async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
-        """Care provider by care provider, in one order: nobody waits for another who waits."""
-        groups: dict[Provider, list[int]] = {}
-        for at, each in enumerate(singles):
-            groups.setdefault(each.provider, []).append(at)
-        results: dict[int, Result] = {}
         async with self._writers.transaction() as connection:
             now = self._writers.now()
-            for provider, places in sorted(groups.items()):
-                sents = [singles[at].sent for at in places]
-                taken = await store.take(connection, provider, sents, now, alone=alone)
-                results.update(zip(places, taken, strict=True))
-                told = [_receipt(each, result) for each, result in zip(sents, taken, strict=True)]
-                await submissions.note(connection, provider.code, submissions.single(provider.code, now), told, now)
-            found = [results[at] for at in range(len(singles))]
+            found = await store.take_all(connection, [(each.provider, each.sent) for each in singles], now, alone=alone)
+            told: dict[str, list[Receipt]] = {}
+            for each, done in zip(singles, found, strict=True):
+                told.setdefault(each.provider.code, []).append(_receipt(each.sent, done))
+            await submissions.note_singles(connection, told, now)
             await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
         return found
 
 
 def _receipt(sent: Sent, result: Result) -> Receipt:
-    return Receipt(1, sent.visit, result.status, result.id, (result.fault,) if result.fault else ())
+    return Receipt(1, sent.visit, result.status, result.id, result.faults)

@@ -7,6 +7,10 @@ the same rows. Each row has a receipt (fhirgw.visits.receipt), in the order of t
 are refused. What the answer says is stored is durable. Sent again, under the same X-Request-ID or another, it has its
 effect once; a file that names itself is taken in once. Visits that come one by one share commits.
 
+A care provider's application sends its own visits. A council's own application that is registered with the role
+`homecare` (a monitoring system that many care providers share) sends those of any: each row names its `provider`, by
+ODS code, and is as if that care provider had sent it.
+
 Lines of JSON without an X-Request-ID are taken in while they arrive, PIECE by PIECE: what was taken in before a
 connection broke is kept, and the rest is sent again, or all of it.
 """
@@ -14,9 +18,10 @@ connection broke is kept, and the rest is sent again, or all of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -25,16 +30,31 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhirgw.access.audit_event import Seen
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import COUNCIL, Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.api import received
 from fhirgw.api.answer import interactions
 from fhirgw.api.audit import access, entry
+from fhirgw.api.authenticate import ROLES
 from fhirgw.api.context import permitted
 from fhirgw.api.visit_company import TRIES, Company, Single
-from fhirgw.api.visit_rows import BUNDLE, CSV, JSON, LINES, TAKEN, TOLD, Batch, Rows, lines, media, numbered
+from fhirgw.api.visit_rows import (
+    BUNDLE,
+    CSV,
+    JSON,
+    LINES,
+    TAKEN,
+    TOLD,
+    Batch,
+    NumberedRow,
+    Rows,
+    lines,
+    media,
+    numbered,
+)
 from fhirgw.api.writers import Writers, request_id, written
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.nhs import is_ods_code
 from fhirgw.store import audit, submissions
 from fhirgw.store import visits as store
 from fhirgw.store.database import Connection
@@ -43,7 +63,7 @@ from fhirgw.store.submissions import Coming
 from fhirgw.visits.batch import TWICE, at_once, told_apart
 from fhirgw.visits.certify import Cases
 from fhirgw.visits.quality import Standard
-from fhirgw.visits.reading import Refused, Sent
+from fhirgw.visits.reading import Fault, Refused, Sent
 from fhirgw.visits.receipt import Receipt, refusal, summed
 
 PUSH = "/homecare/visits"
@@ -55,6 +75,20 @@ STREAMED = 100_000
 """Lines of one request: their receipts are told together."""
 CARE_PROVIDER = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|care-provider"
 """The party that every application of a care provider is."""
+HOMECARE = "homecare"
+"""The role of a council's application that sends visits of many care providers."""
+UNNAMED = Fault(
+    "provider",
+    "required",
+    "a row says which care provider made the visit",
+    "Fill in its ODS code, as provider",
+)
+STRANGE = Fault(
+    "provider",
+    "unknown",
+    "no organisation here has this ODS code",
+    "Correct the code, or have the council add the care provider",
+)
 WRITTEN = ("Appointment", "Encounter")
 """What every visit is; whoever sends one creates and updates them."""
 PLAIN = {"content-type": "application/json"}
@@ -65,6 +99,41 @@ WAYS = {"lines": LINES, "csv": CSV, "bundle": BUNDLE, "json": JSON}
 def makes_visits(permit: Permit) -> bool:
     """Whether it is a care provider who asks, for direct care and for nobody alone."""
     return CARE_PROVIDER in permit.parties and permit.purpose == Purpose.DIRECT_CARE and permit.patient is None
+
+
+class Sender(NamedTuple):
+    """Who sends visits: a care provider its own, or (`many`) a council's system those of the providers it names."""
+
+    own: store.Provider
+    many: bool = False
+
+    def providers(self, rows: Sequence[NumberedRow]) -> dict[str, list[int]]:
+        """By the ODS code of a care provider, the places of its rows; those that name none under an empty one."""
+        if not self.many:
+            return {self.own.code: list(range(len(rows)))}
+        found: dict[str, list[int]] = {}
+        for at, (_, row) in enumerate(rows):
+            code = row.get("provider") if isinstance(row, dict) else None
+            found.setdefault(code if isinstance(code, str) and is_ods_code(code) else "", []).append(at)
+        return dict(sorted(found.items()))  # in one order, so that nobody waits for another who waits
+
+
+class Part(NamedTuple):
+    """The rows of one care provider: their places in the batch, and what each says."""
+
+    provider: str
+    places: Sequence[int]
+    judged: Sequence[Sent | Refused]
+
+
+def _unnamed(read: Sent | Refused) -> Refused:
+    """A row that does not say which care provider it is of."""
+    return read if isinstance(read, Refused) and not read.visit else Refused(read.visit, (UNNAMED,))
+
+
+def _strange(read: Sent | Refused) -> Refused:
+    """A row of a care provider that nobody knows here."""
+    return read if isinstance(read, Refused) else Refused(read.visit, (STRANGE,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,77 +147,94 @@ class Visits:
     standard: Standard
     cases: Cases
 
-    def provider(self, permit: Permit) -> store.Provider:
+    def provider(self, permit: Permit, roles: Collection[str]) -> Sender:
         """Who sends visits by this permit. Raises FhirError(forbidden): the token alone decides it."""
         for kind in WRITTEN:
             permit.require("c", kind)
             permit.require("u", kind)
+        if COUNCIL in permit.parties and permit.organisation == self.controller and HOMECARE in roles:
+            return Sender(store.Provider(permit.organisation, permit.parties, self.controller), many=True)
         if not makes_visits(permit):
             told = "Visits are sent by the care providers who make them, for direct care"
             raise FhirError(Issue("forbidden", told))
-        return store.Provider(permit.organisation, permit.parties, self.controller)
+        return Sender(store.Provider(permit.organisation, permit.parties, self.controller))
 
-    def judged(self, batch: Batch, provider: store.Provider) -> list[Sent | Refused]:
-        """What each row says, before any connection is asked for."""
+    def judged(self, batch: Batch, sender: Sender) -> list[Part]:
+        """What the rows of each care provider say, before any connection is asked for."""
         now, reader = self.writers.now(), self.rows.reader
-        return told_apart(
-            [row if isinstance(row, Refused) else reader.read(row, provider.code, now) for _, row in batch.rows]
-        )
+        parts: list[Part] = []
+        for code, places in sender.providers(batch.rows).items():
+            rows = [batch.rows[at][1] for at in places]
+            read = [row if isinstance(row, Refused) else reader.read(row, code, now) for row in rows]
+            parts.append(Part(code, places, told_apart(read) if code else [_unnamed(each) for each in read]))
+        return parts
 
-    def read(self, request: Request, body: bytes, provider: store.Provider) -> tuple[Batch, list[Sent | Refused]]:
+    def read(self, request: Request, body: bytes, sender: Sender) -> tuple[Batch, list[Part]]:
         """A body's batch, and what its rows say."""
-        batch = self.rows.of(request, body, provider.code)
-        return batch, self.judged(batch, provider)
+        batch = self.rows.of(request, body, sender.own.code)
+        if sender.many and media(request) in BUNDLE:
+            told = "A Bundle is of one care provider, and sent by it: send visits of many as JSON, lines of it, or CSV"
+            raise FhirError(Issue("not-supported", told))
+        return batch, self.judged(batch, sender)
 
     async def take(
         self,
         connection: Connection,
-        provider: store.Provider,
+        sender: Sender,
         batch: Batch,
-        judged: Sequence[Sent | Refused],
+        parts: Sequence[Part],
         now: datetime,
         *,
         alone: bool,
     ) -> tuple[list[Receipt], tuple[About, ...]]:
         """The receipts of the rows, in their order, and the Encounters they are, for the audit."""
-        sound = [each for each in judged if isinstance(each, Sent)]
-        results = iter(await store.take(connection, provider, sound, now, alone=alone))
-        receipts: list[Receipt] = []
+        named = [part.provider for part in parts]
+        known = await store.known(connection, named, self.controller) if sender.many else {sender.own.code: sender.own}
+        judged = [
+            (at, each if provider else _strange(each), provider)
+            for part in parts
+            for provider in [known.get(part.provider)]
+            for at, each in zip(part.places, part.judged, strict=True)
+        ]
+        sound = [(provider, each) for _, each, provider in judged if provider and isinstance(each, Sent)]
+        results = iter(await store.take_all(connection, sound, now, alone=alone))
+        twice = {part.places[index] for part in parts for index in at_once(part.judged)}
+        receipts: dict[int, Receipt] = {}
         about: dict[About, None] = {}
-        twice = at_once(judged)
-        for at, ((number, _), each) in enumerate(zip(batch.rows, judged, strict=True)):
+        for at, each, _ in judged:
+            number = batch.rows[at][0]
             if isinstance(each, Refused):
-                receipts.append(refusal(number, batch.called(each)))
+                receipts[at] = refusal(number, batch.called(each))
                 continue
             result = next(results)
-            faults = (*([result.fault] if result.fault else ()), *([TWICE] if at in twice else ()))
-            receipts.append(Receipt(number, each.visit, result.status, result.id, faults))
+            faults = (*result.faults, *([TWICE] if at in twice and not result.meets else ()))
+            receipts[at] = Receipt(number, each.visit, result.status, result.id, faults)
             if result.id:
                 about["Encounter", result.id, result.patient] = None
-        return receipts, tuple(about)
+        return [receipts[at] for at in range(len(batch.rows))], tuple(about)
 
 
 async def push(request: Request) -> Response:
     """POST /homecare/visits: 422 where one visit is sent alone and refused, else 200 with a receipt for each row."""
     here: Visits = request.app.state.visits
-    provider = here.provider(permitted(request))
+    sender = here.provider(permitted(request), request.scope.get(ROLES, ()))
     if media(request) in LINES and request_id(request) is None:
-        return await _streamed(request, here, provider)
+        return await _streamed(request, here, sender)
     body = await received.body(request, here.writers.longest, TAKEN, TOLD)
     if len(body) > LARGE:  # others are served meanwhile
-        batch, judged = await asyncio.to_thread(here.read, request, body, provider)
+        batch, judged = await asyncio.to_thread(here.read, request, body, sender)
     else:
-        batch, judged = here.read(request, body, provider)
-    if batch.alone and batch.file is None and request_id(request) is None:
-        return await _single(request, here, provider, judged[0])
+        batch, judged = here.read(request, body, sender)
+    if batch.alone and batch.file is None and not sender.many and request_id(request) is None:
+        return await _single(request, here, sender.own, judged[0].judged[0])
     alone = False
 
     async def work(connection: Connection, permit: Permit, now: datetime) -> Answer:
-        receipts, about = await here.take(connection, provider, batch, judged, now, alone=alone)
+        receipts, about = await here.take(connection, sender, batch, judged, now, alone=alone)
         if batch.file is not None and any(each.status != "refused" for each in receipts):
-            await store.take_file(connection, provider, batch.file, now)
-        coming = submissions.single(provider.code, now) if batch.alone else _coming(request, batch.file)
-        await submissions.note(connection, provider.code, coming, receipts, now)
+            await store.take_file(connection, sender.own, batch.file, now)
+        coming = submissions.single(sender.own.code, now) if batch.alone else _coming(request, batch.file)
+        await submissions.note(connection, sender.own.code, coming, receipts, now)
         status = _status(receipts[0].status) if batch.alone else 200
         told = summed(receipts, None if batch.alone else str(coming.id))
         return Answer(status, dict(PLAIN), orjson.dumps(told).decode(), about=about)
@@ -174,8 +260,7 @@ async def _single(request: Request, here: Visits, provider: store.Provider, read
 
     result = await here.company(Single(provider, read, audited))
     noted.durable = True
-    faults = (result.fault,) if result.fault else ()
-    return _told([Receipt(1, read.visit, result.status, result.id, faults)], _status(result.status))
+    return _told([Receipt(1, read.visit, result.status, result.id, result.faults)], _status(result.status))
 
 
 async def _refused(request: Request, here: Visits, provider: store.Provider, receipt: Receipt) -> Response:
@@ -204,7 +289,7 @@ def _told(receipts: Sequence[Receipt], status: int = 200, submission: str | None
     return Response(told, status, PLAIN | {"cache-control": "private, no-cache"})
 
 
-async def _streamed(request: Request, here: Visits, provider: store.Provider) -> Response:
+async def _streamed(request: Request, here: Visits, sender: Sender) -> Response:
     """Lines as they arrive: each piece is done, audited and durable before the next is read."""
     receipts: list[Receipt] = []
     piece: list[bytes] = []
@@ -215,26 +300,24 @@ async def _streamed(request: Request, here: Visits, provider: store.Provider) ->
             if len(receipts) + len(piece) > STREAMED:
                 raise FhirError(Issue("too-long", f"At most {STREAMED:,} visits at once: send the rest by itself"))
             if len(piece) == PIECE:
-                receipts += await _piece(request, here, provider, piece, len(receipts) + 1)
+                receipts += await _piece(request, here, sender, piece, len(receipts) + 1)
                 piece = []
     except ClientDisconnect:  # nobody is there to be told
         return Response(status_code=400)
     if piece:
-        receipts += await _piece(request, here, provider, piece, len(receipts) + 1)
+        receipts += await _piece(request, here, sender, piece, len(receipts) + 1)
     return _told(receipts, submission=entry(request).request)
 
 
-async def _piece(
-    request: Request, here: Visits, provider: store.Provider, piece: Sequence[bytes], first: int
-) -> list[Receipt]:
+async def _piece(request: Request, here: Visits, sender: Sender, piece: Sequence[bytes], first: int) -> list[Receipt]:
     batch = Batch(list(numbered(piece, first)))
-    judged = here.judged(batch, provider)
+    judged = here.judged(batch, sender)
     for attempt in range(TRIES):
         try:
             async with here.writers.transaction() as connection:
                 now = here.writers.now()
-                receipts, about = await here.take(connection, provider, batch, judged, now, alone=attempt > 0)
-                await submissions.note(connection, provider.code, _coming(request, None), receipts, now)
+                receipts, about = await here.take(connection, sender, batch, judged, now, alone=attempt > 0)
+                await submissions.note(connection, sender.own.code, _coming(request, None), receipts, now)
                 told = replace(access(request, PUSH, 200, entry(request)), seen=[Seen(*each) for each in about])
                 await audit.append(connection, [audit.row(told)])
         except store.Lost:

@@ -23,8 +23,9 @@ from fhirgw.store.database import Connection
 
 ODS_CODE = "https://fhir.nhs.uk/Id/ods-organization-code"
 SDS_USER = "https://fhir.nhs.uk/Id/sds-user-id"
-ROLES = ("break-glass", "safeguarding", "introspect", "operator")
-"""break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens."""
+ROLES = ("break-glass", "safeguarding", "introspect", "operator", "homecare")
+"""break-glass: its practitioner may open a grant; safeguarding: may name a case; introspect: may see others' tokens;
+homecare: a council's system that sends the visits of many care providers."""
 
 RATE = 6000
 """Requests a minute, where a registration does not say otherwise."""

@@ -765,6 +765,38 @@ visit_file = Table(
 )
 """Files of visits that named themselves: each is taken in once."""
 
+
+visit_waiting = Table(
+    "visit_waiting",
+    metadata,
+    Column("key", Uuid(), ForeignKey("fhirgw.visit.key", ondelete="CASCADE"), primary_key=True),
+    _text("system", primary_key=True),
+    _text("value"),
+    Index("visit_waiting_by_number", "system", "value"),
+)
+"""The numbers by which visits that are in nobody's record say whose they are; the empty system is that of our ids."""
+
+visit_left = Table(
+    "visit_left",
+    metadata,
+    Column("key", Uuid(), primary_key=True),
+    _text("patient", primary_key=True),
+    _instant("moment"),
+    Column("transaction", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Index("visit_left_by_patient", "patient"),
+)
+"""The records in which visits were, and are no more: the ids that they had there are gone."""
+
+visit_stay = Table(
+    "visit_stay",
+    metadata,
+    Column("carer", BigInteger, nullable=False),
+    *(_instant(name) for name in ("began", "ended")),
+    Column("key", Uuid(), nullable=False),
+    Index("visit_stay_by_carer", "carer", "began"),
+)
+"""When carers were where: `carer` is a digest of the care provider's code and its own name for them."""
+
 visit_past = Table(
     "visit_past",
     metadata,

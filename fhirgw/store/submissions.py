@@ -95,11 +95,21 @@ async def note(
     connection: Connection, provider: str, coming: Coming, receipts: Sequence[Receipt], now: datetime
 ) -> None:
     """Notes what came of rows, in the transaction that took them in."""
+    await connection.execute(NOTE, *_values(provider, coming, receipts, now))
+
+
+async def note_singles(connection: Connection, receipts: Mapping[str, Sequence[Receipt]], now: datetime) -> None:
+    """The same of visits that came alone, by their care provider: in one round trip, however many those are."""
+    noted = [_values(provider, single(provider, now), each, now) for provider, each in sorted(receipts.items())]
+    await connection.executemany(NOTE, noted)
+
+
+def _values(provider: str, coming: Coming, receipts: Sequence[Receipt], now: datetime) -> tuple[Any, ...]:
     counts, mend = counted(receipts), [each for each in receipts if each.faults]
     mending = list(dict.fromkeys(each.visit for each in mend if each.visit is not None))
     told = orjson.dumps([each.as_json() for each in mend]).decode() if mend else None
     values = (*(counts[name] for name in COUNTS), mending if mend else None, told)
-    await connection.execute(NOTE, provider, coming.id, now, coming.way, coming.file, *values)
+    return provider, coming.id, now, coming.way, coming.file, *values
 
 
 async def listed(connection: Connection, provider: str, after: Cursor | None, count: int) -> list[Submission]:

@@ -14,9 +14,10 @@ Long, because a third of it is SQL and its columns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
+from functools import cached_property
+from itertools import chain, starmap
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -25,9 +26,11 @@ from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.store import visit_stays
 from fhirgw.store.database import Connection
+from fhirgw.store.visit_stays import Stays
 from fhirgw.visits.alert import due
-from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, placed, stamps, taken
+from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, met, placed, stamps, taken
 from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Sent
@@ -49,7 +52,7 @@ UNKNOWN = Fault(
     "person",
     "unallocated",
     "nobody whom you look after by a package of care has this number",
-    "The visit is kept; check the number, or ask the council for the package: it is allocated when sent again then",
+    "The visit is kept, and finds the person by itself once the council has them: check the number, or ask the council",
 )
 UNNAMED = Fault(
     "person",
@@ -67,42 +70,67 @@ FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
 
 # Of those who have a number only those count whom the care provider looks after: to it, others are not there.
-PERSONS = """
-SELECT i.system, i.value, i.patient FROM unnest($1::text[], $2::text[]) AS sought (system, value)
-JOIN fhirgw.identifier i USING (system, value) WHERE EXISTS (
-    SELECT FROM fhirgw.relationship r WHERE r.person = i.patient AND r.party = ANY ($3) AND r.kind = ANY ($4)
-        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp())
-"""
-TIED = """
-SELECT DISTINCT r.person FROM fhirgw.relationship r WHERE r.person = ANY ($1) AND r.party = ANY ($2)
-    AND r.kind = ANY ($3) AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
+_TIED = """CROSS JOIN LATERAL (
+    SELECT FROM fhirgw.relationship r WHERE r.person = {} AND r.party = ANY (s.parties) AND r.kind = ANY ($6)
+        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp() LIMIT 1) AS tie"""
+PERSONS = f"""
+WITH whom AS MATERIALIZED (
+    SELECT provider, string_to_array(parties, E'\\x03') AS parties
+    FROM unnest($4::text[], $5::text[]) AS w (provider, parties)),
+sought AS MATERIALIZED (
+    SELECT s.provider, s.system, s.value, w.parties
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS s (provider, system, value) JOIN whom w USING (provider))
+SELECT s.provider, s.system, s.value, i.patient FROM sought s
+JOIN fhirgw.identifier i ON i.system = s.system AND i.value = s.value AND s.system <> '' {_TIED.format("i.patient")}
+UNION ALL
+SELECT s.provider, s.system, s.value, s.value FROM sought s {_TIED.format("s.value")} WHERE s.system = ''
 """
 
+CELLS = {
+    "key": "uuid",
+    "was": "int",
+    "version": "int",
+    "source_version": "bigint",
+    "changed": "timestamptz",
+    "digest": "bytea",
+    **dict.fromkeys(("start", "finish", "began", "ended"), "timestamptz"),
+    **dict.fromkeys(("provider", "controller", "visit", "held", "patient", "outcome", "parts", "stamps"), "text"),
+    "due": "timestamptz",
+}
+"""A visit's own columns, as they are handed over: a text for each, its values apart by a character that none has.
+
+By hand, because asyncpg's encoding of arrays looks at every element: a third of what storing a visit costs here.
+"""
+CELL = "\x03"
+
+
+def _column(at: int, kind: str) -> str:
+    return f"string_to_array(${at}, E'\\x03', '')::{kind}[]"
+
+
 # In the order of the keys, so that two batches never wait for each other.
-STORE = """
+STORE = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
-        $1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::timestamptz[],
-        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[], $25::timestamptz[]
-    ) AS g (key, was, version, source_version, changed, digest, start, finish, began, ended, visit, patient, outcome,
-        parts, stamps, due)
+        {", ".join(starmap(_column, enumerate(CELLS.values(), 1)))}
+    ) AS g ({", ".join(CELLS)})
     ORDER BY key),
 said AS MATERIALIZED (
-    SELECT * FROM unnest($16::uuid[], $17::bytea[], $18::bigint[], $19::timestamptz[], $20::timestamptz[], $21::text[])
+    SELECT * FROM unnest($20::uuid[], $21::bytea[], $22::bigint[], $23::timestamptz[], $24::timestamptz[], $25::text[])
         AS s (key, digest, source_version, changed, received, parts)),
 renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
-        updated = $22, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        updated = $26, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
         outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id(),
-        due = CASE WHEN v.alerted OR v.due <= $22 THEN $22 ELSE g.due END
-    FROM given g WHERE v.key = g.key AND v.version = g.was AND g.was > 0 RETURNING v.key),
+        due = CASE WHEN v.alerted OR v.due <= $26 THEN $26 ELSE g.due END
+    FROM given g WHERE v.key = g.key AND v.version = g.was AND v.patient IS NOT DISTINCT FROM g.held AND g.was > 0
+    RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
         provider, visit, patient, controller, outcome, parts, stamps, due)
-    SELECT key, version, source_version, changed, digest, $22, start, finish, began, ended, $23, visit, patient, $24,
-        outcome, parts, stamps, due
+    SELECT key, version, source_version, changed, digest, $26, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps, due
     FROM given WHERE was = 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
@@ -116,8 +144,10 @@ FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1
 # A care provider was heard of: at most every ten seconds, so that its pushes do not wait for one another.
 HEARD = """
 INSERT INTO fhirgw.visit_provider (provider, controller, heard, due)
-SELECT $1, $2, $3::timestamptz, $3 WHERE NOT EXISTS (
-    SELECT FROM fhirgw.visit_provider WHERE provider = $1 AND heard > $3::timestamptz - interval '10 seconds')
+SELECT p.code, p.controller, $3::timestamptz, $3 FROM unnest($1::text[], $2::text[]) AS p (code, controller)
+WHERE NOT EXISTS (
+    SELECT FROM fhirgw.visit_provider v WHERE v.provider = p.code AND v.heard > $3::timestamptz - interval '10 seconds')
+ORDER BY p.code
 ON CONFLICT (provider) DO UPDATE SET heard = greatest(excluded.heard, visit_provider.heard), due = excluded.due
 """
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
@@ -143,12 +173,28 @@ class Provider(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a row. `patient`: in whose record it is; `id`: of the resources it is; `fault`: what to mend."""
+    """What became of a row. `patient`: in whose record it is; `id`: of the resources it is; `fault`: what to mend.
+
+    `meets`: another visit of the care provider's, at which one of the carers was at the same time.
+    """
 
     status: Status
     patient: str | None = None
     id: str | None = None
     fault: Fault | None = None
+    meets: str | None = None
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """All that is to be told."""
+        return (*((self.fault,) if self.fault else ()), *((met(self.meets),) if self.meets else ()))
+
+
+async def known(connection: Connection, codes: Sequence[str], controller: str) -> dict[str, Provider]:
+    """The care providers of ODS codes; none of a code that no Organization has."""
+    query = "SELECT code, fhirgw.visit_parties(code) AS parties FROM unnest($1::text[]) AS asked (code)"
+    found = [Provider(code, tuple(parties), controller) for code, parties in await connection.fetch(query, codes)]
+    return {each.code: each for each in found if len(each.parties) > 1}
 
 
 async def take_file(connection: Connection, provider: Provider, reference: str, now: datetime) -> None:
@@ -161,21 +207,38 @@ async def take_file(connection: Connection, provider: Provider, reference: str, 
 
 
 REFUSED = Result("refused")
+NOBODY: set[str] = set()
 
 
-class _Row(NamedTuple):
-    """A visit's row as it was read: in whose record, since when, and what is known."""
+class _Row:
+    """A visit's row as it was read: in whose record, since when, and what is known, which few ask."""
 
-    held: Held
-    patient: str | None = None
-    updated: datetime | None = None
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self._row = row
+        self.version: int = row["version"]
+        self.patient: str | None = row["patient"]
+        self.updated: datetime = row["updated"]
+        self.digests = frozenset(map(bytes, row["digests"] or (row["digest"],)))
 
+    @cached_property
+    def held(self) -> Held:
+        """What is known."""
+        return Held(self.version, _known(self._row), self.digests)
 
-NO_ROW = _Row(UNHEARD)
+    def heard(self, sents: Iterable[Sent]) -> bool:
+        """Whether all of it was said before: then nothing comes of it."""
+        return all(each.timed and each.said.stamp.digest in self.digests for each in sents)
 
 
 async def take(
     connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime, *, alone: bool = False
+) -> list[Result]:
+    """What became of each row of a care provider's: as `take_all`."""
+    return await take_all(connection, [(provider, each) for each in rows], now, alone=alone)
+
+
+async def take_all(
+    connection: Connection, rows: Sequence[tuple[Provider, Sent]], now: datetime, *, alone: bool = False
 ) -> list[Result]:
     """What became of each row, in their order; durable when the transaction has ended.
 
@@ -183,101 +246,133 @@ async def take(
     again in a transaction of its own. `alone`: others are kept from these visits from the beginning.
     """
     groups: dict[str, list[int]] = {}
-    for at, each in enumerate(rows):
-        groups.setdefault(key(provider.code, each.visit), []).append(at)
+    for at, (provider, sent) in enumerate(rows):
+        groups.setdefault(key(provider.code, sent.visit), []).append(at)
     if alone and groups:
         await connection.execute(LOCK, list(groups))
     results: list[Result] = [REFUSED] * len(rows)
-    writing: list[_Writing] = []
-    for name, result, write in await _joined(connection, provider, rows, groups, now):
-        for at, status in zip(groups[name], result.statuses, strict=True):
-            results[at] = result.told._replace(status=status)
-        writing += [write] if write else []
-    if writing and await _write(connection, provider, writing, now) < len(writing):
+    said = {name: (rows[places[0]][0], [rows[at][1] for at in places]) for name, places in groups.items()}
+    found = await _joined(connection, said, now)
+    writing = [each.write for each in found if each.write]
+    if writing and await _write(connection, writing, now) < len(writing):
         raise Lost
-    await connection.execute(HEARD, provider.code, provider.controller, now)
+    heard = {each.code: each for each, _ in rows}
+    await connection.execute(HEARD, list(heard), [each.controller for each in heard.values()], now)
+    meets = await visit_stays.kept(connection, [each.stays for each in found if each.stays])
+    for done in found:
+        told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
+        for at, status in zip(groups[done.key], done.statuses, strict=True):
+            results[at] = told if told.status == status else told._replace(status=status)
     return results
 
 
 class _Joined(NamedTuple):
-    """The statuses of the rows about one visit, and what is the same in the result of each."""
+    """What becomes of the rows about one visit: their statuses, what is the same in their results, what is written."""
 
+    key: str
     statuses: Sequence[Status]
     told: Result
+    write: _Writing | None = None
+    stays: Stays | None = None
 
 
 async def _joined(
-    connection: Connection,
-    provider: Provider,
-    rows: Sequence[Sent],
-    groups: Mapping[str, Sequence[int]],
-    now: datetime,
-) -> list[tuple[str, _Joined, _Writing | None]]:
+    connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], now: datetime
+) -> list[_Joined]:
     """By visit, what becomes of its rows, and what is to be written."""
-    held = {row["key"]: _row(row) for row in await connection.fetch(KNOWN, list(groups))} if groups else {}
-    said = {name: [rows[at] for at in places] for name, places in groups.items()}
-    done: dict[str, Taken] = {}
-    async for name, sents in _in_turn(said.items()):
-        done[name] = taken(held.get(name, NO_ROW).held, sents, now)
-    facts = {name: parts(each.known) for name, each in done.items()}
-    people = await _people(connection, provider, facts.values())
-    tied = await _tied(connection, provider, {row.patient for row in held.values() if row.patient})
-    found: list[tuple[str, _Joined, _Writing | None]] = []
-    for name, each in done.items():
-        row = held.get(name, NO_ROW)
-        if row.patient is not None and row.patient not in tied:
-            found.append((name, _Joined(["refused"] * len(each.statuses), Result("refused", fault=CLOSED)), None))
-            continue
-        patient, fault = _allocated(facts[name].get("person"), people)
-        if patient is None and _same_person(row.held.known, each.known):
-            patient = row.patient
-        told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
-        changes = each.added or patient != row.patient
-        write = _Writing(name, said[name][0].visit, row, each, facts[name], patient) if changes else None
-        found.append((name, _Joined(each.statuses, told), write))
+    held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
+    done: dict[str, Taken | None] = {}
+    facts: dict[str, Mapping[str, Any]] = {}
+    async for name, (_, sents) in _in_turn(said.items()):
+        row = held.get(name)
+        if row is not None and row.patient is not None and row.heard(sents):
+            done[name] = None
+        else:
+            done[name] = made = taken(row.held if row else UNHEARD, sents, now)
+            facts[name] = parts(made.known)
+    people = await _people(connection, said, held, facts)
+    found: list[_Joined] = []
+    async for name, (provider, sents) in _in_turn(said.items()):
+        row, each = held.get(name), done[name]
+        if row is not None and row.patient is not None and (provider.code, OUR_OWN, row.patient) not in people:
+            found.append(_Joined(name, ["refused"] * len(sents), Result("refused", fault=CLOSED)))
+        elif each is None:
+            patient = row.patient if row else None
+            told = Result("unchanged", patient, placed(name, patient) if patient else None)
+            stays = [stay for sent in sents for stay in visit_stays.of(sent.said.parts)]
+            found.append(_Joined(name, ["unchanged"] * len(sents), told, stays=Stays(name, provider.code, stays)))
+        else:
+            found.append(_written(name, provider, sents[0].visit, row, each, facts[name], people))
     return found
+
+
+def _written(
+    name: str,
+    provider: Provider,
+    visit: str,
+    row: _Row | None,
+    made: Taken,
+    facts: Mapping[str, Any],
+    people: Mapping[Sought, set[str]],
+) -> _Joined:
+    """A visit of which something may be new: whose it is, and what is to be written of it."""
+    patient, fault = _allocated(provider.code, facts.get("person"), people)
+    if patient is None and row is not None and _same_person(row.held.known, made.known):
+        patient = row.patient
+    told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
+    now = visit_stays.of(facts)
+    if not made.added and row is not None and patient == row.patient:
+        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now))
+    before = visit_stays.of(parts(row.held.known)) if row else ()
+    write = _Writing(name, provider, visit, row, made, facts, patient)
+    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True))
+
+
+Sought = tuple[str, str, str]
+"""A number of somebody, as a care provider says it: the provider's code, the number's system, and the number."""
 
 
 async def _people(
-    connection: Connection, provider: Provider, facts: Iterable[Mapping[str, Any]]
-) -> Mapping[tuple[str, str], set[str]]:
-    """The Patients that numbers lead to, of those whom the care provider looks after."""
-    sought = set(chain.from_iterable(_numbers(each.get("person")) for each in facts))
-    ids = {value for system, value in sought if system == OUR_OWN}
-    found = {(OUR_OWN, each): {each} for each in await _tied(connection, provider, ids)}
-    if others := sorted(each for each in sought if each[0] != OUR_OWN):
-        systems, values = zip(*others, strict=True)
-        for row in await connection.fetch(PERSONS, systems, values, provider.parties, SENDING):
-            found.setdefault((row["system"], row["value"]), set()).add(row["patient"])
+    connection: Connection,
+    said: Mapping[str, tuple[Provider, Sequence[Sent]]],
+    held: Mapping[str, _Row],
+    facts: Mapping[str, Mapping[str, Any]],
+) -> Mapping[Sought, set[str]]:
+    """The Patients that numbers lead to, of those whom the care provider looks after, or did a little while ago."""
+    providers = {provider.code: provider for provider, _ in said.values()}
+    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in _numbers(fact.get("person"))}
+    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
+    found: dict[Sought, set[str]] = {}
+    if sought:
+        whom = [each.code for each in providers.values()], [CELL.join(each.parties) for each in providers.values()]
+        for row in await connection.fetch(PERSONS, *zip(*sorted(sought), strict=True), *whom, SENDING):
+            found.setdefault((row["provider"], row["system"], row["value"]), set()).add(row["patient"])
     return found
 
 
-async def _tied(connection: Connection, provider: Provider, patients: Collection[str]) -> set[str]:
-    """Those whom the care provider looks after, or has until a little while ago."""
-    if not patients:
-        return set()
-    return {row["person"] for row in await connection.fetch(TIED, list(patients), provider.parties, SENDING)}
-
-
-def _numbers(person: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _numbers(person: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """By what a visit says whose it is, as (system, value)."""
+    found: list[tuple[str, str]] = []
     if person and "nhsNumber" in person:
-        yield NHS_NUMBER, person["nhsNumber"]
+        found.append((NHS_NUMBER, person["nhsNumber"]))
     if person and "number" in person and "system" in person:
-        yield person["system"], person["number"]
+        found.append((person["system"], person["number"]))
     if person and "id" in person:
-        yield OUR_OWN, person["id"]
+        found.append((OUR_OWN, person["id"]))
+    return found
 
 
 def _allocated(
-    person: Mapping[str, Any] | None, people: Mapping[tuple[str, str], set[str]]
+    code: str, person: Mapping[str, Any] | None, people: Mapping[Sought, set[str]]
 ) -> tuple[str | None, Fault | None]:
     """The one Patient that all its numbers lead to, or why there is none."""
-    numbers = list(_numbers(person))
+    numbers = _numbers(person)
     if not numbers:
         return None, UNNAMED
-    named = set.intersection(*(people.get(each, set()) for each in numbers))
-    return (named.pop(), None) if len(named) == 1 else (None, UNKNOWN)
+    named = people.get((code, *numbers[0]), NOBODY)
+    for each in numbers[1:]:
+        named = named & people.get((code, *each), NOBODY)
+    return (next(iter(named)), None) if len(named) == 1 else (None, UNKNOWN)
 
 
 def _same_person(before: Known, after: Known) -> bool:
@@ -287,21 +382,21 @@ def _same_person(before: Known, after: Known) -> bool:
 
 class _Writing(NamedTuple):
     key: str
+    provider: Provider
     visit: str
-    row: _Row
+    row: _Row | None
     taken: Taken
     facts: Mapping[str, Any]
     patient: str | None
 
 
-async def _write(connection: Connection, provider: Provider, writing: Sequence[_Writing], now: datetime) -> int:
+async def _write(connection: Connection, writing: Sequence[_Writing], now: datetime) -> int:
     """Writes the rows; how many of them nobody wrote meanwhile."""
-    cells = zip(*[_cells(each) async for each in _in_turn(writing)], strict=True)
+    cells = [_cells(each, now) async for each in _in_turn(writing)]
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
-    lists = (*map(list, cells), *map(list, kept))
-    dues = [due(each.facts, now) for each in writing]
-    written: int = await connection.fetchval(STORE, *lists, now, provider.code, provider.controller, dues)
+    lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
+    written: int = await connection.fetchval(STORE, *lists, now)
     return written
 
 
@@ -313,29 +408,43 @@ async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
             await asyncio.sleep(0)
 
 
-def _cells(writing: _Writing) -> tuple[Any, ...]:
-    """The columns of a visit's row that are its own."""
-    known, facts, was = writing.taken.known, writing.facts, writing.row.held.version
-    newest, held = top(known), stamps(known)
-    planned, carers = facts.get("planned") or {}, facts.get("carers") or ()
-    starts = [instant(each["start"]) for each in carers if "start" in each]
-    ends = [instant(each["end"]) for each in carers if "end" in each]
+def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
+    """The columns of a visit's row that are its own, by CELLS; an empty text is NULL."""
+    known, facts, row = writing.taken.known, writing.facts, writing.row
+    was = row.version if row else 0
+    version, changed, digest = newest = top(known)
+    several = row is not None or len(writing.taken.added) > 1
+    older = several and any(each.stamp != newest for each in known.values())
+    planned = facts.get("planned") or {}
     return (
-        *(writing.key, was, was + len(writing.taken.added), *newest),
-        *(instant(planned[name]) if name in planned else None for name in ("start", "end")),
-        *(min(starts, default=None), max(ends) if ends and len(ends) == len(starts) else None),
-        *(writing.visit, writing.patient, (facts.get("outcome") or {}).get("code")),
+        *(writing.key, str(was), str(was + len(writing.taken.added))),
+        *(str(version), changed.isoformat(), "\\x" + digest.hex()),
+        *(planned.get("start", ""), planned.get("end", ""), *_actual(facts.get("carers") or ())),
+        *(writing.provider.code, writing.provider.controller, writing.visit),
+        *((row.patient if row else None) or "", writing.patient or ""),
+        (facts.get("outcome") or {}).get("code", ""),
         encode({place: known[place].value for place in sorted(known)}).decode(),
-        orjson.dumps(held).decode() if held else None,
+        orjson.dumps(stamps(known)).decode() if older else "",
+        moment.isoformat() if (moment := due(facts, now)) else "",
     )
+
+
+def _actual(carers: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """From the first arrival to the last departure; no end while somebody is there."""
+    if len(carers) == 1:
+        return carers[0].get("start", ""), carers[0].get("end", "")
+    starts = [each["start"] for each in carers if "start" in each]
+    ends = [each["end"] for each in carers if "end" in each]
+    last = max(ends, key=instant) if ends and len(ends) == len(carers) else ""
+    return min(starts, key=instant, default=""), last
 
 
 def _said(writing: _Writing, now: datetime) -> Iterator[tuple[Any, ...]]:
     """What is to be kept of what was said: nothing of a visit that was spoken of once, for the row is that."""
     row, added = writing.row, writing.taken.added
-    if row.held.version + len(added) < 2:
+    if (row.version if row else 0) + len(added) < 2:
         return
-    if row.held.version == 1:
+    if row and row.version == 1:
         first = Said(top(row.held.known), _as_said(row.held.known))
         yield _kept(writing.key, first, row.updated)
     for each in added:
@@ -361,12 +470,10 @@ def _kept(key: str, said: Said, received: datetime | None) -> tuple[Any, ...]:
     )
 
 
-def _row(row: Mapping[str, Any]) -> _Row:
+def _known(row: Mapping[str, Any]) -> Known:
     newest = Stamp(row["source_version"], row["changed"], bytes(row["digest"]))
     older = {
         place: Stamp(version, datetime.fromisoformat(changed), bytes.fromhex(digest))
         for place, (version, changed, digest) in (orjson.loads(row["stamps"]) if row["stamps"] else {}).items()
     }
-    known = {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}
-    digests = frozenset(map(bytes, row["digests"])) if row["digests"] else frozenset((newest.digest,))
-    return _Row(Held(row["version"], known, digests), row["patient"], row["updated"])
+    return {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}

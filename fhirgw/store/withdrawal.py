@@ -22,7 +22,9 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    cast,
     except_,
+    func,
     literal,
     or_,
     select,
@@ -32,11 +34,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.tokens import plain_reference
+from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import visibility
 from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, declared, statement
-from fhirgw.store.schema import both, held
+from fhirgw.store.schema import both, held, visit_left
 from fhirgw.store.visibility import visible
+
+VISIT = ("Appointment", "Encounter")
+"""What a visit is, with one id: that of the record it is in (fhirgw.visits.batch)."""
 
 NARROWED = """
 WITH job AS (SELECT narrowed, looked FROM fhirgw.export_job WHERE id = $1)
@@ -121,12 +127,22 @@ async def forget(connection: Connection, age: timedelta) -> None:
 
 
 def _hidden(permit: Permit, resource_type: str) -> Any:
-    theirs = [select(table.c.id).where(*_theirs(resource_type, table)) for table in both(resource_type)]
+    theirs: list[Any] = [select(table.c.id).where(*_theirs(resource_type, table)) for table in both(resource_type)]
+    theirs += _left(resource_type)
     shown = [
         select(table.c.id).where(*_theirs(resource_type, table), visible(permit, "r", resource_type, table))
         for table in held(resource_type)
     ]
     return except_(union(*theirs), *shown)
+
+
+def _left(resource_type: str) -> Iterator[Any]:
+    """The ids under which visits were in one of the persons' records, and are no more."""
+    if resource_type in VISIT:
+        key = func.substr(cast(visit_left.c.key, Text), PLACEMENT + 1)
+        persons = bindparam("persons", type_=ARRAY(Text), required=False)
+        id = func.concat(func.left(visit_left.c.patient, PLACEMENT), key)
+        yield select(id).where(visit_left.c.patient == any_(persons))
 
 
 def _shortened(permit: Permit, resource_type: str) -> Any:

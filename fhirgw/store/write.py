@@ -33,6 +33,8 @@ COLLISIONS = (
 REFUSED = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.CheckViolationError)
 """Errors of a value that no column or index holds."""
 
+VISITED = "SELECT EXISTS (SELECT FROM fhirgw.visit WHERE patient = $1)"
+
 DELETE = f"""
 WITH gone AS (SELECT id, version FROM unnest($3::text[], $4::int[]) AS given (id, version)), {load.REMOVED}"""
 
@@ -81,7 +83,8 @@ async def seen(connection: Connection, permit: Permit, resource_type: str, ids: 
 async def in_use(connection: Connection, patient: str) -> bool:
     """Whether there is more in a Patient's record than the Patient, whoever may see it: none of it is to be left."""
     made = once(("in use",), _in_use)
-    return await connection.fetchval(made.sql, *made.arguments({"person": patient})) is not None
+    found = await connection.fetchval(made.sql, *made.arguments({"person": patient}))
+    return found is not None or bool(await connection.fetchval(VISITED, patient))
 
 
 async def alone(connection: Connection, condition: str) -> None:

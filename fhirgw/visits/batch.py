@@ -39,6 +39,11 @@ TWICE = Fault(
 )
 
 
+def met(visit: str) -> Fault:
+    """What is told of a visit at which a carer was while they were at another, which came in another batch."""
+    return TWICE._replace(rule=f"a carer is at two visits at once, at this one and at {visit}")
+
+
 class Held(NamedTuple):
     """What is stored of a visit: `version` counts what was ever said of it, `digests` tells it apart."""
 
@@ -102,6 +107,9 @@ def at_once(rows: Sequence[Sent | Refused]) -> set[int]:
 
 def taken(held: Held, rows: Sequence[Sent], arrived: datetime) -> Taken:
     """What rows about one visit come to. Those that do not say when they were said, say so when they arrive."""
+    if not held.known and len(rows) == 1:  # the usual: it is said once
+        said = rows[0].said if rows[0].timed else untimed(rows[0], arrived).said
+        return Taken(join(NOTHING, said), (said,), ("stored",))
     added: dict[bytes, Said] = {}
     repeated: list[bool] = []
     known = held.known

@@ -24,6 +24,8 @@ LONGEST = 4000
 """Characters of a note: FHIR's own limit is a megabyte, a visit's notes are a few lines."""
 ENTRIES = 100
 """Of a list."""
+HOME = "home"
+"""Where the person lives: what a carer's distance is measured from, and not kept (fhirgw.visits.distance)."""
 
 Codec = Callable[[Any], Any]
 
@@ -52,11 +54,16 @@ def text(longest: int) -> Codec:
     """Text that FHIR can carry."""
 
     def codec(value: Any) -> str:
-        if not isinstance(value, str) or not value.strip() or len(value) > longest or UNWANTED.search(value):
+        if not isinstance(value, str) or not value.strip() or len(value) > longest or _unwanted(value):
             raise Refusal("text", f"this is text of 1 to {longest} characters", "Shorten it, or leave it out")
         return value
 
     return codec
+
+
+def _unwanted(value: str) -> bool:
+    """Whether it holds what FHIR cannot carry. Most texts are of one line, which is known at once."""
+    return not value.isprintable() and UNWANTED.search(value) is not None
 
 
 def identifier(value: Any) -> str:
@@ -95,6 +102,17 @@ def quantity(value: Any) -> int | Decimal:
     return found
 
 
+def degrees(most: int) -> Codec:
+    """A latitude or longitude, as WGS 84 has them."""
+
+    def codec(value: Any) -> float:
+        if type(value) not in (int, Decimal) or abs(value) > most:
+            raise Refusal("number", f"this is a number of degrees from -{most} to {most}", "Send it as 51.50735")
+        return float(value)
+
+    return codec
+
+
 def boolean(value: Any) -> bool:
     """True or false."""
     if type(value) is not bool:
@@ -118,6 +136,7 @@ def word(words: Mapping[str, Any] | tuple[str, ...]) -> Codec:
 def shapes(rules: Rules) -> dict[str, Shape]:
     """Every part of a visit, by the names that a care provider uses, in the order in which they are kept."""
     short, name = text(200), Field(identifier, required=True)
+    place = {"latitude": Field(degrees(90)), "longitude": Field(degrees(180))}
     carer = {
         "carer": name,
         "start": Field(moment),
@@ -125,6 +144,7 @@ def shapes(rules: Rules) -> dict[str, Shape]:
         "method": Field(word(rules.verification)),
         "endMethod": Field(word(rules.verification)),
         "distance": Field(number(0, 1_000_000)),
+        **place,
     }
     task = {
         "task": name,
@@ -154,6 +174,7 @@ def shapes(rules: Rules) -> dict[str, Shape]:
         ),
         "carers": Shape(carer, many=True, key="carer"),
         "carer": Shape(carer),
+        HOME: Shape({each: field._replace(required=True) for each, field in place.items()}),
         "claimed": Shape({"start": Field(moment, required=True), "minutes": Field(number(0, 1500), required=True)}),
         "outcome": Shape({"code": Field(word(rules.outcomes), required=True), "reason": Field(short)}),
         "tasks": Shape(task, many=True, key="task"),

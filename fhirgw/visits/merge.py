@@ -74,12 +74,15 @@ def fold(events: Iterable[Said]) -> Known:
 
 
 def top(known: Known) -> Stamp:
-    """The greatest stamp there is. ValueError of nothing."""
-    return max(each.stamp for each in known.values())
+    """The greatest stamp there is; nothing has none."""
+    stamps = [each.stamp for each in known.values()]
+    return stamps[0] if stamps.count(stamps[0]) == len(stamps) else max(stamps)
 
 
 def parts(known: Known) -> dict[str, Value]:
     """The facts as they are now, without those that were withdrawn; entries stand in their lists."""
+    if "/" not in "".join(known):
+        return {place: value for place in sorted(known) if (value := known[place].value) is not None}
     found: dict[str, Value] = {}
     for place in sorted(known):
         list_name, _, key = place.partition("/")

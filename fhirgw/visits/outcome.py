@@ -31,7 +31,8 @@ class Came(NamedTuple):
     """`code`: of mappings/homecare/rules.yaml, or one that is derived. `exceptions`: what was out of the ordinary.
 
     `minutes`: from the first arrival to the last departure; `late`: minutes after the planned start, below 0 before it.
-    `strength`: of the weakest verification of a carer, 0 (nothing) to 3; None where nobody came.
+    `strength`: of the weakest verification of a carer, 0 (nothing) to 3; None where nobody came. `distance`: metres
+    from the person's home to the carer who was farthest, where that is known.
     """
 
     code: str
@@ -39,6 +40,7 @@ class Came(NamedTuple):
     minutes: int | None = None
     late: int | None = None
     strength: int | None = None
+    distance: int | None = None
 
 
 class _Times(NamedTuple):
@@ -55,9 +57,16 @@ def came(parts: Parts, rules: Rules, now: datetime) -> Came:
         return Came(said or _without(planned, tolerance, now))
     actual = _actual(carers)
     found = tuple(_exceptions(parts, carers, planned, actual, tolerance, now))
-    strength = min(rules.verification.get(each.get("method", "none"), 0) for each in carers)
+    strength = min(_strength(each, rules, tolerance) for each in carers)
+    distance = max((each["distance"] for each in carers if "distance" in each), default=None)
     minutes, late = _minutes(actual.start, actual.end), _minutes(planned.start, actual.start)
-    return Came(_made(said, actual, found), found, minutes, late, strength)
+    return Came(_made(said, actual, found), found, minutes, late, strength, distance)
+
+
+def _strength(carer: Parts, rules: Rules, tolerance: Tolerances) -> int:
+    """How sure it is that a carer was there: a telephone that says it was elsewhere is worth less."""
+    strength = rules.verification.get(carer.get("method", "none"), 0)
+    return min(strength, rules.away) if carer.get("distance", 0) > tolerance.radius else strength
 
 
 def _made(said: str | None, actual: _Times, exceptions: Sequence[str]) -> str:

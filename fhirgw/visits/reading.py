@@ -14,20 +14,19 @@ from typing import Any, NamedTuple
 
 from fhirgw.fhir.canonical import encode
 from fhirgw.mapping.refusal import Refusal
-from fhirgw.visits.field import ENTRIES, Shape, identifier, number, shapes
+from fhirgw.visits.distance import PLACE, measured
+from fhirgw.visits.field import ENTRIES, HOME, Shape, identifier, number, shapes
 from fhirgw.visits.merge import Said, Stamp
 from fhirgw.visits.moment import AHEAD, LONGEST, by_the_clock, instant, moment
+from fhirgw.visits.quick import OWN, VERSIONS, Quick
 from fhirgw.visits.rules import Rules
 
 DIGEST = 16
 """Bytes of SHA-256 kept: enough that no two of a care provider's visits are ever the same by accident."""
-VERSIONS = 2**53
-"""What every JSON reader can count to."""
 UNTIMED = datetime(1, 1, 1, tzinfo=UTC)
 """Stands for when an event was recorded where its care provider does not say: until it is known when it arrived."""
 
-OWN = ("visit", "provider", "version", "changed")
-"""What a row says of itself, and not of the visit."""
+__all__ = ["OWN", "Fault", "Reader", "Refused", "Sent", "sent", "untimed"]
 
 
 class Fault(NamedTuple):
@@ -65,9 +64,15 @@ class Reader:
         self.rules = rules
         self.shapes = shapes(rules)
         self._names = frozenset((*OWN, *self.shapes))
+        self._quick = Quick(self.shapes, rules)
 
     def read(self, row: Any, provider: str, now: datetime) -> Sent | Refused:
         """What the row says, or all that is wrong with it. `provider`: the ODS code of who sends it."""
+        quickly = self._quick.read(row, provider, now)
+        return sent(*quickly) if quickly else self.slowly(row, provider, now)
+
+    def slowly(self, row: Any, provider: str, now: datetime) -> Sent | Refused:
+        """The same, of a row that may be wrong: looked at place by place."""
         if not isinstance(row, dict):
             return Refused(None, (Fault("", "structure", "a visit is a JSON object", "Send {...}, or a list of them"),))
         faults: list[Fault] = []
@@ -80,14 +85,14 @@ class Reader:
         if not row.keys() <= self._names:
             faults += _unknown("", row, self._names)
         parts = {name: self._part(faults, name, row[name]) for name in self.shapes if name in row}
-        if not parts:
+        if not parts.keys() - {HOME}:
             told = "a visit says something: who, when it was planned, what was done"
             faults.append(Fault("", "required", told, "Fill in at least one of its columns"))
         if not faults:
             faults += _contradictions(parts, self.rules, changed, now)
         if faults or visit is None:
             return Refused(visit, tuple(faults))
-        return Sent(visit, Said(_stamp(own or 0, changed, parts), parts))
+        return sent(visit, own or 0, changed, parts)
 
     def _part(self, faults: list[Fault], name: str, value: Any) -> Any:
         shape = self.shapes[name]
@@ -110,6 +115,12 @@ def untimed(sent: Sent, arrived: datetime) -> Sent:
     """A row that does not say when it was said was said when it arrived: there is nothing else to go by."""
     stamp = sent.said.stamp._replace(changed=arrived)
     return sent._replace(said=sent.said._replace(stamp=stamp))
+
+
+def sent(visit: str, version: int, changed: str | None, parts: Mapping[str, Any]) -> Sent:
+    """What a sound row says, as it is kept."""
+    kept = measured(parts) if HOME in parts else parts
+    return Sent(visit, Said(_stamp(version, changed, kept), kept))
 
 
 def _stamp(version: int, changed: str | None, parts: Mapping[str, Any]) -> Stamp:
@@ -186,6 +197,7 @@ def _contradictions(parts: Mapping[str, Any], rules: Rules, changed: str | None,
         yield Fault("claimed.start", "future", "nothing is claimed before it is done", "Correct the date")
     yield from _unmade(parts, rules)
     yield from _reasons(parts)
+    yield from _places(parts)
 
 
 def _period(place: str, each: Mapping[str, Any]) -> Iterator[Fault]:
@@ -214,6 +226,15 @@ def _reasons(parts: Mapping[str, Any]) -> Iterator[Fault]:
     for place, each in (*single, *listed):
         if each.get("outcome", "completed") != "completed" and "reason" not in each:
             yield Fault(f"{place}.reason", "required", "what was not done has a reason", "Say why, in a few words")
+
+
+def _places(parts: Mapping[str, Any]) -> Iterator[Fault]:
+    """A place is kept as its distance from where the person lives, so both are said, or neither."""
+    for at, each in _carers(parts):
+        said = [name for name in PLACE if name in each]
+        if said and (len(said) < len(PLACE) or HOME not in parts or parts[HOME] is None):
+            told = "where a carer was is measured from where the person lives: both have a latitude and a longitude"
+            yield Fault(f"{at}.{said[0]}", "required", told, "Send home as well, or the distance in metres instead")
 
 
 def _carers(parts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

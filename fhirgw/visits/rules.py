@@ -101,11 +101,13 @@ class Rung(_Strict):
 class Rules(_Strict):
     """`tolerances` by type of visit; `verification`: the strength of each method, 0 to 3. `ladder` begins at 0.
 
+    `away`: the strength that is left of any of them farther from the person's home than `radius`.
     `commissioned`: the services whose package lines are visits, by their component; `team`: carers of a usual team.
     """
 
     tolerances: dict[str, Tolerances]
     verification: dict[str, int]
+    away: NonNegativeInt
     outcomes: dict[str, Outcome]
     tasks: tuple[str, ...] = Field(min_length=1)
     support: tuple[str, ...] = Field(min_length=1)

@@ -19,7 +19,7 @@ import fhirgw
 SOURCE = Path(fhirgw.__file__).parent
 GUARDED = (
     *("resource", "history", "search_string", "search_number", "search_span", "identifier"),
-    *("visit", "visit_said", "visit_past"),
+    *("visit", "visit_said", "visit_past", "visit_left"),
 )
 GIVING = ("held", "superseded", "both", "versions")
 """Functions that give the tables, with what visits are rendered as."""
@@ -74,6 +74,9 @@ PLACES = {
     "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
+    "store/visit_stays.py:KEEP": "writes: whose carers were where; tells a care provider what it called its own visit",
+    "store/write.py:VISITED": "whether a person who is to be deleted has visits: told as that, and no more",
+    "store/withdrawal.py:_left": "ids that visits had in a record they left: taken out of files, and in no answer",
     "store/joined.py:_then": "whom a Group named then: every part of the export has the predicate; no answer has them",
     "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",

@@ -12,7 +12,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import access, demo, export, large, load, mapping, reconciliation, rest, stored, sync, validation
+from tests.bench import (
+    access,
+    demo,
+    export,
+    homecare,
+    large,
+    load,
+    mapping,
+    reconciliation,
+    rest,
+    stored,
+    sync,
+    validation,
+)
 from tests.bench.figures import Figure, machine
 
 BENCHES: dict[str, Callable[[], list[Figure]]] = {
@@ -25,6 +38,7 @@ BENCHES: dict[str, Callable[[], list[Figure]]] = {
     "large": large.run,
     "stored": stored.run,
     "validation": validation.run,
+    "homecare": homecare.run,
     "reconciliation": reconciliation.run,
     "demo": demo.run,
 }

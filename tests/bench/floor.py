@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import asyncpg
 import uvicorn
@@ -25,6 +26,11 @@ PAGE = """
 SELECT body FROM fhirgw.resource WHERE type = 'Observation' AND id > $1 ORDER BY id LIMIT 50"""
 CODED = """
 SELECT body FROM fhirgw.resource WHERE type = 'Observation' AND tokens @> ARRAY[$1::bigint] ORDER BY id LIMIT 50"""
+VISIT = """
+INSERT INTO fhirgw.visit (key, version, source_version, changed, updated, start, finish, began, ended, provider, visit,
+    patient, controller, digest, parts)
+VALUES ($1, 1, 1, now(), now(), now(), now(), now(), now(), 'FLOOR', $1::uuid::text,
+    '000' || substr($1::uuid::text, 4), 'FLOOR', '\\x00112233445566778899aabbccddeeff', $2)"""
 JSON = {"content-type": "application/fhir+json; charset=utf-8"}
 
 
@@ -35,7 +41,7 @@ class _Kept(asyncpg.Connection):  # type: ignore[misc]
 
 def app(url: str) -> Starlette:
     """`/one/ID` is a Patient's body; `/page/ID` the fifty Observations after an id in one Bundle, `/coded/TOKEN` the
-    first fifty of a code.
+    first fifty of a code; what is posted to `/visit` is inserted as one visit's row.
     """
     pool: asyncpg.Pool
 
@@ -64,7 +70,14 @@ def app(url: str) -> Starlette:
         entries = ",".join(f'{{"fullUrl":"http://bench/{each[0][8:40]}","resource":{each[0]}}}' for each in rows)
         return Response(f'{{"resourceType":"Bundle","type":"searchset","entry":[{entries}]}}', headers=JSON)
 
-    routes = [Route("/one/{id}", one), Route("/page/{id}", page), Route("/coded/{token}", coded)]
+    async def visit(request: Request) -> Response:
+        body = await request.body()
+        async with pool.acquire() as connection:
+            await connection.execute(VISIT, uuid4(), body.decode())
+        return Response(b"{}", headers=JSON)
+
+    posted = [Route("/visit", visit, methods=["POST"])]
+    routes = [*posted, Route("/one/{id}", one), Route("/page/{id}", page), Route("/coded/{token}", coded)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

@@ -15,6 +15,7 @@ from fhirgw.visits.field import shapes
 from fhirgw.visits.layout import layouts
 from fhirgw.visits.merge import parts
 from fhirgw.visits.outcome import came
+from fhirgw.visits.quick import Quick
 from fhirgw.visits.reading import OWN, Reader, Refused, Sent
 from fhirgw.visits.rules import rules
 from tests.visits.test_visits_ways import BUNDLE, CELLS
@@ -25,6 +26,7 @@ RULES = rules(MAPPINGS)
 READER = Reader(RULES)
 LAYOUTS = layouts(MAPPINGS, READER.shapes)
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
+HOME = {"latitude": 51, "longitude": 0}
 NAMES = st.sampled_from([*OWN, *shapes(RULES), *(name for each in shapes(RULES).values() for name in each.fields)])
 TEXTS = st.text(max_size=8) | st.sampled_from(
     ["C1", "2026-03-30T07:30", "2000-01-01T00:00Z", "2099-12-31T23:59:59.999999+14:00", "9990000018", "no-reply"]
@@ -60,6 +62,22 @@ def test_a_row_is_read_or_refused(rows: list[Any]) -> None:
         else:
             known = taken(UNHEARD, [each], NOW).known
             assert came(parts(known), RULES, NOW).code
+
+
+@given(ANYTHING | mutated(visit()) | mutated(visit(home=HOME)))
+def test_what_is_read_quickly_is_read_alike(row: Any) -> None:
+    """Both ways read a row alike, or the quick one leaves it: never is a row that is wrong taken, or otherwise."""
+    slowly = READER.slowly(row, "K01", NOW)
+    assert READER.read(row, "K01", NOW) == slowly
+    if isinstance(slowly, Sent):
+        assert list(slowly.said.parts) == [each for each in READER.shapes if each in slowly.said.parts]
+
+
+def test_the_usual_is_read_quickly() -> None:
+    quick = Quick(READER.shapes, RULES)
+    assert quick.read(visit(), "K01", NOW) is not None
+    swapped = dict(reversed(visit().items())) | {"planned": dict(reversed(visit()["planned"].items()))}
+    assert READER.read(swapped, "K01", NOW) == READER.read(visit(), "K01", NOW)
 
 
 @given(mutated(BUNDLE))

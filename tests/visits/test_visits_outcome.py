@@ -79,7 +79,7 @@ def test_a_visit_is_missed_when_its_time_has_come(clock: str, code: str) -> None
 
 def test_one_who_is_there_is_at_it() -> None:
     said = {"planned": {**PLANNED, "carers": 2}, "carers": [carer("07:31")]}
-    assert came(said, RULES, datetime.fromisoformat(at("07:40"))) == ("in-progress", (), None, 1, 3)
+    assert came(said, RULES, datetime.fromisoformat(at("07:40"))) == ("in-progress", (), None, 1, 3, None)
     alone = came(said, RULES, datetime.fromisoformat(at("07:50")))
     assert (alone.code, alone.exceptions) == ("in-progress", ("single-handed-of-double",))
 

@@ -145,7 +145,7 @@ async def test_what_it_said_is_shown_while_it_may_see_it(gateway: Gateway, kestr
 
 
 def test_a_submission_is_found_again_with_what_to_mend(kestrel: httpx.Client, heron: httpx.Client) -> None:
-    rows = [visit("b1"), visit("b2", **BAD), visit("b3", person={"nhsNumber": NOBODY}, carers=[])]
+    rows = [visit("b1", carers=[]), visit("b2", **BAD), visit("b3", person={"nhsNumber": NOBODY}, carers=[])]
     sent = pushed(kestrel, rows, "?file=week-13")
     address = f"{SUBMISSIONS}/{sent['submission']}"
     newest = got(kestrel, SUBMISSIONS)["submissions"][0]
@@ -215,7 +215,7 @@ def test_a_request_sent_again_is_one_submission(kestrel: httpx.Client) -> None:
     assert got(kestrel, f"{SUBMISSIONS}/{id}")["stored"] == 1
 
 
-@pytest.mark.parametrize("address", [f"{PUSH}/s1", SUBMISSIONS, f"{SUBMISSIONS}/{uuid4()}"])
+@pytest.mark.parametrize("address", [f"{PUSH}/s1", SUBMISSIONS, f"{SUBMISSIONS}/00000000-0000-4000-8000-000000000000"])
 def test_it_is_told_to_care_providers_alone(gateway: Gateway, address: str) -> None:
     with gateway.stranger() as stranger:
         assert stranger.get(address).status_code == 401

@@ -1,0 +1,249 @@
+"""Visits that nobody's record had find it when it appears, by whatever way; and leave it when it goes."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from fhirgw.access.permit import Permit
+from fhirgw.access.scope import Scope
+from fhirgw.api import visit_sweep
+from fhirgw.settings import Settings
+from fhirgw.store import load, visit_allotment, withdrawal
+from tests.conftest import NewDatabase
+from tests.gateway import Gateway, serving
+from tests.put import connected
+from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NHS, A, B, county, visit
+
+PUSH = "/homecare/visits"
+NEW = "9990000077"
+"""Of somebody whom the council does not know yet."""
+
+
+@pytest.fixture(scope="module")
+async def places(new_database: NewDatabase) -> AsyncIterator[str]:
+    async with new_database() as url:
+        await county(url)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    data: Path = tmp_path_factory.mktemp("data")
+    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(KESTREL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def council(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(COUNCIL) as client:
+        yield client
+
+
+@pytest.fixture
+async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connected(places)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def receipt(client: httpx.Client, row: Any) -> Any:
+    answer = client.post(PUSH, json=[row])
+    assert answer.status_code == 200, answer.text
+    return answer.json()["receipts"][0]
+
+
+def created(client: httpx.Client, resource: Any) -> str:
+    answer = client.post(f"/fhir/{resource['resourceType']}", json=resource)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def named(client: httpx.Client, patient: str, *identifiers: Any) -> None:
+    held = client.get(f"/fhir/Patient/{patient}").json() | {"identifier": list(identifiers)}
+    assert client.put(f"/fhir/Patient/{patient}", json=held).status_code == 200
+
+
+def deleted(client: httpx.Client, of: str) -> int:
+    return client.delete(f"/fhir/{of}").status_code
+
+
+def person(number: str = NEW) -> Any:
+    return {"resourceType": "Patient", "birthDate": "1941-05-06", "identifier": [{"system": NHS, "value": number}]}
+
+
+def package(patient: str, provider: str = "kestrel", **elements: Any) -> Any:
+    care = {"resourceType": "EpisodeOfCare", "status": "active", "patient": {"reference": f"Patient/{patient}"}}
+    return care | {"managingOrganization": {"reference": f"Organization/{provider}"}, **elements}
+
+
+async def whose(connection: asyncpg.Connection, id: str) -> str | None:
+    found: str | None = await connection.fetchval("SELECT patient FROM fhirgw.visit WHERE visit = $1", id)
+    return found
+
+
+async def test_it_finds_the_person_when_the_package_is_written(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    row = visit("early", person={"nhsNumber": NEW})
+    first = receipt(kestrel, row)
+    assert (first["status"], first["issues"][0]["reason"]) == ("stored", "unallocated")
+    assert "finds the person by itself" in first["issues"][0]["remedy"]
+    patient = created(council, person())
+    assert await whose(connection, "early") is None, "nobody looks after them yet"
+    created(council, package(patient, "heron"))
+    assert await whose(connection, "early") is None, "another does"
+    created(council, package(patient))
+    assert await whose(connection, "early") == patient
+    again = receipt(kestrel, row)
+    assert again["status"] == "unchanged"
+    assert again["id"][:3] == patient[:3]
+    assert "issues" not in again
+    assert await connection.fetchval("SELECT count(*) FROM fhirgw.visit_waiting") == 0
+
+
+async def test_it_finds_the_person_when_the_number_is_written(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    patient = created(council, {"resourceType": "Patient", "birthDate": "1941-05-07"})
+    created(council, package(patient))
+    numbers = {"nhsNumber": "9990000085", "number": "85", "system": COUNCILS}
+    assert receipt(kestrel, visit("numbered", person=numbers))["issues"][0]["reason"] == "unallocated"
+    named(council, patient, {"system": NHS, "value": "9990000085"})
+    assert await whose(connection, "numbered") is None, "one of the two numbers is not theirs"
+    named(council, patient, {"system": NHS, "value": "9990000085"}, {"system": COUNCILS, "value": "85"})
+    assert await whose(connection, "numbered") == patient
+
+
+async def test_it_moves_where_the_number_moves_and_leaves_a_trace(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    wrong, right = (created(council, {"resourceType": "Patient", "birthDate": "1941-05-08"}) for _ in range(2))
+    for each in (wrong, right):
+        created(council, package(each))
+
+    one, two = ({"system": NHS, "value": each} for each in ("9990000093", "9990000107"))
+    named(council, wrong, one, two)
+    assert receipt(kestrel, visit("moved", person={"nhsNumber": "9990000093"}))["id"]
+    assert receipt(kestrel, visit("stays", person={"nhsNumber": "9990000107"}))["id"]
+    named(council, wrong, two)
+    assert await whose(connection, "moved") is None
+    named(council, right, one)
+    assert (await whose(connection, "moved"), await whose(connection, "stays")) == (right, wrong)
+    left = await connection.fetch("SELECT key::text, patient FROM fhirgw.visit_left WHERE patient = $1", wrong)
+    assert len(left) == 1
+    assert await connection.fetchval("SELECT count(*) FROM fhirgw.narrowed WHERE person = $1", wrong) >= 1
+    again = receipt(kestrel, visit("moved", person={"nhsNumber": "9990000093"}))
+    assert again["status"] == "unchanged"
+    gone = again["id"].replace(right[:3], wrong[:3], 1)
+    permit = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
+    for kind in ("Appointment", "Encounter"):
+        assert await withdrawal.withheld(connection, permit, kind, [wrong]) == {gone: None}
+    assert await withdrawal.withheld(connection, permit, "Observation", [wrong]) == {}
+
+
+async def test_who_corrects_whose_it_is_leaves_a_trace_too(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    other = created(council, person("9990000115"))
+    created(council, package(other))
+    first = receipt(kestrel, visit("corrected"))
+    second = receipt(kestrel, visit("corrected", version=2, person={"nhsNumber": "9990000115"}))
+    assert first["id"][:3] == A[:3]
+    assert second["id"][3:] == first["id"][3:]
+    key = await connection.fetchval("SELECT key FROM fhirgw.visit WHERE visit = 'corrected'")
+    assert await connection.fetchval("SELECT patient FROM fhirgw.visit_left WHERE key = $1", key) == A
+    assert receipt(kestrel, visit("corrected", version=3))["id"] == first["id"]
+    assert await connection.fetchval("SELECT patient FROM fhirgw.visit_left WHERE key = $1", key) == other
+
+
+async def test_a_person_with_visits_is_not_deleted_by_hand(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    patient = created(council, person("9990000123"))
+    care = created(council, package(patient))
+    assert receipt(kestrel, visit("kept", person={"nhsNumber": "9990000123"}))["id"]
+    assert deleted(council, f"EpisodeOfCare/{care}") == 204
+    assert deleted(council, f"Patient/{patient}") == 409
+    assert await whose(connection, "kept") == patient
+    without = created(council, person("9990000131"))
+    assert deleted(council, f"Patient/{without}") == 204
+
+
+async def test_a_person_whom_their_source_drops_leaves_the_visits(
+    places: str, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    """What a source no longer has is deleted with all that is found by it: the visits wait for whoever comes back."""
+    assert receipt(kestrel, visit("dropped", person={"id": A}))["id"]
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        stamp = await connection.fetchval("SELECT statement_timestamp()")
+        assert await load.leave(connection, "test", "Patient", [A], stamp) == 1
+        assert await whose(connection, "dropped") is None
+        assert not await connection.fetchval("SELECT count(*) FROM fhirgw.visit WHERE patient = $1", A)
+        assert await connection.fetchval("SELECT count(*) FROM fhirgw.visit_left WHERE patient = $1", A)
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_package_that_begins_by_its_date_is_found_by_the_sweep(
+    gateway: Gateway, connection: asyncpg.Connection
+) -> None:
+    with gateway.client(HERON) as heron:
+        assert "id" not in receipt(heron, visit("future", person={"nhsNumber": "9990000018"}))
+        assert receipt(heron, visit("own", person={"nhsNumber": MR_B}))["id"][:3] == B[:3]
+    insert = "INSERT INTO fhirgw.relationship (person, party, kind, starts, ends, type, id) VALUES"
+    later = "statement_timestamp() + interval '1 hour', 'infinity', 'EpisodeOfCare', 'later'"
+    await connection.execute(f"{insert} ('{A}', 'Organization/heron', 'care-provider', {later})")
+    async with connection.transaction():
+        assert await visit_allotment.sweep(connection) == 0
+        assert await whose(connection, "future") is None
+    await connection.execute("UPDATE fhirgw.relationship SET starts = '-infinity' WHERE id = 'later'")
+    assert await whose(connection, "future") is None, "nothing was made"
+    other = await connected(str(gateway.settings.database_url))
+    try:
+        async with connection.transaction(), other.transaction():
+            assert await visit_allotment.sweep(connection) == 1
+            assert await visit_allotment.sweep(other) is None, "one looks at a time"
+    finally:
+        await other.close()
+    assert await whose(connection, "future") == A
+    async with connection.transaction():
+        assert await visit_allotment.sweep(connection) == 0
+
+
+async def test_the_gateway_sweeps_by_itself(
+    places: str, tmp_path: Path, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connection.execute("UPDATE fhirgw.visit SET patient = NULL WHERE visit = 'future'")
+    monkeypatch.setattr(visit_sweep, "EVERY", 0.01)
+    with serving(Settings(database_url=places, data=tmp_path, controller="Z99")):
+        for _ in range(2000):
+            if await whose(connection, "future") == A:
+                return
+            await connection.execute("SELECT pg_sleep(0.01)")
+    raise AssertionError("nobody looked")
+
+
+async def test_two_with_the_number_are_nobody(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    twins = [created(council, person("9990000158")) for _ in range(2)]
+    created(council, package(twins[0]))
+    assert receipt(kestrel, visit("twins", person={"nhsNumber": "9990000158"}))["id"][:3] == twins[0][:3]
+    created(council, package(twins[1]))
+    assert await whose(connection, "twins") == twins[0], "it is not taken away because another comes"
+    assert "id" in receipt(kestrel, visit("twins", person={"nhsNumber": "9990000158"}))
+    assert "id" not in receipt(kestrel, visit("twins-2", person={"nhsNumber": "9990000158"}))
