@@ -103,29 +103,37 @@ END $$""",
     # What is said of the visit itself stands in the Encounter, where there is one (`here`), else in the Appointment;
     # what came of it in both.
     f"""
-CREATE FUNCTION fhirgw.visit_extensions(parts jsonb, provider text, here boolean) RETURNS json {PURE} AS $$
+CREATE FUNCTION fhirgw.visit_extensions(parts jsonb, provider text, here boolean, planned boolean)
+RETURNS json {PURE} AS $$
 DECLARE came jsonb := parts -> 'outcome'; claimed jsonb := parts -> 'claimed'; amended jsonb := parts -> 'amended';
-    notes jsonb := fhirgw.visit_list(parts, 'notes', '');
-    at text := '{OURS}/StructureDefinition/ext-visit-'; found json; BEGIN
-    IF coalesce(came, claimed, amended, notes) IS NULL THEN RETURN NULL; END IF;
-    SELECT json_agg(e ORDER BY n) INTO found FROM (
-        SELECT 1 AS n, fhirgw.visit_coded('visit-outcome', 'visit-outcome', came ->> 'code', came ->> 'reason') AS e
-        UNION ALL SELECT 2, json_build_object('url', at || 'claimed', 'extension', json_build_array(
+    at text := '{OURS}/StructureDefinition/ext-visit-'; n jsonb; found json[] := '{{}}'; BEGIN
+    IF came ->> 'code' IS NOT NULL THEN
+        found := found || fhirgw.visit_coded('visit-outcome', 'visit-outcome', came ->> 'code', came ->> 'reason');
+    END IF;
+    IF planned AND parts -> 'planned' ? 'timeCritical' THEN
+        found := found || json_build_object('url', at || 'time-critical',
+            'valueBoolean', parts -> 'planned' -> 'timeCritical');
+    END IF;
+    IF here AND claimed ->> 'start' IS NOT NULL THEN
+        found := found || json_build_object('url', at || 'claimed', 'extension', json_build_array(
             json_build_object('url', 'start', 'valueDateTime', claimed ->> 'start'),
-            json_build_object('url', 'minutes', 'valueUnsignedInt', claimed -> 'minutes')))
-            WHERE here AND claimed ->> 'start' IS NOT NULL
-        UNION ALL SELECT 3, json_build_object('url', at || 'amended', 'extension', array_to_json(array_remove(ARRAY[
-            json_build_object('url', 'by', 'valueString', amended ->> 'by')::jsonb,
-            json_build_object('url', 'reason', 'valueString', amended ->> 'reason')::jsonb,
+            json_build_object('url', 'minutes', 'valueUnsignedInt', claimed -> 'minutes')));
+    END IF;
+    IF here AND amended ->> 'by' IS NOT NULL THEN
+        found := found || json_build_object('url', at || 'amended', 'extension', array_to_json(array_remove(ARRAY[
+            jsonb_build_object('url', 'by', 'valueString', amended ->> 'by'),
+            jsonb_build_object('url', 'reason', 'valueString', amended ->> 'reason'),
             CASE WHEN amended ->> 'at' IS NOT NULL
-                THEN json_build_object('url', 'at', 'valueDateTime', amended ->> 'at')::jsonb END], NULL)))
-            WHERE here AND amended ->> 'by' IS NOT NULL
-        UNION ALL SELECT 3 + n.n, json_build_object('url', at || 'note', 'valueAnnotation', json_build_object(
-            'authorReference', fhirgw.visit_carer(provider, n.e ->> 'carer'),
-            'time', n.e ->> 'at', 'text', n.e ->> 'text'))
-            FROM jsonb_array_elements(notes) WITH ORDINALITY AS n (e, n) WHERE here
-    ) AS every WHERE e IS NOT NULL;
-    RETURN found;
+                THEN jsonb_build_object('url', 'at', 'valueDateTime', amended ->> 'at') END], NULL)));
+    END IF;
+    IF here AND jsonb_typeof(parts -> 'notes') = 'array' THEN
+        FOR n IN SELECT e FROM jsonb_array_elements(parts -> 'notes') AS e LOOP
+            found := found || json_build_object('url', at || 'note', 'valueAnnotation', json_build_object(
+                'authorReference', fhirgw.visit_carer(provider, n ->> 'carer'),
+                'time', n ->> 'at', 'text', n ->> 'text'));
+        END LOOP;
+    END IF;
+    RETURN CASE WHEN cardinality(found) > 0 THEN array_to_json(found) END;
 END $$""",
     # When something happened that does not say when: during the visit, as it was made or else planned.
     f"""
@@ -147,18 +155,19 @@ CREATE FUNCTION fhirgw.visit_appointment_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
 DECLARE p jsonb := parts; planned jsonb := p -> 'planned'; came text := p -> 'outcome' ->> 'code';
-    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer')); extensions json; BEGIN
-    extensions := fhirgw.visit_extensions(p, provider, period IS NULL);
-    IF (planned ->> 'timeCritical')::boolean IS NOT NULL THEN
-        extensions := array_to_json(array_append(
-            ARRAY (SELECT e FROM json_array_elements(extensions) AS e),
-            json_build_object('url', '{OURS}/StructureDefinition/ext-visit-time-critical',
-                'valueBoolean', planned -> 'timeCritical')));
-    END IF;
+    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer'));
+    participants json[] := ARRAY[json_build_object(
+        'actor', json_build_object('reference', 'Patient/' || patient), 'status', 'accepted')]; BEGIN
+    FOR _ IN 1..coalesce((planned ->> 'carers')::int, 0) LOOP
+        participants := participants || json_build_object(
+            'type', json_build_array(json_build_object('coding', json_build_array(
+                json_build_object('system', '{HL7}/v3-ParticipationType', 'code', 'PPRF')))),
+            'status', 'accepted');
+    END LOOP;
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Appointment', 'id', id,
         'meta', fhirgw.visit_head('Appointment', id, version, updated),
-        'extension', extensions,
+        'extension', fhirgw.visit_extensions(p, provider, period IS NULL, true),
         'identifier', json_build_array(json_build_object('system', '{IDS}/visit', 'value', provider || '.' || visit)),
         'status', CASE
             WHEN came = 'entered-in-error' THEN came
@@ -173,15 +182,7 @@ DECLARE p jsonb := parts; planned jsonb := p -> 'planned'; came text := p -> 'ou
         'start', planned ->> 'start', 'end', planned ->> 'end',
         'basedOn', CASE WHEN p -> 'line' ->> 'order' IS NOT NULL
             THEN json_build_array(fhirgw.visit_named('ServiceRequest', '{IDS}/order', p -> 'line' ->> 'order')) END,
-        'participant', (
-            SELECT json_agg(e ORDER BY n) FROM (
-                SELECT 0 AS n, json_build_object('actor', json_build_object('reference', 'Patient/' || patient),
-                    'status', 'accepted') AS e
-                UNION ALL SELECT n, json_build_object(
-                    'type', json_build_array(json_build_object('coding', json_build_array(
-                        json_build_object('system', '{HL7}/v3-ParticipationType', 'code', 'PPRF')))),
-                    'status', 'accepted')
-                FROM generate_series(1, (planned ->> 'carers')::int) AS n) AS every)
+        'participant', array_to_json(participants)
     ))::text;
 END $$""",
     f"""
@@ -212,7 +213,7 @@ DECLARE p jsonb := parts; carers jsonb := fhirgw.visit_list(p, 'carers', 'carer'
     END LOOP;
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Encounter', 'id', id, 'meta', fhirgw.visit_head('Encounter', id, version, updated),
-        'extension', fhirgw.visit_extensions(p, provider, true),
+        'extension', fhirgw.visit_extensions(p, provider, true, false),
         'identifier', json_build_array(json_build_object('system', '{IDS}/visit', 'value', provider || '.' || visit)),
         'status', CASE WHEN p -> 'outcome' ->> 'code' = 'entered-in-error' THEN 'entered-in-error'
             WHEN period ->> 'end' IS NULL THEN 'in-progress' ELSE 'finished' END,

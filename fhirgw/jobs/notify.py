@@ -10,9 +10,11 @@ Each time something is sent it is asked anew who the subscriber is and what they
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -81,11 +83,13 @@ class Notifier:
 
     async def _work(self) -> None:
         while True:
+            until = time.monotonic() + POLL
             try:
                 await self.turn()
+                await self.idle(until)
             except Exception as error:
                 log.error("notifications interrupted", error=type(error).__name__, away=away(error))
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
 
     async def turn(self) -> None:
         """One look: what happened is noted, and lanes that have something to tell are begun."""
@@ -101,10 +105,13 @@ class Notifier:
         """The next turn sweeps."""
         self._turns = 0
 
-    async def idle(self) -> None:
-        """Comes back when no lane of this process is open."""
-        while self._lanes:
-            await asyncio.wait(list(self._lanes))
+    async def idle(self, until: float = math.inf) -> None:
+        """Comes back when no lane of this process is open, or then; one that has closed makes room for the next."""
+        while self._lanes and (left := until - time.monotonic()) > 0:
+            patience = None if left == math.inf else left
+            done, _ = await asyncio.wait(list(self._lanes), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                await self._begin()
 
     async def _note(self, connection: Connection, id: str) -> None:
         """Notes what is new to a subscription; one whose subscriber may not ask any more is in error."""

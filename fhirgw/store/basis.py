@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
+from fhirgw.access.alerted import ORIGIN
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
@@ -44,6 +45,8 @@ LISTS = ("Group",)
 COUNCIL = "council"
 """The tie of a person to their council: what an application of the council rests on, and no practitioner."""
 
+ALERTS = "Task"
+"""What alerts of homecare are."""
 CARE_PROVIDER = "care-provider"
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
@@ -108,7 +111,8 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
         return _kinds_for_visits(table, without)
     if resource_type is not None:
         named = [each for each in opens(resource_type) if each not in without]
-        return relationship.c.kind == any_(literal(named, IDS))
+        found: Condition = relationship.c.kind == any_(literal(named, IDS))
+        return or_(found, _alerts(table)) if resource_type == ALERTS else found
     every = [
         relationship.c.kind == kind
         if types is None
@@ -116,7 +120,13 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
         for kind, types in KINDS.items()
         if kind not in without
     ]
-    return or_(*every)
+    return or_(*every, and_(table.c.type == literal(ALERTS, Text, literal_execute=True), _alerts(table)))
+
+
+def _alerts(table: FromClause) -> Condition:
+    """Of Tasks, a care provider sees alerts: others are the council's assessments."""
+    raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
+    return and_(relationship.c.kind == literal(CARE_PROVIDER, Text), raised)
 
 
 def _kinds_for_visits(table: FromClause, without: tuple[str, ...]) -> Condition:
@@ -140,8 +150,8 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     """
     if permit.controls and not permit.in_person:
         own = table.c.controller == text("organisation")
-        each = resource_type is not None and VISIT not in table.c
-        return or_(own, _each_tied(str(resource_type), table) if each else _tied(table))
+        each = resource_type not in (None, ALERTS) and VISIT not in table.c
+        return or_(own, _each_tied(str(resource_type), table) if each else _tied(table, resource_type))
     return _tied(table, resource_type, (COUNCIL,) if permit.in_person else ())
 
 

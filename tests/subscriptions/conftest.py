@@ -24,14 +24,14 @@ from tests.subscriptions.receiving import Receiver, receiving
 from tests.subscriptions.subscribing import World
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
         await put(url, *PEOPLE)
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     data: Path = tmp_path_factory.mktemp("data")
     given: dict[str, Any] = {"loopback_hooks": True, "worker_in_serve": False}
@@ -39,7 +39,7 @@ def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> I
         yield gateway
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def clients(gateway: Gateway) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """The council's and a care provider's."""
     with gateway.client(COUNCIL) as council, gateway.client(PROVIDER) as provider:

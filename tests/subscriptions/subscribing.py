@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from fhirgw.jobs.notify import Notifier
 from tests.api.writing import observation
 from tests.gateway import Gateway
-from tests.put import connected
+from tests.put import connected, put
 from tests.subscriptions.receiving import Notification, Receiver
 
 GUIDE = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
@@ -109,6 +110,14 @@ class World:
         """The same of a Flag, which a care provider may see too."""
         subject = {"reference": f"Patient/{patient}"}
         return self.write({"resourceType": "Flag", "status": "active", "code": {"text": "Dog"}, "subject": subject})
+
+    async def stored(self, resource: dict[str, Any]) -> str:
+        """Stores a resource as it is, with its line in the change log, whatever profiles say of it; its reference."""
+        made = {**resource, "id": str(uuid4())}
+        await put(self.url, made)
+        query = "INSERT INTO fhirgw.change (type, id, version, kind, origin) VALUES ($1, $2, 1, 'create', 'test')"
+        await self.sql(query, made["resourceType"], made["id"])
+        return f"{made['resourceType']}/{made['id']}"
 
     def write(self, resource: dict[str, Any]) -> str:
         made = self.council.post(f"/fhir/{resource['resourceType']}", json=resource)

@@ -148,7 +148,7 @@ def test_our_definitions_are_sound(definition: Resource) -> None:
 
 def test_ten_kinds_of_social_care_have_a_profile() -> None:
     ours = [each["id"] for each in PROFILES if each["type"] != "Extension"]
-    assert len(ours) == 12 and {"person", "carer", "visit", "visit-planned"} <= set(ours)
+    assert len(ours) == 15 and {"person", "carer", "visit", "visit-planned"} <= set(ours)
     assert all(
         each["url"] in [known.url for known in profiles_for(each["type"])]
         for each in PROFILES

@@ -204,6 +204,25 @@ async def test_of_visits_a_care_provider_sees_those_it_made(places: str, kestrel
     assert {"mine", "theirs"} <= council
 
 
+async def test_of_visits_as_fhir_too(places: str, kestrel: httpx.Client, heron: httpx.Client) -> None:
+    """Heron looks after her as well: it sees her package, and not what Kestrel did."""
+    mine = {"resourceType": "Encounter", "id": sent(kestrel, "fhir")["id"]}
+    connection = await connected(places)
+    try:
+        await connection.execute(
+            "INSERT INTO fhirgw.relationship (person, party, kind, starts, ends, type, id)"
+            " VALUES ($1, 'Organization/heron', 'care-provider', '-infinity', 'infinity', 'EpisodeOfCare', 'both')",
+            A,
+        )
+        assert found(heron, ESSENTIAL["the package"]) == (200, 1)
+        assert [found(each, mine) for each in (kestrel, heron)] == [(200, 1), (404, 0)]
+        task = f"/fhir/Task?encounter=Encounter/{mine['id']}"
+        assert [told(each, task).json()["total"] for each in (kestrel, heron)] == [1, 0]
+    finally:
+        await connection.execute("DELETE FROM fhirgw.relationship WHERE id = 'both'")
+        await connection.close()
+
+
 class _Undone(Exception):
     """Ends a transaction of which nothing is kept."""
 
