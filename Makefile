@@ -13,7 +13,7 @@ demo: .venv/ready
 # Tests wait for disks and other processes: one more of them than there are cores. They start many processes, which read
 # what was compiled.
 test: .venv/ready
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ from tests.conftest import NewDatabase, temporary
 from tests.jobs.working import LEASE, PATIENCE, nobody, process, stopped, until
 from tests.journeys.command import alive
 from tests.put import connected, put, stamped, supersede
-from tests.s3 import S3, serving_s3
+from tests.s3 import S3, Asked, serving_s3
 
 Resource = dict[str, Any]
 ALL = operations("Z99")
@@ -513,11 +514,18 @@ async def test_killed_while_it_uploads_it_is_the_same(lively: tuple[Store, str],
     store, planned = lively
     id = await store.twin(planned)
     s3.asked.clear()
-    s3.pause = lambda asked: 0.3 if asked.upload and len(s3.asked) == 3 else 0
+    killed = threading.Event()
+
+    def hold(asked: Asked) -> float:
+        killed.wait(PATIENCE if asked.upload and len(s3.asked) == 3 else 0)
+        return 0
+
+    s3.pause = hold
     with process(store.url, tmp_path, job=id, store=s3) as worker:
         await asyncio.to_thread(until, lambda: len(s3.asked) == 3)
         assert worker.pid
         os.kill(worker.pid, signal.SIGKILL)
+    killed.set()
     assert s3.unfinished() == 0
     s3.calm()
     await store.done(places(tmp_path, s3.url), id)
