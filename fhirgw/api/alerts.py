@@ -45,8 +45,8 @@ PLAIN = {"content-type": "application/json", **PRIVATE}
 async def listed(request: Request) -> Response:
     """GET /homecare/alerts: the open ones that the caller may see, the newest first."""
     permit = permitted(request)
-    parameters(request)
     alerts.check(permit)
+    parameters(request)
     async with context(request).look(permit) as connection:
         found = await alerts.standing(connection, permit)
     entry(request).saw_all(("Task", each.id, each.patient) for each in found)
