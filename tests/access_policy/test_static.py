@@ -230,7 +230,6 @@ def test_what_is_allowed_is_still_there() -> None:
 
 def test_the_helpers_that_stand_for_the_predicate_call_it() -> None:
     for module, helper in (
-        *(("store/package_lines.py", "_visible"),),
         *(("store/include.py", "_visible"), ("store/resources.py", "_named"), ("store/matching.py", "select")),
         *(("store/deleted.py", "_tombstones"), ("store/everything.py", "_own_in"), ("store/meta.py", "_newest")),
     ):
