@@ -79,7 +79,8 @@ READY = """
 CLAIM = f"""
 UPDATE fhirgw.subscription s SET lease = clock_timestamp() + $2::interval, worker = $1, token = s.token + 1
 WHERE s.id = (
-    SELECT s.id FROM fhirgw.subscription s WHERE {READY} AND s.origin <> ALL ($3::text[]) AND s.registration <> ALL ($4::text[])
+    SELECT s.id FROM fhirgw.subscription s WHERE {READY}
+        AND s.origin <> ALL ($3::text[]) AND s.registration <> ALL ($4::text[])
     ORDER BY s.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}"""
 

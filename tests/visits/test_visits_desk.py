@@ -71,9 +71,7 @@ async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def missed(
-    connection: asyncpg.Connection, id: str, since: datetime = NOW, by: Provider = KESTREL_SENDS
-) -> str:
+async def missed(connection: asyncpg.Connection, id: str, since: datetime = NOW, by: Provider = KESTREL_SENDS) -> str:
     """A visit to Mrs A that nobody began, and the id of its alert."""
     start = since - timedelta(minutes=20)
     planned = {"start": start.isoformat(), "end": (start + timedelta(minutes=30)).isoformat()}
