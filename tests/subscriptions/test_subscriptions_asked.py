@@ -84,6 +84,11 @@ FAULTS: dict[str, tuple[Any, tuple[int, str, str]]] = {
     "not encrypted": (subscription("http://rota.example/hook"), (400, "value", "Subscription.channel.endpoint")),
     "with a password": (subscription("https://a:b@rota.example/"), (400, "value", "Subscription.channel.endpoint")),
     "no address": (subscription("https:///hook"), (400, "value", "Subscription.channel.endpoint")),
+    "no name": (subscription("https://rota..example/"), (400, "value", "Subscription.channel.endpoint")),
+    "a name too long": (
+        subscription(f"https://{'a' * 64}.example/"),
+        (400, "value", "Subscription.channel.endpoint"),
+    ),
     "no reason": (without("reason"), (422, "required", "Subscription.reason")),
 }
 
@@ -309,7 +314,10 @@ def test_the_capability_statement_lists_the_topics(clients: Any) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "https://10.0.0.1/", "https://0/"],
+    [
+        *("https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "https://10.0.0.1/", "https://0/"),
+        *("https://[fec0::1]/", "https://192.0.0.192/", "https://168.63.129.16/"),
+    ],
 )
 async def test_nothing_is_posted_into_a_network_that_is_not_public(endpoint: str) -> None:
     with pytest.raises(Untold, match="leads to a network that is not public"):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -208,6 +209,19 @@ def test_what_cannot_be_acknowledged_is_told_so(council: httpx.Client, id: str, 
     headers = {"content-type": "application/json"}
     answer = council.post(f"{ALERTS}/{id}/$acknowledge", content=body, headers=headers)
     assert (answer.status_code, answer.json()["resourceType"]) == (status, "OperationOutcome")
+
+
+async def test_an_acknowledgement_sent_again_tells_nothing_that_is_hidden_by_then(
+    connection: asyncpg.Connection, council: httpx.Client
+) -> None:
+    id, headers = await missed(connection, "told-once"), {"x-request-id": str(uuid4())}
+    place = f"{ALERTS}/{id}/$acknowledge"
+    first = post(council, place, headers=headers)
+    assert first.status_code == 200 and first.json()["patient"] == f"Patient/{A}"
+    await connection.execute("UPDATE fhirgw.resource SET labels = $1 WHERE type = 'Task' AND id = $2", SEALED, id)
+    assert post(council, place).status_code == get(council, f"/fhir/Task/{id}").status_code == 404
+    again = post(council, place, headers=headers)
+    assert (again.status_code, again.json()) == (200, {"id": id, "version": 2, "open": True, "status": "accepted"})
 
 
 def get(client: httpx.Client, path: str, **more: Any) -> httpx.Response:
