@@ -736,6 +736,7 @@ visit = Table(
     Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
     Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
     Index("visit_by_change", "updated", postgresql_using="brin"),
+    Index("visit_by_transaction", "transaction", postgresql_where=text("patient IS NOT NULL")),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
@@ -967,6 +968,7 @@ subscription = Table(
     Column("token", BigInteger, nullable=False, server_default=text("0")),
     _text("worker", nullable=True),
     _instant("created", server_default=text("clock_timestamp()")),
+    _instant("visited", nullable=True),
     CheckConstraint("status IN ('requested', 'active', 'error', 'off')", name="subscription_status"),
     CheckConstraint("content IN ('empty', 'id-only', 'full-resource')", name="subscription_content"),
     CheckConstraint("sent <= events", name="subscription_sent"),
@@ -974,9 +976,9 @@ subscription = Table(
 )
 """Who is told what, by whom they were when they asked (`registration`, with `scopes` and `purpose` of its token).
 
-`snapshot`: up to where its topic has been looked for in the change log, after `floor` (fhirgw.store.notices). Of
-its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails, `due`: when it is tried
-next. `lease`: until when `worker` is believed to be at it.
+`snapshot`: up to where its topic has been looked for in the change log, after `floor`, and in visits, after `visited`
+(fhirgw.store.notices). Of its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails,
+`due`: when it is tried next. `lease`: until when `worker` is believed to be at it.
 """
 
 notice = Table(
