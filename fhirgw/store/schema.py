@@ -726,6 +726,7 @@ visit = Table(
     _text("stamps", nullable=True),
     _instant("due", nullable=True),
     Column("alerted", Boolean),
+    *(_instant(name, nullable=True) for name in ("moved", "received")),
     Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
@@ -742,7 +743,8 @@ visit = Table(
 
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
 was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
-`alerted`: an alert of it has not ended (fhirgw.store.watch).
+`alerted`: an alert of it has not ended (fhirgw.store.watch). `moved`: when it came into another record than at first;
+if nobody has sent it since, `received` is when it was sent.
 """
 
 visit_said = Table(
