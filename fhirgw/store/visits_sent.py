@@ -21,12 +21,14 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import decode
 from fhirgw.store import submissions
 from fhirgw.store.database import Connection, once
+from fhirgw.store.package_lines import components, lines, performing
 from fhirgw.store.schema import visit
 from fhirgw.store.visibility import shape, values, visible
 from fhirgw.visits.batch import key, placed
 from fhirgw.visits.certify import Arrived
 from fhirgw.visits.merge import Register, Stamp, parts
 from fhirgw.visits.quality import TOLD, Sent
+from fhirgw.visits.rules import Rules
 
 NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
 AHEAD = timedelta(days=1)
@@ -64,7 +66,8 @@ SELECT provider FROM known WHERE provider IS NOT NULL UNION SELECT provider FROM
 class Kept(NamedTuple):
     """A visit that is kept: `said` how often something new was, `id` where it is in somebody's record.
 
-    `facts` is what its care provider said; None where it may not see it (any more).
+    `facts` is what its care provider said; None where it may not see it (any more). `moved`: since when it is in that
+    record, where it was in another at first, or in none.
     """
 
     said: int
@@ -73,6 +76,7 @@ class Kept(NamedTuple):
     patient: str | None
     id: str | None
     facts: Mapping[str, Any] | None
+    moved: datetime | None
 
 
 async def kept(connection: Connection, permit: Permit, name: str) -> Kept | None:
@@ -88,7 +92,26 @@ async def kept(connection: Connection, permit: Permit, name: str) -> Kept | None
     changed = None if row["changed"] is None or row["changed"].year == 1 else row["changed"]
     facts = known(row["parts"]) if row["shown"] and permit.covering("r", "Encounter") else None
     id = placed(at, row["patient"]) if row["patient"] else None
-    return Kept(row["version"], row["updated"], changed, row["patient"], id, facts)
+    # It was not sent at the moment it found its person by itself.
+    still = row["received"] is not None and row["moved"] == row["updated"]
+    received = row["received"] if still else row["updated"]
+    return Kept(row["version"], received, changed, row["patient"], id, facts, row["moved"] if id else None)
+
+
+async def lineless(
+    connection: Connection, permit: Permit, directory: Permit, rules: Rules, patient: str, order: str
+) -> bool:
+    """Whether the permit's organisation delivers no line of the person's package that a visit calls this.
+
+    Of who may not search all of their ServiceRequests nothing is known, and that is no.
+    """
+    permit = _unconditional(permit)
+    if not permit.covering("s", "ServiceRequest"):
+        return False
+    own = await performing(connection, directory, permit.organisation)
+    services = components(rules.commissioned)
+    found = await lines(connection, permit, services, [patient], own) if own else []
+    return all(order not in each.names for each in found)
 
 
 def _kept(permit: Permit) -> Any:
@@ -97,7 +120,8 @@ def _kept(permit: Permit) -> Any:
         visit.c.provider == bindparam("provider", None, type_=Text),
     )
     shown = or_(visit.c.patient.is_(None), visible(permit, "r", "Encounter", visit)).label("shown")
-    return select(visit.c.version, visit.c.updated, visit.c.changed, visit.c.patient, visit.c.parts, shown).where(*mine)
+    told = (visit.c[name] for name in ("version", "updated", "changed", "patient", "parts", "moved", "received"))
+    return select(*told, shown).where(*mine)
 
 
 def known(said: str) -> dict[str, Any]:

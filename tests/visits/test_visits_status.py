@@ -18,6 +18,7 @@ from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
 from tests.put import connected, put
+from tests.visits.reckoned import line
 from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, READER, A, care, county, visit
 
 PUSH, SUBMISSIONS = "/homecare/visits", "/homecare/submissions"
@@ -112,6 +113,19 @@ def test_a_visit_in_nobodys_record_says_what_to_mend(kestrel: httpx.Client) -> N
     assert [each["missing"][0]["reason"] for each in found] == ["unallocated"] * 2
     pushed(kestrel, visit("s5", version=2))
     assert got(kestrel, f"{PUSH}/s5")["state"] == "allocated"
+
+
+async def test_a_line_that_is_not_the_persons_is_told(kestrel: httpx.Client, gateway: Gateway, places: str) -> None:
+    await put(places, line("line-a", A, "kestrel", "L-1"), line("line-b", A, "heron", "L-2"))
+    for order, reasons in (("L-1", []), ("line-a", []), ("L-2", ["line"]), ("L-3", ["line"])):
+        pushed(kestrel, visit(f"of-{order}", line={"order": order}, carers=None))
+        found = got(kestrel, f"{PUSH}/of-{order}")
+        assert [each["reason"] for each in found.get("issues", ())] == reasons, order
+        assert found["state"] == "allocated"
+    narrow = Registration("lines", "K01", "system/Encounter.rs system/Appointment.cu", sector="care-provider")
+    with gateway.client(narrow) as client:
+        found = got(client, f"{PUSH}/of-L-3")
+        assert "held" in found and "issues" not in found, "it may see the visit, and no line"
 
 
 def test_a_visit_that_was_refused_says_why_until_it_is_taken(kestrel: httpx.Client) -> None:
