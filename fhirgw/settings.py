@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     @classmethod
     def _imported_from(cls, origins: str) -> str:
         if any(urlsplit(each).path or not urlsplit(each).netloc for each in origins.replace(",", " ").split()):
-            raise ValueError("each is an origin: https://files.example, without a path")
+            raise ValueError("each is an https origin without a path: https://files.example")
         return origins
 
     @field_validator("hook_origins")
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     def _hooked(cls, origins: str) -> str:
         split = [urlsplit(each) for each in origins.replace(",", " ").split()]
         if any(each.path or not each.netloc or each.scheme != "https" for each in split):
-            raise ValueError("each is an origin: https://rota.internal:8443, without a path")
+            raise ValueError("each is an https origin without a path: https://rota.internal:8443")
         return origins
 
     @property

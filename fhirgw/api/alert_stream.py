@@ -28,6 +28,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.api.audit import Entry, access
 from fhirgw.api.authenticate import Refusal
 from fhirgw.api.context import WAIT, context, permitted
+from fhirgw.api.visit_status import parameters
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import alerts
 from fhirgw.store.alerts import Alert, Place
@@ -69,6 +70,7 @@ async def stream(request: Request) -> Response:
     """GET /homecare/alerts/stream: 503 where there are too many of them."""
     here, permit = cast(Streams, request.app.state.alerts), permitted(request)
     alerts.check(permit)
+    parameters(request)
     if not here.room(permit.registration):
         told = "There are too many streams of alerts: close one, or ask again in a minute"
         raise Refusal(Issue("transient", told), {"retry-after": "60"})

@@ -25,6 +25,7 @@ from fhirgw.api.alert_stream import STREAM, stream
 from fhirgw.api.answer import ID, PRIVATE, interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.context import context, permitted
+from fhirgw.api.visit_status import parameters
 from fhirgw.api.writers import written
 from fhirgw.fhir import incoming
 from fhirgw.fhir.issue import FhirError, Issue
@@ -47,6 +48,7 @@ async def listed(request: Request) -> Response:
     """GET /homecare/alerts: the open ones that the caller may see, the newest first."""
     permit = permitted(request)
     alerts.check(permit)
+    parameters(request)
     async with context(request).look(permit) as connection:
         found = await alerts.standing(connection, permit)
     entry(request).saw_all(("Task", each.id, each.patient) for each in found)
@@ -60,7 +62,7 @@ async def acknowledge(request: Request) -> Response:
     alerts.check(permit)
     id: str = request.path_params["id"]
     if not ID.fullmatch(id):
-        raise absent("Task")
+        raise absent("alert")
     body = await _body(request)
     said = _note(incoming.parse(body)) if body else None
 

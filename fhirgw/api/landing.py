@@ -36,6 +36,8 @@ application gets its own at <code>{base}/oauth/token</code>, as
 <a href="/fhir/.well-known/smart-configuration">SMART's configuration</a> says.</p>
 <ul>
 {links}
+<li><a href="/homecare/desk">/homecare/desk</a>: the duty desk's screen, which asks for a token</li>
+<li><a href="/homecare/upload">/homecare/upload</a>: where care providers send visits, by a token of theirs</li>
 <li><a href="/health/ready">/health/ready</a>: whether it can serve</li>
 </ul>
 </html>

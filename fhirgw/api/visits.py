@@ -60,7 +60,7 @@ from fhirgw.store import visits as store
 from fhirgw.store.database import Connection
 from fhirgw.store.replay import About, Answer
 from fhirgw.store.submissions import Coming
-from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.batch import at_once, met, told_apart
 from fhirgw.visits.certify import Cases
 from fhirgw.visits.quality import Standard
 from fhirgw.visits.reading import Fault, Refused, Sent
@@ -198,7 +198,7 @@ class Visits:
         ]
         sound = [(provider, each) for _, each, provider in judged if provider and isinstance(each, Sent)]
         results = iter(await store.take_all(connection, sound, now, alone=alone))
-        twice = {part.places[index] for part in parts for index in at_once(part.judged)}
+        twice = {part.places[at]: other for part in parts for at, other in at_once(part.judged).items()}
         receipts: dict[int, Receipt] = {}
         about: dict[About, None] = {}
         for at, each, _ in judged:
@@ -207,8 +207,9 @@ class Visits:
                 receipts[at] = refusal(number, batch.called(each))
                 continue
             result = next(results)
-            faults = (*result.faults, *([TWICE] if at in twice and not result.meets else ()))
-            receipts[at] = Receipt(number, each.visit, result.status, result.id, faults)
+            faults = (*result.faults, *([met(twice[at])] if at in twice and not result.meets else ()))
+            told = batch.called(Refused(each.visit, faults)).faults if faults else ()
+            receipts[at] = Receipt(number, each.visit, result.status, result.id, told)
             if result.id:
                 about["Encounter", result.id, result.patient] = None
         return [receipts[at] for at in range(len(batch.rows))], tuple(about)

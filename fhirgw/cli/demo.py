@@ -15,7 +15,7 @@ from fhirgw.access.permit import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json, People, Seed
-from fhirgw.cli.demo_apps import DESK, DESK_SCOPE, ICS, applications, somebody
+from fhirgw.cli.demo_apps import DESK, DESK_SCOPE, ICS, PROVIDER, PROVIDER_SCOPE, applications, somebody
 from fhirgw.cli.demo_visits import Carers
 from fhirgw.cli.running import opened, run, settings
 from fhirgw.cli.serving import Port, address, bound
@@ -63,6 +63,7 @@ def demo(
                     carers = Carers(engine, given)
                     if await carers.send():
                         lines.append(("the duty desk", f"{address(listening)}/homecare/desk"))
+                        lines.append(("sending visits", f"{address(listening)}/homecare/upload"))
                     await stack.enter_async_context(carers.going())
                 await served(given, listening, lambda: _print(console, lines, given))
 
@@ -164,7 +165,9 @@ def _print(console: Console, lines: list[tuple[str, str]], given: Settings) -> N
         console.line(f"{what:<24} {where}")
     token = _token(given, ICS, "system/*.rs")
     console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{token}")
-    if any(where.endswith("/desk") for _, where in lines):
+    if any(where.endswith("/homecare/desk") for _, where in lines):
         console.line("\nThe duty desk asks for one of its own. Within a minute it shows a visit that nobody has begun:")
         console.line(_token(given, DESK, DESK_SCOPE))
+        console.line("\nSo does sending visits, as the care provider that has them made (mappings/homecare/README.md):")
+        console.line(_token(given, PROVIDER, PROVIDER_SCOPE))
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")

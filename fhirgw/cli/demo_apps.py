@@ -11,6 +11,8 @@ from fhirgw.store.examples import Example, example, provider
 from fhirgw.store.registration import Registration
 
 ICS, BULK, PROVIDER, PERSON = "demo-ics", "demo-bulk", "demo-provider", "demo-person"
+PROVIDER_SCOPE = "system/*.rs system/Appointment.cu system/Encounter.cu"
+"""A care provider reads what its carers need, and sends visits."""
 DESK, DESK_SCOPE = "demo-desk", "system/Task.rus system/Patient.r"
 """The council's duty desk: it sees alerts and takes them in hand, and the names of those they are about."""
 PLENTY = 1_000_000
@@ -26,7 +28,7 @@ async def applications(engine: Engine, given: Settings, controller: str) -> list
     async with direct(engine) as connection, declared(connection, operations(given.controller)):
         delivering = await provider(connection)
     if delivering:
-        carers = Registration(PROVIDER, delivering, "system/*.rs", sector="care-provider", rate=PLENTY)
+        carers = Registration(PROVIDER, delivering, PROVIDER_SCOPE, sector="care-provider", rate=PLENTY)
         made.append(await _kept(engine, given, carers))
     if found := await somebody(engine, given):
         person = Registration(PERSON, controller, "patient/*.rs", purposes=("person",), patient=found.patient)

@@ -100,7 +100,7 @@ async def acknowledge(
     held = (await write.held(connection, permit, "u", "Task", [id])).get(id)
     task = decode(held.body) if held else {}
     if held is None or held.origin != ORIGIN or not held.readable or not is_alert(task):
-        raise absent("Task")
+        raise absent("alert")
     if task["status"] == "accepted":
         return task, held.person
     if task["status"] not in OPEN:

@@ -31,17 +31,14 @@ UNTOLD = Fault(
 )
 
 
-TWICE = Fault(
-    "carers",
-    "overlap",
-    "a carer is at two visits at once in this batch",
-    "Both are kept as sent: correct the carer or the times of one, and send it again",
-)
-
-
 def met(visit: str) -> Fault:
-    """What is told of a visit at which a carer was while they were at another, which came in another batch."""
-    return TWICE._replace(rule=f"a carer is at two visits at once, at this one and at {visit}")
+    """What is told of a visit at which a carer was while they were at another, in whatever batch that came."""
+    return Fault(
+        "carers",
+        "overlap",
+        f"a carer is at two visits at once, at this one and at {visit}",
+        "Both are kept as sent: correct the carer or the times of one, and send it again",
+    )
 
 
 class Held(NamedTuple):
@@ -86,8 +83,9 @@ def told_apart(rows: Sequence[Sent | Refused]) -> list[Sent | Refused]:
     ]
 
 
-def at_once(rows: Sequence[Sent | Refused]) -> set[int]:
-    """The places of rows by which one carer makes two visits at once: both are kept, for one of them is right."""
+def at_once(rows: Sequence[Sent | Refused]) -> dict[int, str]:
+    """By the places of rows by which one carer makes two visits at once, the other visit: both are kept, for one of
+    them is right."""
     stays: dict[str, list[tuple[datetime, datetime, str, int]]] = {}
     for at, each in enumerate(rows):
         if isinstance(each, Sent):
@@ -95,13 +93,13 @@ def at_once(rows: Sequence[Sent | Refused]) -> set[int]:
                 if "start" in carer and "end" in carer:
                     stay = instant(carer["start"]), instant(carer["end"]), each.visit, at
                     stays.setdefault(carer["carer"], []).append(stay)
-    found: set[int] = set()
+    found: dict[int, str] = {}
     for listed in stays.values():
         if len(listed) > 1:
             listed.sort()
             for one, other in pairwise(listed):
                 if other[0] < one[1] and one[2] != other[2]:
-                    found |= {one[3], other[3]}
+                    found |= {one[3]: other[2], other[3]: one[2]}
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date as day_of
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from fhirgw.visits.moment import moment
 
 STROKES = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d\d)", re.ASCII)
 ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
-CLOCK = re.compile(r"(\d{1,2})[:.]?(\d\d)(?:[:.](\d\d))?", re.ASCII)
+CLOCK = re.compile(r"([01]?\d|2[0-3])[:.]?([0-5]\d)(?:[:.]([0-5]\d))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 INTEGER = re.compile(r"\d{1,9}(?:[.,]0{1,4})?", re.ASCII)
 DECIMAL = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 MIDNIGHT = re.compile(r"(.+?)[ T]+(\S+)")
@@ -28,14 +29,20 @@ def moment_of(date: str, time: str | None, dates: str, short_years: bool) -> str
         date, time = found.groups()
         if time.endswith("Z") or "+" in time:
             return moment(f"{date}T{time}")
-    return moment(f"{_date(date, dates, short_years)}T{_clock(time)}")
+    try:
+        return moment(f"{_date(date, dates, short_years)}T{_clock(time)}")
+    except Refusal as refusal:
+        if refusal.reason != "local-time":
+            raise
+        told = "Correct the time, or write it with its offset, which is +01:00 in summer time: 01:30+01:00"
+        raise Refusal(refusal.reason, refusal.rule, told) from None
 
 
 def _date(cell: str, dates: str, short_years: bool) -> str:
     # Excel writes the time of midnight behind a date that is formatted so.
     cell = cell.removesuffix(" 00:00:00").removesuffix(" 00:00")
-    if ISO.fullmatch(cell):
-        return cell
+    if iso := ISO.fullmatch(cell):
+        return _day(*iso.groups())
     found = STROKES.fullmatch(cell)
     if found is None or dates == "iso":
         shown = "2026-03-30" if dates == "iso" else "30/03/2026"
@@ -44,20 +51,29 @@ def _date(cell: str, dates: str, short_years: bool) -> str:
     if len(year) == 2 and not short_years:
         told = "a year has four digits: with two nobody can tell 03/04/25 of 2025 from 2003"
         raise Refusal("date", told, "Format the column as 30/03/2026, and save as CSV again")
-    return f"{'20' if len(year) == 2 else ''}{year}-{int(month):02}-{int(day):02}"
+    return _day(f"{'20' if len(year) == 2 else ''}{year}", month, day)
+
+
+def _day(year: str, month: str, day: str) -> str:
+    try:
+        return day_of(int(year), int(month), int(day)).isoformat()
+    except ValueError:
+        remedy = "Correct it; where days and months are written with strokes, the day comes first"
+        raise Refusal("date", "the calendar has no such day", remedy) from None
 
 
 def _clock(cell: str) -> str:
     found = CLOCK.fullmatch(cell)
     if found is None:
-        raise Refusal("time", "a time of day is written 07:30", "Format the column so, and save as CSV again")
-    hour, minute, second = found.groups()
-    return f"{int(hour):02}:{minute}:{second or '00'}"
+        told = "a time of day is written 07:30, from 00:00 to 23:59"
+        raise Refusal("time", told, "Format the column so, and save as CSV again")
+    hour, minute, second, offset = found.groups()
+    return f"{int(hour):02}:{minute}:{second or '00'}{offset or ''}"
 
 
 def _integer(cell: str) -> int:
     if not INTEGER.fullmatch(cell):
-        raise Refusal("number", "this is a whole number", "Leave out units and blanks")
+        raise Refusal("number", "this is a whole number, 0 or more", "Write it in digits alone, without a unit")
     return int(re.split("[.,]", cell)[0])
 
 

@@ -161,12 +161,14 @@ def split(path: str) -> tuple[str, int | None, str | None]:
 
 
 def sources(layout: Layout) -> dict[str, tuple[str, ...]]:
-    """By the path of a field, the columns it is read from; by the path of what holds it, all of theirs."""
+    """By the path of a field, the columns it is read from; of what holds it, all of theirs; of a list, each first."""
     found: dict[str, tuple[str, ...]] = {}
+    first: dict[str, str] = {}
     for path, source in layout.fields.items():
         part, at, _ = split(path)
         whole = part if at is None else f"{part}[{at}]"
-        for each in dict.fromkeys((path, whole, part)):
+        leads = first.setdefault(whole, path) == path
+        for each in dict.fromkeys((path, whole, part) if at is None or leads else (path, whole)):
             found[each] = tuple(dict.fromkeys((*found.get(each, ()), *source.columns)))
     return found
 

@@ -45,11 +45,18 @@ def _moment(text: str) -> str:
     except (ValueError, OverflowError):
         raise _unreadable() from None
     if given is None:
-        whole = _local(written)
+        whole = _in_london(written)
         given = datetime.fromisoformat(whole) if fraction else None
         if given is None:
             return whole
     return given.replace(microsecond=int(fraction[1:].ljust(6, "0")) if fraction else 0).isoformat()
+
+
+def _in_london(written: str) -> str:
+    try:
+        return _local(written)
+    except Refusal as refusal:
+        raise _unreadable() if refusal.reason == "datetime" else refusal from None
 
 
 def instant(text: str) -> datetime:

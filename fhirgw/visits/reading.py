@@ -171,7 +171,8 @@ def _unknown(before: str, given: Mapping[str, Any], known: Collection[str]) -> I
             near = get_close_matches(name, known, 1, 0.6)
             remedy = f"Did you mean {near[0]}?" if near else f"These are known: {', '.join(sorted(known))}"
             place = before + near[0] if near else before.rstrip(".")
-            yield Fault(place, "unknown", "no field has this name", remedy)
+            told = "a field's name is misspelt" if near else "no field has this name"
+            yield Fault(place, "unknown", told, remedy)
 
 
 def _contradictions(parts: Mapping[str, Any], rules: Rules, changed: str | None, now: datetime) -> Iterator[Fault]:

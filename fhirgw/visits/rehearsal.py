@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fhirgw.visits.batch import TWICE, at_once, told_apart
+from fhirgw.visits.batch import at_once, met, told_apart
 from fhirgw.visits.merge import fold, parts
 from fhirgw.visits.quality import Standard, missing
 from fhirgw.visits.reading import Reader, Refused, Sent, untimed
@@ -64,7 +64,8 @@ def rehearsed(
         if isinstance(each, Refused):
             receipts.append(refusal(number, called(each)))
         elif at in twice:
-            receipts.append(Receipt(number, each.visit, "stored", None, (TWICE,)))
+            told = called(Refused(each.visit, (met(twice[at]),)))
+            receipts.append(Receipt(number, each.visit, "stored", None, told.faults))
     sound = [each for each in judged if isinstance(each, Sent)]
     refused = [each for each in receipts if each.status == "refused"]
     reasons = Counter(fault.reason for each in refused for fault in each.faults)

@@ -11,13 +11,15 @@ import codecs
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.mapping.refusal import Refusal
 from fhirgw.visits.cell import CELLS, moment_of
+from fhirgw.visits.field import identifier
 from fhirgw.visits.layout import Layout, Row, Source, sources, split
-from fhirgw.visits.moment import instant, later
+from fhirgw.visits.moment import by_the_clock, instant, later
 from fhirgw.visits.reading import Fault, Refused
 
 DELIMITERS = ",;\t|"
@@ -28,7 +30,11 @@ MERGED = (
     " each column, and save as CSV again"
 )
 
-UNENDED = "A cell begins with a quotation mark and does not end with one: the file was cut off, save it as CSV again"
+UNENDED = "a cell begins with a quotation mark and does not end with one: the file was cut off, save it as CSV again"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How the files of spreadsheet programs begin, that are not CSV."""
+OVERNIGHT = timedelta(hours=16)
+"""The longest visit whose end is taken to be the next day's: what is longer is a slip of the pen."""
 
 
 class Sheet(NamedTuple):
@@ -65,9 +71,11 @@ def read(body: bytes, layout: Layout) -> Sheet:
     for number, cells in enumerate(records[1:], 2):
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(header):
-            rows.append((number, Refused(None, (_uneven(len(cells) > len(header)),))))
+        lacking = len(header) - len(cells)
+        if lacking < 0 or (lacking and number == len(records) and not text.endswith(("\n", "\r"))):
+            rows.append((number, Refused(None, (_uneven(lacking < 0),))))
             continue
+        cells += [""] * lacking  # Excel leaves out what is blank at the end of a row, sixteen rows at a time
         found = {column: cell for column, at in used.items() if (cell := cells[at].strip())}
         files.add(found.get(layout.file or "", ""))
         rows.append((number, _row(found, layout)))
@@ -78,6 +86,8 @@ def read(body: bytes, layout: Layout) -> Sheet:
 
 def _text(body: bytes) -> str:
     """The file as text. Windows-1252 is what is left where UTF-8 does not fit: it is what Excel saves as CSV."""
+    if body.startswith(WORKBOOKS):
+        raise _refusal("The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8")
     encodings = ("utf-16",) if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ("utf-8-sig", "cp1252")
     for encoding in encodings:
         try:
@@ -95,10 +105,11 @@ def _opened(text: str, layout: Layout) -> tuple[list[list[str]], list[str]]:
     wanted = {_plain(each) for each in layout.columns}
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=lambda each: (len(wanted & set(map(_plain, first.split(each)))), first.count(each)))
+    records: list[list[str]] = []
     try:
-        records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        records.extend(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error:
-        raise _refusal(UNENDED) from None
+        raise _refusal(f"Row {len(records) + 1}: {UNENDED}") from None
     if not records:
         raise _refusal("The file is empty: its first row has the names of the columns")
     return records, [_plain(each) for each in records[0]]
@@ -110,14 +121,15 @@ def _check_header(header: Sequence[str], records: Sequence[Sequence[str]], layou
     if missing:
         blanks = sum(not each for each in header)
         at = _elsewhere(records, layout)
-        if (at == 2 and blanks) or blanks * 2 >= len(header):
-            raise _refusal(MERGED)
         if at:
-            raise _refusal(f"The names of the columns stand in row {at}: delete the rows above it, save as CSV again")
-        told = (
-            f"The first row lacks: {', '.join(missing)}. It is read as {layout.title}: name another layout as ?layout="
-        )
-        raise _refusal(told)
+            told = f"The names of the columns stand in row {at}: delete the rows above it, merged ones too"
+            raise _refusal(f"{told}, and save as CSV again")
+        if blanks * 2 >= len(header):
+            raise _refusal(MERGED)
+        told = f"The first row lacks: {', '.join(missing)}. "
+        if "" in header[: max((at for at, name in enumerate(header) if name), default=0)]:
+            raise _refusal(told + MERGED)
+        raise _refusal(f"{told}It is read as {layout.title}: if it is another, name its layout")
     twice = [each for each in layout.columns if header.count(_plain(each)) > 1]
     if twice:
         raise _refusal(f"Two columns are called {', '.join(twice)}: give each a name of its own")
@@ -138,17 +150,29 @@ def _row(cells: Mapping[str, str], layout: Layout) -> Row | Refused:
         try:
             value = _value(cells, source, layout, found)
         except Refusal as refusal:
-            column = ", ".join(source.columns)
+            column = ", ".join(_wrong(source, refusal.reason))
             faults.append(Fault(column, refusal.reason, refusal.rule, refusal.remedy))
             continue
         if value is not None:
             found[path] = value
     if faults:
-        visit = found.get("visit")
-        return Refused(
-            visit if isinstance(visit, str) and visit.isascii() and len(visit) <= 64 else None, tuple(faults)
-        )
+        return Refused(_own_id(found.get("visit")), tuple(dict.fromkeys(faults)))
     return _nested(found, {path for path, source in layout.fields.items() if source.value is not None})
+
+
+def _wrong(source: Source, reason: str) -> tuple[str, ...]:
+    """The columns to be mended: a date that is wrong is so for each time beside it, and is told once."""
+    if source.date and source.time and reason in ("date", "time", "required"):
+        return (source.time,) if reason == "time" else (source.date,)
+    return source.columns
+
+
+def _own_id(visit: Any) -> str | None:
+    """What the visit is called, if that is an id: anything else may be somebody's name."""
+    try:
+        return identifier(visit)
+    except Refusal:
+        return None
 
 
 def _value(cells: Mapping[str, str], source: Source, layout: Layout, found: Mapping[str, Any]) -> Any:
@@ -174,7 +198,13 @@ def _value(cells: Mapping[str, str], source: Source, layout: Layout, found: Mapp
         raise Refusal("required", "there is a time and no date", "Fill in the date")
     made = moment_of(date, time, layout.dates, layout.short_years)
     start = found.get(source.after or "")
-    return later(made) if start and instant(made) < instant(start) else made
+    if not start or instant(made) >= instant(start):
+        return made
+    following = later(made)
+    if by_the_clock(instant(start), instant(following)) > OVERNIGHT:
+        told = "it ends before it starts, and as the next day's it would take longer than 16 hours"
+        raise Refusal("order", told, "Correct the times")
+    return following
 
 
 def _after(minutes: str | None, start: str | None) -> str | None:

@@ -192,6 +192,11 @@ async def test_the_council_closes_one_by_fhir_and_changes_nothing_else_of_it(
     assert (ended.status_code, ended.json()["issue"][0]["code"]) == (409, "conflict")
 
 
+def test_a_parameter_that_is_none_is_refused_and_not_left_out_of_account(council: httpx.Client) -> None:
+    assert get(council, ALERTS).status_code == 200
+    assert [council.get(each, params={"kind": "x"}).status_code for each in (ALERTS, STREAM)] == [400, 400]
+
+
 @pytest.mark.parametrize(
     ("id", "body", "status"),
     [

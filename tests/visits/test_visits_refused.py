@@ -11,7 +11,7 @@ import pytest
 
 from fhirgw.fhir.issue import FhirError
 from fhirgw.visits import sheet
-from fhirgw.visits.batch import UNTOLD, at_once, told_apart
+from fhirgw.visits.batch import UNTOLD, at_once, met, told_apart
 from fhirgw.visits.layout import LayoutFaults, layouts
 from fhirgw.visits.reading import Reader, Refused, Sent
 from fhirgw.visits.rules import rules
@@ -133,24 +133,27 @@ def test_rows_that_contradict_one_another_are_both_refused() -> None:
 
 
 def test_a_carer_in_two_places_is_told() -> None:
-    def places(*rows: dict[str, Any]) -> set[int]:
+    def places(*rows: dict[str, Any]) -> dict[int, str]:
         return at_once([READER.read(each, "K01", NOW) for each in rows])
 
     following = {**CARER, "start": "2026-03-30T08:00", "end": "2026-03-30T08:30"}
     first = visit(carers=[CARER])
-    assert places(first, visit("V2", carers=[{**following, "start": "2026-03-30T07:59"}])) == {0, 1}
-    assert places(first, visit("V2", carers=[following])) == set()
-    assert places(first, visit("V2", carers=[{**CARER, "carer": "C2"}])) == set()
-    assert places(first, visit(version=2, carers=[CARER])) == set()
+    assert places(first, visit("V2", carers=[{**following, "start": "2026-03-30T07:59"}])) == {0: "V2", 1: "V1"}
+    assert places(first, visit("V2", carers=[following])) == {}
+    assert places(first, visit("V2", carers=[{**CARER, "carer": "C2"}])) == {}
+    assert places(first, visit(version=2, carers=[CARER])) == {}
 
 
 HEADER = "Call;NHS;Day;From;To;Staff no.;In;Out;Login;Result;Remarks"
 SOUND = "V1;9990000018;30/03/2026;07:30;08:00;C1;07:31;08:01;Tag;ok;"
 CELLS: dict[str, tuple[str, str, str]] = {
-    "a time of no clock": ("V1;9990000018;30/03/2026;half 7;08:00;;;;;;", "Day, From", "time"),
-    "25 o'clock": ("V1;9990000018;30/03/2026;25:00;08:00;;;;;;", "Day, From", "datetime"),
-    "an American date": ("V1;9990000018;03/30/2026;07:30;08:00;;;;;;", "Day, From", "datetime"),
-    "a date in words": ("V1;9990000018;30 March;07:30;08:00;;;;;;", "Day, From", "date"),
+    "a time of no clock": ("V1;9990000018;30/03/2026;half 7;08:00;;;;;;", "From", "time"),
+    "25 o'clock": ("V1;9990000018;30/03/2026;25:00;08:00;;;;;;", "From", "time"),
+    "an American date": ("V1;9990000018;03/30/2026;07:30;08:00;;;;;;", "Day", "date"),
+    "a date in words": ("V1;9990000018;30 March;07:30;08:00;;;;;;", "Day", "date"),
+    "a day of no calendar": ("V1;9990000018;31/11/2025;07:30;08:00;;;;;;", "Day", "date"),
+    "an end before its start": ("V1;9990000018;30/03/2026;17:00;16:30;;;;;;", "Day, To", "order"),
+    "an hour that came twice": ("V1;9990000018;26/10/2025;01:30;02:30;;;;;;", "Day, From", "local-time"),
     "a word the layout does not know": ("V1;9990000018;30/03/2026;07:30;08:00;;;;;perhaps;", "Result", "code"),
     "a number that fails": ("V1;9990000019;30/03/2026;07:30;08:00;;;;;;", "NHS", "nhs-number"),
     "a carer without a number": ("V1;9990000018;30/03/2026;07:30;08:00;;07:31;08:01;;;", "Staff no.", "required"),
@@ -183,8 +186,50 @@ def test_a_year_with_two_digits_is_a_matter_of_the_layout() -> None:
     line = b"Visit,NHS number,Date,Planned start,Planned end\nV1,9990000018,03/04/25,07:30,08:00\n"
     ((_, refused),) = sheet.read(line, LAYOUTS["homecare"]).rows
     assert isinstance(refused, Refused)
-    assert refused.faults[0].column == "Date, Planned start"
+    assert [each.column for each in refused.faults] == ["Date"], "told once, for all times of the day"
     assert "four digits" in refused.faults[0].rule
+
+
+def test_an_hour_that_came_twice_is_told_by_its_offset() -> None:
+    line = "V1;9990000018;26/10/2025;01:30+01:00;02:00;;;;;;"
+    ((_, found),) = _sheet(line)
+    assert isinstance(found, Sent)
+    assert found.said.parts["planned"] == {"start": "2025-10-26T01:30:00+01:00", "end": "2025-10-26T02:00:00+00:00"}
+
+
+def test_a_visit_by_night_ends_the_next_day_and_a_slip_of_the_pen_does_not() -> None:
+    ((_, night),) = _sheet("V1;9990000018;30/03/2026;20:00;12:00;;;;;;")
+    assert isinstance(night, Sent)
+    assert night.said.parts["planned"]["end"] == "2026-03-31T12:00:00+01:00"
+    ((_, slip),) = _sheet("V1;9990000018;30/03/2026;20:00;12:01;;;;;;")
+    assert isinstance(slip, Refused)
+
+
+def test_a_row_that_ends_early_is_blank_there_unless_the_file_was_cut_off() -> None:
+    rest = "V2;9990000018;30/03/2026;12:00;12:30"
+    (_, short), (_, sound) = _sheet(rest, SOUND)
+    assert isinstance(short, Sent)
+    assert short.said.parts.keys() == {"person", "planned"}
+    assert isinstance(sound, Sent)
+    _, (_, cut) = _sheet(SOUND, rest)
+    assert isinstance(cut, Refused)
+    _, (_, ended) = _sheet(SOUND, rest + "\n")
+    assert isinstance(ended, Sent)
+
+
+def test_what_is_no_id_is_not_told_again() -> None:
+    ((_, named),) = _sheet("Mrs Smith;9990000018;30 March;07:30;08:00;;;;;;")
+    assert isinstance(named, Refused)
+    assert named.visit is None
+    ((_, other),) = _sheet("V9;9990000018;30 March;07:30;08:00;;;;;;")
+    assert isinstance(other, Refused)
+    assert other.visit == "V9"
+
+
+def test_what_is_told_of_a_list_names_its_first_columns() -> None:
+    found = sheet.read(f"{HEADER}\n{SOUND}".encode(), LAYOUTS["kestrel"])
+    (fault,) = found.called(Refused("V1", (met("V2"),))).faults
+    assert (fault.column, fault.rule) == ("Staff no.", "a carer is at two visits at once, at this one and at V2")
 
 
 @pytest.mark.parametrize(
@@ -193,10 +238,13 @@ def test_a_year_with_two_digits_is_a_matter_of_the_layout() -> None:
         ("Call;;Planned;\n;NHS;Day;From\nV1;1;2;3", "merged"),
         (";;;Planned;;\nCall;NHS;Day;From;To\nV1;1;2;3;4", "merged"),
         ("Kestrel;rota\nCall;NHS;Day;From\n", "row 2"),
+        ("Kestrel's rota;;;\nWeek 14;;;\nCall;NHS;Day;From\n", "row 3"),
+        ("Call;NHS;Day;Planned;;In\n;;;From;To;\n", "lacks: From. The names of the columns are merged"),
+        ("PK\x03\x04 and what a workbook is", "workbook"),
         ("Call;NHS;Day\n", "lacks: From"),
         ("Call;NHS;Day;From;Call\n", "Two columns are called Call"),
         ("", "empty"),
-        (f'{HEADER}\nV1;"cut', "cut off"),
+        (f'{HEADER}\nV1;"cut', "Row 2: .* cut off"),
         (f"{HEADER}\nV1\0", "not text"),
     ],
 )
