@@ -430,16 +430,13 @@ def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
 
 
 def _actual(carers: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """From the first arrival to the last departure; no end while somebody is there.
-
-    Who did not come is nobody who is still there.
-    """
-    if len(carers) == 1:
-        return carers[0].get("start", ""), carers[0].get("end", "")
-    starts = [each["start"] for each in carers if "start" in each]
-    ends = [each["end"] for each in carers if "end" in each]
-    last = max(ends, key=instant) if ends and len(ends) == len(starts) else ""
-    return min(starts, key=instant, default=""), last
+    """From the first arrival to the last departure; no end while somebody is there. Who never came does not count."""
+    came = [each for each in carers if "start" in each]
+    if len(came) == 1:
+        return came[0]["start"], came[0].get("end", "")
+    ends = [each["end"] for each in came if "end" in each]
+    last = max(ends, key=instant) if ends and len(ends) == len(came) else ""
+    return min((each["start"] for each in came), key=instant, default=""), last
 
 
 def _said(writing: _Writing, now: datetime) -> Iterator[tuple[Any, ...]]:
