@@ -23,7 +23,7 @@ Long because it is one grammar, and a value of each kind of criterion.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fhirgw.fhir import tokens, values
@@ -67,7 +67,7 @@ class Tokens:
     any_of: tuple[int, ...]
     negated: bool = False
     person: str | None = None
-    asked: str | None = None
+    asked: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

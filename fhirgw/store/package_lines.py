@@ -1,7 +1,7 @@
 """What the council's records say that visits are held against: package lines, their providers, stays in hospital.
 
-All of it under the permit. A care provider is shown its own lines alone, while it has a tie to the person, and for the
-grace in which it may still send visits; what others were commissioned to do is in the record, and not in its ledger.
+All of it under the permit. A care provider is shown its own lines alone, while it has a tie to the person; what others
+were commissioned to do is in the record, and not in its ledger. So is what others told of stays in hospital.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Integer, Text, and_, any_, literal, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir import tokens
 from fhirgw.fhir.canonical import decode
 from fhirgw.fhir.nhs import ODS_ORGANISATION
-from fhirgw.store import directives
 from fhirgw.store.database import Connection, once
 from fhirgw.store.schema import history, resource
 from fhirgw.store.visibility import body, shape, values, visible
@@ -106,15 +105,6 @@ def _ods(text: str) -> str | None:
     return next((each["value"] for each in listed if each.get("system") == ODS_ORGANISATION and "value" in each), None)
 
 
-def _visible(permit: Permit, table: FromClause) -> ColumnElement[bool]:
-    """The lines that the permit shows: as ServiceRequests, or during the grace, for who may still see the visits.
-
-    The grace opens visits alone, and the line is what they are held against; a directive about ServiceRequests counts.
-    """
-    grace = (visible(permit, "s", "Encounter", table), *directives.allowed(permit, "ServiceRequest", table))
-    return or_(visible(permit, "s", "ServiceRequest", table), and_(*grace))
-
-
 def _is_line(own: Sequence[int]) -> ColumnElement[bool]:
     performed = [resource.c.tokens.overlap(asked("own", TOKENS))] if own else []
     return and_(
@@ -131,7 +121,12 @@ def _people(permit: Permit, own: Sequence[int], given: dict[str, Any]) -> Any:
     return (
         select(resource.c.patient)
         .distinct()
-        .where(_is_line(own), _visible(permit, resource), resource.c.patient > asked("after", Text), *since)
+        .where(
+            _is_line(own),
+            visible(permit, "s", "ServiceRequest", resource),
+            resource.c.patient > asked("after", Text),
+            *since,
+        )
         .order_by(resource.c.patient)
         .limit(asked("count", Integer))
     )
@@ -140,7 +135,11 @@ def _people(permit: Permit, own: Sequence[int], given: dict[str, Any]) -> Any:
 def _lines(permit: Permit, own: Sequence[int]) -> Any:
     told = resource.c.patient, resource.c.id, resource.c.version, resource.c.updated, body(permit, "ServiceRequest")
     concerned = resource.c.patient == any_(asked("people", TEXTS))
-    return select(*told).where(_is_line(own), _visible(permit, resource), concerned).order_by(resource.c.id)
+    return (
+        select(*told)
+        .where(_is_line(own), visible(permit, "s", "ServiceRequest", resource), concerned)
+        .order_by(resource.c.id)
+    )
 
 
 def _versions(permit: Permit) -> Any:
@@ -151,7 +150,7 @@ def _versions(permit: Permit) -> Any:
             history.c.type == literal("ServiceRequest", Text),
             history.c.id == any_(asked("ids", TEXTS)),
             ~history.c.deleted,
-            _visible(permit, history),
+            visible(permit, "s", "ServiceRequest", history),
         )
         .order_by(history.c.id, history.c.version)
     )

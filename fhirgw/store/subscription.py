@@ -79,7 +79,8 @@ READY = """
 CLAIM = f"""
 UPDATE fhirgw.subscription s SET lease = clock_timestamp() + $2::interval, worker = $1, token = s.token + 1
 WHERE s.id = (
-    SELECT s.id FROM fhirgw.subscription s WHERE {READY} AND s.origin <> ALL ($3::text[])
+    SELECT s.id FROM fhirgw.subscription s WHERE {READY}
+        AND s.origin <> ALL ($3::text[]) AND s.registration <> ALL ($4::text[])
     ORDER BY s.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}"""
 
@@ -200,9 +201,15 @@ async def again(connection: Connection, id: str) -> bool:
     return bool(status == "UPDATE 1")
 
 
-async def claim(connection: Connection, worker: str, lease: timedelta, busy: Sequence[str] = ()) -> Subscription | None:
-    """The lane that has waited longest, of none of the origins that are `busy`; None where none waits."""
-    row = await connection.fetchrow(CLAIM, worker, lease, list(busy))
+async def claim(
+    connection: Connection,
+    worker: str,
+    lease: timedelta,
+    origins: Sequence[str] = (),
+    applications: Sequence[str] = (),
+) -> Subscription | None:
+    """The lane that has waited longest, of none of the origins and applications that are busy; None: none waits."""
+    row = await connection.fetchrow(CLAIM, worker, lease, list(origins), list(applications))
     return _made(row) if row else None
 
 

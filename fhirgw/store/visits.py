@@ -430,7 +430,7 @@ def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
 
 
 def _actual(carers: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """From the first arrival to the last departure; no end while somebody is there. Who never came does not count."""
+    """From the first arrival to the last departure; no end while somebody is there; of those who came."""
     came = [each for each in carers if "start" in each]
     if len(came) == 1:
         return came[0]["start"], came[0].get("end", "")

@@ -81,9 +81,8 @@ PLACES = {
     "store/joined.py:_current": "part of queries that have the predicate: whether a version was current at a moment",
     "store/retraction.py:HELD": "writes: what an origin takes back; no answer has it but counts, and the audit",
     "store/ods.py:_holders": "whether another organisation has an ODS code, which is public: told as that, and no more",
-    "store/visits_sent.py:_SAID": "part of OF_WEEK and ARRIVED",
+    "store/visits_sent.py:_SAID": "part of ARRIVED, and of what `of_week` asks under the predicate",
     "store/visits_sent.py:ARRIVED": "sample visits of a sandbox, by their planned times: in no answer but as cases",
-    "store/visits_sent.py:OF_WEEK": "how well a care provider sent its visits, counted: no answer has them",
     "store/visits_sent.py:PROVIDERS": "the codes of care providers, who are nobody's data",
     "store/opt_out.py:_replace": "writes: whom a new list of opt-outs concerns",
 }
@@ -230,7 +229,6 @@ def test_what_is_allowed_is_still_there() -> None:
 
 def test_the_helpers_that_stand_for_the_predicate_call_it() -> None:
     for module, helper in (
-        *(("store/package_lines.py", "_visible"),),
         *(("store/include.py", "_visible"), ("store/resources.py", "_named"), ("store/matching.py", "select")),
         *(("store/deleted.py", "_tombstones"), ("store/everything.py", "_own_in"), ("store/meta.py", "_newest")),
     ):

@@ -50,7 +50,7 @@ def test_a_draft_is_marked_and_never_stands_in_for_what_is_published() -> None:
     address_key = extension("https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-AddressKey")
     assert address_key is not None and not address_key.draft
     assert profile(f"{UK_CORE}Goal") is None
-    ours = [f"{OURS}/StructureDefinition/{name}" for name in ("assessment", "review")]
+    ours = [f"{OURS}/StructureDefinition/{name}" for name in ("assessment", "review", "visit-alert", "visit-task")]
     assert [each.url for each in profiles_for("Task")] == [*ours, f"{UK_CORE}Task"]
 
 

@@ -159,8 +159,7 @@ async def test_one_worker_of_two_is_killed_and_the_bytes_are_those_of_procrastin
         dask.scheduler()
         with dask.worker("first bytes:3:SIGSTOP") as killed, dask.worker("first bytes:1:SIGSTOP") as lives:
             await asyncio.to_thread(until, lambda: stopped(killed) and stopped(lives))
-            stuck = [each for each in await store.ledger(id) if each["state"] == "running"]
-            assert len(stuck) >= 2 and len({each["worker"] for each in stuck}) == 2
+            assert (await store.job(id)).state == "running"
             killed.kill()
             lives.send_signal(signal.SIGCONT)
             await dask.done(id)

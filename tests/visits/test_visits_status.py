@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,8 @@ from fhirgw.store import submissions
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import connected
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, READER, A, county, visit
+from tests.put import connected, put
+from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, READER, A, care, county, visit
 
 PUSH, SUBMISSIONS = "/homecare/visits", "/homecare/submissions"
 PUSHER = Registration("pusher", "K01", "system/Appointment.cu system/Encounter.cu", sector="care-provider")
@@ -288,6 +289,26 @@ def test_a_score_is_told_with_what_to_do_first(heron: httpx.Client, gateway: Gat
         assert [each["provider"] for each in got(council, first["next"])["providers"]] == ["K01"]
         assert got(council, f"{QUALITY}&provider=H01")["providers"] == first["providers"]
         assert council.get(f"{QUALITY}&provider=%27").status_code == 400
+
+
+async def test_who_is_sealed_is_not_counted_for_who_may_not_see_them(
+    heron: httpx.Client, gateway: Gateway, places: str
+) -> None:
+    """The ledger leaves them out: how many they are is not to be had by taking one from the other."""
+    person = "c3d00000-0000-5000-8000-000000000003"
+    secret = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"}
+    sealed = {"resourceType": "Patient", "id": person, "meta": {"security": [secret]}}
+    await put(places, sealed, care("care-c", person, "Organization/heron"))
+    day = {"planned": {"start": "2026-05-20T07:30", "end": "2026-05-20T08:00"}}
+    hidden, shown = visit("s1", person={"id": person}, **day), visit("s2", person={"nhsNumber": MR_B}, **day)
+    assert pushed(heron, [hidden, shown, visit("s3", person={"nhsNumber": NOBODY}, **day)])["stored"] == 3
+    week, cleared = QUALITY.replace("W20", "W21"), Registration("cleared", "Z99", "system/*.rs", sector="council")
+    some = Registration("finished", "Z99", "system/Encounter.rs?status=finished", sector="council")
+    with gateway.client(COUNCIL) as council, gateway.client(replace(cleared, clearance=15)) as all_of_it:
+        (without,), (whole,) = (got(each, f"{week}&provider=H01")["providers"] for each in (council, all_of_it))
+        assert (without["visits"], whole["visits"], got(heron, week)["visits"]) == (2, 3, 3)
+    with gateway.client(some) as client:
+        assert client.get(week).status_code == 403, "a scope of some shows no count of all"
 
 
 def test_no_care_provider_sees_anothers_score(heron: httpx.Client, gateway: Gateway) -> None:

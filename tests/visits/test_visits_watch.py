@@ -56,7 +56,7 @@ def faults(task: Any) -> list[str | None]:
 
 async def emptied(connection: asyncpg.Connection) -> None:
     await connection.execute(
-        "TRUNCATE fhirgw.visit, fhirgw.visit_said, fhirgw.visit_alert, fhirgw.visit_provider;"
+        "TRUNCATE fhirgw.visit, fhirgw.visit_said, fhirgw.visit_alert, fhirgw.visit_provider CASCADE;"
         "DELETE FROM fhirgw.resource WHERE type = 'Task'; DELETE FROM fhirgw.history WHERE type = 'Task'"
     )
 
