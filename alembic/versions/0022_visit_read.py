@@ -24,6 +24,7 @@ OURS = "https://fhirgw.uk/fhir"
 IDS = "https://fhirgw.uk/Id"
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 HL7 = "http://terminology.hl7.org/CodeSystem"
+DMD = "https://dmd.nhs.uk"
 ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 PROFILES = {
@@ -150,33 +151,49 @@ DECLARE first text; last text; open boolean; BEGIN
     END IF;
     RETURN CASE WHEN first IS NOT NULL THEN json_build_object('start', first, 'end', last) END;
 END $$""",
+    # Who is to come: those rostered, those named who have not arrived, and so many more as are needed. Who came is in
+    # the Encounter, and there alone: the plan is not made of what was done.
     f"""
 CREATE FUNCTION fhirgw.visit_appointment_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
 DECLARE p jsonb := parts; planned jsonb := p -> 'planned'; came text := p -> 'outcome' ->> 'code';
-    period json := fhirgw.visit_period(fhirgw.visit_list(p, 'carers', 'carer'));
+    carers jsonb := fhirgw.visit_list(p, 'carers', 'carer'); period json := fhirgw.visit_period(carers);
+    names text[] := ARRAY (SELECT jsonb_array_elements_text(planned -> 'rostered')); c text; needed int; status text;
     participants json[] := ARRAY[json_build_object(
-        'actor', json_build_object('reference', 'Patient/' || patient), 'status', 'accepted')]; BEGIN
-    FOR _ IN 1..coalesce((planned ->> 'carers')::int, 0) LOOP
+        'actor', json_build_object('reference', 'Patient/' || patient),
+        'status', CASE WHEN starts_with(came, 'cancelled-by-person') THEN 'declined' ELSE 'accepted' END)]; BEGIN
+    FOR c IN SELECT e ->> 'carer' FROM jsonb_array_elements(carers) AS e WHERE NOT e ? 'start' LOOP
+        IF NOT c = ANY (names) THEN names := names || c; END IF;
+    END LOOP;
+    needed := coalesce((planned ->> 'carers')::int, least(1, cardinality(names)));
+    FOR i IN 1..greatest(needed, cardinality(names)) LOOP
         participants := participants || json_build_object(
             'type', json_build_array(json_build_object('coding', json_build_array(
                 json_build_object('system', '{HL7}/v3-ParticipationType', 'code', 'PPRF')))),
-            'status', 'accepted');
+            'actor', fhirgw.visit_carer(provider, names[i]),
+            'required', CASE WHEN i <= needed THEN 'required' ELSE 'optional' END, 'status', 'accepted');
     END LOOP;
+    status := CASE
+        WHEN came = 'entered-in-error' THEN came
+        WHEN came IN ('missed-by-provider', 'no-reply') THEN 'noshow'
+        WHEN period IS NOT NULL THEN CASE WHEN period ->> 'end' IS NULL THEN 'arrived' ELSE 'fulfilled' END
+        WHEN starts_with(came, 'cancelled-') OR came IN ('hospital', 'respite', 'deceased', 'not-required')
+            THEN 'cancelled'
+        WHEN came IN ('delivered', 'partially-delivered', 'refused-by-person') THEN 'fulfilled'
+        ELSE 'booked' END;
     RETURN json_strip_nulls(json_build_object(
         'resourceType', 'Appointment', 'id', id,
         'meta', fhirgw.visit_head('Appointment', id, version, updated),
         'extension', fhirgw.visit_extensions(p, provider, period IS NULL, true),
         'identifier', json_build_array(json_build_object('system', '{IDS}/visit', 'value', provider || '.' || visit)),
-        'status', CASE
-            WHEN came = 'entered-in-error' THEN came
-            WHEN came IN ('missed-by-provider', 'no-reply') THEN 'noshow'
-            WHEN period IS NOT NULL THEN CASE WHEN period ->> 'end' IS NULL THEN 'arrived' ELSE 'fulfilled' END
-            WHEN starts_with(came, 'cancelled-') OR came IN ('hospital', 'respite', 'deceased', 'not-required')
-                THEN 'cancelled'
-            WHEN came IN ('delivered', 'partially-delivered', 'refused-by-person') THEN 'fulfilled'
-            ELSE 'booked' END,
+        'status', status,
+        'cancelationReason', CASE WHEN status = 'cancelled' THEN json_build_object(
+            'coding', json_build_array(json_build_object(
+                'system', '{HL7}/appointment-cancellation-reason', 'code', CASE
+                    WHEN came = 'cancelled-by-provider' THEN 'prov' WHEN came = 'deceased' THEN 'pat-dec'
+                    WHEN came = 'not-required' THEN 'other' ELSE 'pat' END)),
+            'text', p -> 'outcome' ->> 'reason') END,
         'serviceType', CASE WHEN planned ->> 'type' IS NOT NULL
             THEN json_build_array(json_build_object('text', planned ->> 'type')) END,
         'start', planned ->> 'start', 'end', planned ->> 'end',
@@ -193,12 +210,14 @@ END $$""",
     f"""
 CREATE FUNCTION fhirgw.visit_participant(provider text, c jsonb) RETURNS json {PURE} AS $$
 BEGIN RETURN json_build_object(
-    'extension', CASE WHEN c ?| '{{method,endMethod,distance}}' THEN json_build_array(json_build_object(
+    'extension', CASE WHEN c ?| '{{method,endMethod,distance,exception}}' THEN json_build_array(json_build_object(
         'url', '{OURS}/StructureDefinition/ext-visit-verification',
         'extension', array_to_json(array_remove(ARRAY[
             fhirgw.visit_verified('method', c ->> 'method'), fhirgw.visit_verified('endMethod', c ->> 'endMethod'),
             CASE WHEN c ? 'distance' THEN jsonb_build_object(
-                'url', 'distance', 'valueUnsignedInt', c -> 'distance') END], NULL)))) END,
+                'url', 'distance', 'valueUnsignedInt', c -> 'distance') END,
+            CASE WHEN c ? 'exception' THEN jsonb_build_object(
+                'url', 'exception', 'valueString', c ->> 'exception') END], NULL)))) END,
     'period', CASE WHEN c ? 'start' THEN json_build_object('start', c ->> 'start', 'end', c ->> 'end') END,
     'individual', fhirgw.visit_carer(provider, c ->> 'carer'));
 END $$""",
@@ -207,8 +226,9 @@ CREATE FUNCTION fhirgw.visit_encounter_body(
     id text, version int, updated timestamptz, patient text, provider text, visit text, parts text, entry int
 ) RETURNS text {PURE} COST 3000 AS $$
 DECLARE p jsonb := parts; carers jsonb := fhirgw.visit_list(p, 'carers', 'carer');
-    period json := fhirgw.visit_period(carers); participants json[] := '{{}}'; c jsonb; BEGIN
-    FOR c IN SELECT e FROM jsonb_array_elements(carers) AS e LOOP
+    came jsonb := p -> 'outcome'; period json := fhirgw.visit_period(carers); participants json[] := '{{}}'; c jsonb;
+BEGIN
+    FOR c IN SELECT e FROM jsonb_array_elements(carers) AS e WHERE e ? 'start' LOOP
         participants := participants || fhirgw.visit_participant(provider, c);
     END LOOP;
     RETURN json_strip_nulls(json_build_object(
@@ -225,6 +245,8 @@ DECLARE p jsonb := parts; carers jsonb := fhirgw.visit_list(p, 'carers', 'carer'
         'appointment', CASE WHEN p -> 'planned' ->> 'start' IS NOT NULL
             THEN json_build_array(json_build_object('reference', 'Appointment/' || id)) END,
         'period', period,
+        'reasonCode', CASE WHEN came ->> 'code' IN ('no-reply', 'refused-by-person') THEN json_build_array(
+            fhirgw.visit_concept('visit-outcome', came ->> 'code', came ->> 'reason')) END,
         'serviceProvider', fhirgw.visit_named('Organization', '{ODS}', provider)
     ))::text;
 END $$""",
@@ -240,6 +262,8 @@ DECLARE p jsonb := parts; e jsonb := fhirgw.visit_list(p, 'tasks', 'task') -> (e
         'resourceType', 'Task', 'id', id, 'meta', fhirgw.visit_head('Task', id, version, updated),
         'identifier', json_build_array(
             json_build_object('system', '{IDS}/' || provider || '/task', 'value', e ->> 'task')),
+        'basedOn', CASE WHEN p -> 'line' ->> 'order' IS NOT NULL
+            THEN json_build_array(fhirgw.visit_named('ServiceRequest', '{IDS}/order', p -> 'line' ->> 'order')) END,
         'status', CASE WHEN p -> 'outcome' ->> 'code' = 'entered-in-error' THEN 'entered-in-error' ELSE
             CASE e ->> 'outcome' WHEN 'completed' THEN 'completed' WHEN 'partially-completed' THEN 'completed'
             WHEN 'not-completed' THEN 'failed' WHEN 'refused' THEN 'rejected'
@@ -251,6 +275,7 @@ DECLARE p jsonb := parts; e jsonb := fhirgw.visit_list(p, 'tasks', 'task') -> (e
         'focus', CASE WHEN planned THEN json_build_object('reference', 'Appointment/' || left(id, 36)) END,
         'for', json_build_object('reference', 'Patient/' || patient),
         'encounter', CASE WHEN made THEN json_build_object('reference', 'Encounter/' || left(id, 36)) END,
+        'requester', fhirgw.visit_named('Organization', '{ODS}', provider),
         'owner', fhirgw.visit_carer(provider, e ->> 'carer')
     ))::text;
 END $$""",
@@ -275,7 +300,10 @@ DECLARE p jsonb := parts; e jsonb := p -> 'medication' -> (entry - 1);
             THEN 'completed' ELSE 'not-done' END,
         'statusReason', CASE WHEN e ->> 'reason' IS NOT NULL
             THEN json_build_array(json_build_object('text', e ->> 'reason')) END,
-        'medicationCodeableConcept', json_build_object('text', e ->> 'medicine'),
+        'medicationCodeableConcept', json_build_object(
+            'coding', CASE WHEN e ->> 'dmd' IS NOT NULL THEN json_build_array(
+                json_build_object('system', '{DMD}', 'code', e ->> 'dmd')) END,
+            'text', e ->> 'medicine'),
         'subject', json_build_object('reference', 'Patient/' || patient),
         'context', CASE WHEN period IS NOT NULL THEN json_build_object('reference', 'Encounter/' || left(id, 36)) END,
         'supportingInformation', CASE WHEN period IS NULL AND p -> 'planned' ->> 'start' IS NOT NULL
@@ -341,21 +369,28 @@ BEGIN
         || fhirgw.visit_refers('{{based-on}}', b -> 'basedOn' -> 0);
     CASE kind
     WHEN 'Appointment' THEN
-        t := t || ARRAY['part-status||accepted']
-            || fhirgw.visit_refers('{{actor,patient}}', b -> 'participant' -> 0 -> 'actor');
+        FOR e IN SELECT x FROM jsonb_array_elements(b -> 'participant') AS x LOOP
+            t := t || ('part-status||' || (e ->> 'status')) || fhirgw.visit_refers(CASE WHEN e -> 'actor' ? 'reference'
+                THEN '{{actor,patient}}'::text[] ELSE '{{actor,practitioner}}' END, e -> 'actor');
+        END LOOP;
     WHEN 'Encounter' THEN
         t := t || fhirgw.visit_codes('class', b -> 'class' ->> 'system', b -> 'class' ->> 'code')
             || fhirgw.visit_refers('{{service-provider}}', b -> 'serviceProvider')
             || fhirgw.visit_refers('{{appointment}}', b -> 'appointment' -> 0);
+        e := b -> 'reasonCode' -> 0 -> 'coding' -> 0;
+        t := t || fhirgw.visit_codes('reason-code', e ->> 'system', e ->> 'code');
         FOR e IN SELECT x FROM jsonb_array_elements(b -> 'participant') AS x LOOP
             t := t || fhirgw.visit_refers('{{participant,practitioner}}', e -> 'individual');
         END LOOP;
     WHEN 'Task' THEN
         e := b -> 'businessStatus' -> 'coding' -> 0;
         t := t || ARRAY['intent||order'] || fhirgw.visit_codes('business-status', e ->> 'system', e ->> 'code')
-            || fhirgw.visit_refers('{{focus}}', b -> 'focus') || fhirgw.visit_refers('{{owner}}', b -> 'owner');
+            || fhirgw.visit_refers('{{focus}}', b -> 'focus') || fhirgw.visit_refers('{{owner}}', b -> 'owner')
+            || fhirgw.visit_refers('{{requester}}', b -> 'requester');
     WHEN 'MedicationAdministration' THEN
-        t := t || fhirgw.visit_refers('{{context}}', b -> 'context')
+        e := b -> 'medicationCodeableConcept' -> 'coding' -> 0;
+        t := t || fhirgw.visit_codes('code', e ->> 'system', e ->> 'code')
+            || fhirgw.visit_refers('{{context}}', b -> 'context')
             || fhirgw.visit_refers('{{performer}}', b -> 'performer' -> 0 -> 'actor');
     WHEN 'Observation' THEN
         t := t || fhirgw.visit_refers('{{focus}}', b -> 'focus' -> 0)
@@ -369,14 +404,19 @@ END $$""",
 CREATE FUNCTION fhirgw.visit_present(kind text, body text) RETURNS bigint {PURE} COST 4000 AS $$
 DECLARE found bigint; BEGIN
     SELECT coalesce(sum(DISTINCT 1::bigint << bit), 0) + 1 INTO found
-    FROM json_object_keys(body::json) AS k JOIN (VALUES
+    FROM (SELECT json_object_keys(body::json) UNION ALL SELECT 'actor' WHERE kind = 'Appointment' AND EXISTS (
+        SELECT FROM json_array_elements(body::json -> 'participant') AS p
+        WHERE p -> 'actor' ->> 'type' = 'Practitioner')) AS given (k) JOIN (VALUES
         ('Appointment', 'participant', 4), ('Appointment', 'participant', 10), ('Appointment', 'participant', 11),
-        ('Appointment', 'basedOn', 6), ('Appointment', 'start', 7), ('Appointment', 'identifier', 8),
+        ('Appointment', 'actor', 12), ('Appointment', 'basedOn', 6), ('Appointment', 'start', 7),
+        ('Appointment', 'identifier', 8),
         ('Appointment', 'serviceType', 16), ('Appointment', 'status', 19),
         ('Encounter', 'appointment', 5), ('Encounter', 'basedOn', 6), ('Encounter', 'class', 7),
         ('Encounter', 'period', 8), ('Encounter', 'identifier', 11), ('Encounter', 'participant', 16),
-        ('Encounter', 'subject', 18), ('Encounter', 'participant', 19), ('Encounter', 'serviceProvider', 22),
+        ('Encounter', 'subject', 18), ('Encounter', 'participant', 19), ('Encounter', 'reasonCode', 20),
+        ('Encounter', 'serviceProvider', 22),
         ('Encounter', 'status', 24), ('Encounter', 'subject', 25),
+        ('Task', 'basedOn', 5), ('Task', 'requester', 20),
         ('Task', 'businessStatus', 6), ('Task', 'code', 7), ('Task', 'encounter', 8), ('Task', 'focus', 9),
         ('Task', 'identifier', 11), ('Task', 'intent', 12), ('Task', 'owner', 14), ('Task', 'for', 16),
         ('Task', 'status', 21), ('Task', 'for', 22),

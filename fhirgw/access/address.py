@@ -11,12 +11,16 @@ import ipaddress
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 METADATA = ipaddress.ip_network("fd00:ec2::/32")
 """Where a cloud tells a machine its secrets, in a range that is otherwise private like any other."""
+CLOUDS = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32")))
+"""Where clouds (Oracle's, Azure's) do so in what Python takes for the Internet: 192.0.0.192, 168.63.129.16."""
 
 
 def public(address: str) -> bool:
     """Whether an IP address is one of the Internet at large, whatever it is wrapped in."""
     ip = _unwrapped(address)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    if ip.version == 6 and ip.is_site_local:  # which nobody uses any more, and Python takes for the Internet
+        return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in each for each in CLOUDS)
 
 
 def private(address: str) -> bool:

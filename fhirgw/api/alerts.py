@@ -39,6 +39,8 @@ ALERTS = "/homecare/alerts"
 ACKNOWLEDGE = f"{ALERTS}/{{id}}/$acknowledge"
 LONGEST_BODY, LONGEST_NOTE = 16 * 1024, 500
 JSON = ("application/json", "text/json", "application/fhir+json")
+KEPT = ("id", "version", "open", "status")
+"""What is told of an acknowledgement that is sent again: what became of it, for the rest may be hidden by then."""
 PLAIN = {"content-type": "application/json", **PRIVATE}
 
 
@@ -66,11 +68,16 @@ async def acknowledge(request: Request) -> Response:
 
     async def work(connection: Connection, permit: Permit, now: datetime) -> Answer:
         task, patient = await alerts.acknowledge(connection, permit, id, said, now)
-        told = orjson.dumps(shown(task)).decode()
+        told = shown(task)
         headers = {**PLAIN, "etag": f'W/"{task["meta"]["versionId"]}"'}
-        return Answer(200, headers, told, about=(("Task", id, patient),))
+        kept = {name: told[name] for name in KEPT}
+        return Answer(200, headers, _json(told), kept=_json(kept), about=(("Task", id, patient),))
 
     return await written(request, ACKNOWLEDGE, "operation", body, work)
+
+
+def _json(told: Mapping[str, Any]) -> str:
+    return orjson.dumps(told).decode()
 
 
 async def _body(request: Request) -> bytes:

@@ -34,7 +34,7 @@ from fhirgw.fhir.notification import bundle as notification
 from fhirgw.fhir.subscription import CONTENTS, STATUSES, Wanted
 from fhirgw.fhir.subscription import read as understood
 from fhirgw.fhir.topics import Trigger
-from fhirgw.store import notices, subscription
+from fhirgw.store import notices, registration, subscription
 from fhirgw.store.database import Connection
 from fhirgw.store.resources import absent
 from fhirgw.store.subscription import Subscription
@@ -231,11 +231,20 @@ def _operating(request: Request) -> bool:
     return own and OPERATOR in request.scope.get(ROLES, ())
 
 
+async def _application(request: Request, connection: Connection) -> str | None:
+    """The registration that asks by itself; None for a person who comes by it, and for another organisation's token."""
+    permit = permitted(request)
+    if permit.in_person or permit.patient or permit.delegate:
+        return None
+    found = await registration.find(connection, permit.registration)
+    return found.id if found and found.organisation == permit.organisation else None
+
+
 async def _found(request: Request, connection: Connection, *, own: bool = False) -> Subscription:
     """The one of the address, for who may know of it; `own`: for its subscriber alone. Raises FhirError(not-found)."""
     _, id = asked.instance(request, KIND)
     found = await subscription.find(connection, id)
-    theirs = found is not None and found.registration == permitted(request).registration
+    theirs = found is not None and found.registration == await _application(request, connection)
     if found is None or not (theirs or (_operating(request) and not own)):
         raise absent(KIND)
     entry(request).saw(KIND, found.id, None)
@@ -244,8 +253,8 @@ async def _found(request: Request, connection: Connection, *, own: bool = False)
 
 async def _own(request: Request, connection: Connection) -> list[Subscription]:
     """All that the caller may know of."""
-    whose = None if _operating(request) else permitted(request).registration
-    found = await subscription.of(connection, whose)
+    operating, whose = _operating(request), await _application(request, connection)
+    found = await subscription.of(connection, None if operating else whose) if operating or whose else []
     entry(request).saw_all((KIND, each.id, None) for each in found)
     return found
 

@@ -42,13 +42,14 @@ async def of_week(request: Request) -> Response:
     own = sender(request)
     asked_for = _week(parameters(request, "week"), visits)
     async with context(request).searcher(own) as connection:
-        return told({"week": str(asked_for), **await _provider(connection, visits, own.organisation, asked_for)})
+        return told({"week": str(asked_for), **await _provider(connection, own, visits, own.organisation, asked_for)})
 
 
 def _oversees(permit: Permit, visits: Visits) -> bool:
-    """Whether it is the council whose package lines these are, and not one of its people for a person."""
+    """Whether it is the council whose package lines these are, and not one of its people, nor for a part of them."""
     whole = permit.organisation == visits.controller and permit.purpose == Purpose.DIRECT_CARE and not permit.in_person
-    return whole and COUNCIL in permit.parties and permit.patient is None and bool(permit.covering("s", "Encounter"))
+    every = any(not each.constraint for each in permit.covering("s", "Encounter"))
+    return whole and COUNCIL in permit.parties and permit.patient is None and every
 
 
 async def _council(request: Request, permit: Permit, visits: Visits) -> Response:
@@ -66,7 +67,7 @@ async def _council(request: Request, permit: Permit, visits: Visits) -> Response
             codes = await visits_sent.providers(connection, given.get("_cursor", ""), *times, count + 1)
         document: dict[str, Any] = {
             "week": str(asked_for),
-            "providers": [await _provider(connection, visits, each, asked_for) for each in codes[:count]],
+            "providers": [await _provider(connection, permit, visits, each, asked_for) for each in codes[:count]],
         }
     if len(codes) > count:
         document["next"] = f"{QUALITY}?week={asked_for}&_count={count}&_cursor={codes[count - 1]}"
@@ -78,9 +79,11 @@ def _week(given: Mapping[str, str], visits: Visits) -> Week:
     return Week.parse(given["week"]) if "week" in given else Week.over(visits.writers.now())
 
 
-async def _provider(connection: Connection, visits: Visits, code: str, asked_for: Week) -> dict[str, Any]:
+async def _provider(
+    connection: Connection, permit: Permit, visits: Visits, code: str, asked_for: Week
+) -> dict[str, Any]:
     times = (asked_for.starts, asked_for.ends)
-    sent = [each async for each in visits_sent.of_week(connection, code, *times)]
+    sent = [each async for each in visits_sent.of_week(connection, permit, code, *times)]
     rows, refused, reasons = await visits_sent.rows_of_week(connection, code, *times)
     rules, now = visits.rows.reader.rules, visits.writers.now()
     found = quality(sent, rows, reasons, refused, visits.standard, rules, now)

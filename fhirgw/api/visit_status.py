@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -33,9 +33,11 @@ from fhirgw.api.visits import Visits, makes_visits
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store import submissions, visits_sent
+from fhirgw.store import submissions, visit_stays, visits_sent
+from fhirgw.store.database import Connection
 from fhirgw.store.submissions import Cursor, Submission
 from fhirgw.store.visits import UNKNOWN, UNNAMED
+from fhirgw.visits.batch import key, met
 from fhirgw.visits.field import ID
 from fhirgw.visits.outcome import came
 from fhirgw.visits.quality import missing
@@ -52,6 +54,12 @@ HEADER = ("Row", "Visit", "Status", "Column", "Reason", "What is wrong", "What t
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula at the beginning of a cell. https://owasp.org/www-community/attacks/CSV_Injection"""
 NEVER = "There is no visit with this id among those that you have sent"
+LINELESS = Fault(
+    "line.order",
+    "line",
+    "no line of the person's package that you deliver, as far as you may see it, has this number",
+    "The visit is kept, and counts for the line once the council has it: check the number, or ask the council",
+)
 WITHHELD = (
     "The visit is kept. What it says is shown while the package of care runs, to tokens that may read Encounters"
     " (system/Encounter.r), unless the person does not want it"
@@ -98,11 +106,12 @@ async def status(request: Request) -> Response:
     async with context(request).reader(permit) as connection:
         found = await visits_sent.kept(connection, permit, name)
         mend = await submissions.last(connection, permit.organisation, name)
+        issues = [each async for each in _issues(request, connection, permit, name, found)] if found else []
     if found is None and mend is None:
         raise FhirError(Issue("not-found", NEVER))
     document: dict[str, Any] = {"visit": name, "state": "refused"}
     if found is not None:
-        document |= _of(here(request), found)
+        document |= _of(here(request), found) | ({"issues": [each._asdict() for each in issues]} if issues else {})
         if found.id and found.facts is not None:
             entry(request).saw("Encounter", found.id, found.patient)
     if mend is not None and (found is None or mend[0] > found.updated):
@@ -111,10 +120,25 @@ async def status(request: Request) -> Response:
     return told(document)
 
 
+async def _issues(
+    request: Request, connection: Connection, permit: Permit, name: str, found: visits_sent.Kept
+) -> AsyncIterator[Fault]:
+    """What is to be mended of a visit that is kept, as far as it is known by now: on a receipt it may not have been."""
+    if found.facts is None:
+        return
+    own, state = permit.organisation, request.app.state
+    for other in await visit_stays.meeting(connection, own, key(own, name), found.facts):
+        yield met(other)
+    order, known = (found.facts.get("line") or {}).get("order"), (state.directory, state.visits.rows.reader.rules)
+    if order and found.patient and await visits_sent.lineless(connection, permit, *known, found.patient, order):
+        yield LINELESS
+
+
 def _of(here: Visits, found: visits_sent.Kept) -> dict[str, Any]:
     """What there is to tell of a visit that is kept."""
     document: dict[str, Any] = {"state": "allocated" if found.id else "unallocated"}
     document |= {"id": found.id} if found.id else {}
+    document |= {"since": _moment(found.moved)} if found.moved else {}
     document |= {"said": found.said, "received": _moment(found.updated)}
     document |= {"changed": _moment(found.changed)} if found.changed else {}
     if found.facts is None:

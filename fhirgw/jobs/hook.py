@@ -54,6 +54,7 @@ class Reach:
             split = urlsplit(endpoint)
             scheme, host, port = split.scheme, (split.hostname or "").lower(), split.port
             httpx.URL(endpoint)
+            host.encode("idna")  # as a resolver does, of labels that are too long or empty
         except (ValueError, httpx.InvalidURL):
             raise _refused("The endpoint is malformed: write https://host/path") from None
         if not host or not endpoint.isascii() or any(each <= " " or each in '\\"<>' for each in endpoint):
@@ -73,7 +74,7 @@ class Reach:
                 status = await self._posted(endpoint, body, headers, seconds)
         except TimeoutError:
             raise Untold(f"The endpoint did not answer within {seconds:.0f} seconds") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, FhirError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, FhirError) as error:
             raise Untold(f"The endpoint cannot be reached ({type(error).__name__})") from None
         if status in range(300, 400):
             raise Untold(f"The endpoint answered {status}: redirects are not followed, change the endpoint itself")

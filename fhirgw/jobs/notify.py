@@ -16,7 +16,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -38,8 +38,10 @@ from fhirgw.store.subscription import Subscription
 POLL = 1.0
 """Seconds between two looks at the change log."""
 
-LANES, OF_ORIGIN = 32, 4
-"""Lanes at once of a process, and of one origin: an origin that hangs leaves room for the others."""
+LANES, OF_ORIGIN, OF_APPLICATION = 32, 4, 16
+"""Lanes at once of a process, of one origin, and of one application: who hangs, or names many origins that do, leaves
+room for the others.
+"""
 
 LEASE = timedelta(seconds=90)
 """Longer than any endpoint may take, and all that is done before and after."""
@@ -66,7 +68,7 @@ class Notifier:
     def __init__(self, engine: Engine, auditor: Auditor, permits: Permits, sign: Sign, reach: Reach) -> None:
         self._engine, self._auditor, self._permits, self._sign, self._reach = engine, auditor, permits, sign, reach
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._lanes: dict[asyncio.Task[None], str] = {}
+        self._lanes: dict[asyncio.Task[None], Subscription] = {}
         self._turns = 0
 
     @asynccontextmanager
@@ -132,14 +134,14 @@ class Notifier:
     async def _begin(self) -> None:
         """Begins lanes that wait, as many as there is room for."""
         while len(self._lanes) < LANES:
-            open_now = Counter(self._lanes.values())
-            busy = [origin for origin, number in open_now.items() if number >= OF_ORIGIN]
+            origins = _often((each.origin for each in self._lanes.values()), OF_ORIGIN)
+            applications = _often((each.registration for each in self._lanes.values()), OF_APPLICATION)
             async with direct(self._engine) as connection:
-                lane = await subscription.claim(connection, self.name, LEASE, busy)
+                lane = await subscription.claim(connection, self.name, LEASE, origins, applications)
             if lane is None:
                 return
             task = asyncio.create_task(self._told(lane), name=f"lane of {lane.id}")
-            self._lanes[task] = lane.origin
+            self._lanes[task] = lane
             task.add_done_callback(self._closed)
 
     def _closed(self, task: asyncio.Task[None]) -> None:
@@ -205,6 +207,10 @@ class Notifier:
         ours = {"content-type": MEDIA, "x-request-id": request, "x-jws-signature": signed}
         await self._reach.post(lane.endpoint, body, {**headers, **ours}, lane.seconds)
         return events[-1].number if events else lane.events
+
+
+def _often(names: Iterable[str], times: int) -> list[str]:
+    return [name for name, number in Counter(names).items() if number >= times]
 
 
 def noticed(permit: Permit, moment: datetime, request: str, id: str, foci: Foci) -> Access:

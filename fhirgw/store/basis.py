@@ -34,7 +34,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.relationship import KINDS, opens
 from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource
+from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource, visit_alert
 
 NOBODYS = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
 """Reference data: it is about nobody, and whoever's scopes cover it may see it."""
@@ -124,9 +124,12 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
 
 
 def _alerts(table: FromClause) -> Condition:
-    """Of Tasks, a care provider sees alerts: others are the council's assessments."""
+    """Of Tasks, a care provider sees the alerts of its own visits: others are the council's assessments, or of another
+    who looks after the same person.
+    """
     raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
-    return and_(relationship.c.kind == literal(CARE_PROVIDER, Text), raised)
+    own = exists().where(visit_alert.c.id == table.c.id, visit_alert.c.provider == text("organisation"))
+    return and_(relationship.c.kind == literal(CARE_PROVIDER, Text), raised, own.correlate(table))
 
 
 def _kinds_for_visits(table: FromClause, without: tuple[str, ...]) -> Condition:

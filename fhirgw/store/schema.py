@@ -726,6 +726,7 @@ visit = Table(
     _text("stamps", nullable=True),
     _instant("due", nullable=True),
     Column("alerted", Boolean),
+    *(_instant(name, nullable=True) for name in ("moved", "received")),
     Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
@@ -736,12 +737,14 @@ visit = Table(
     Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
     Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
     Index("visit_by_change", "updated", postgresql_using="brin"),
+    Index("visit_by_transaction", "transaction", postgresql_where=text("patient IS NOT NULL")),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
 was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
-`alerted`: an alert of it has not ended (fhirgw.store.watch).
+`alerted`: an alert of it has not ended (fhirgw.store.watch). `moved`: when it came into another record than at first;
+if nobody has sent it since, `received` is when it was sent.
 """
 
 visit_said = Table(
@@ -967,6 +970,7 @@ subscription = Table(
     Column("token", BigInteger, nullable=False, server_default=text("0")),
     _text("worker", nullable=True),
     _instant("created", server_default=text("clock_timestamp()")),
+    _instant("visited", nullable=True),
     CheckConstraint("status IN ('requested', 'active', 'error', 'off')", name="subscription_status"),
     CheckConstraint("content IN ('empty', 'id-only', 'full-resource')", name="subscription_content"),
     CheckConstraint("sent <= events", name="subscription_sent"),
@@ -974,9 +978,9 @@ subscription = Table(
 )
 """Who is told what, by whom they were when they asked (`registration`, with `scopes` and `purpose` of its token).
 
-`snapshot`: up to where its topic has been looked for in the change log, after `floor` (fhirgw.store.notices). Of
-its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails, `due`: when it is tried
-next. `lease`: until when `worker` is believed to be at it.
+`snapshot`: up to where its topic has been looked for in the change log, after `floor`, and in visits, after `visited`
+(fhirgw.store.notices). Of its `events`, those up to `sent` have been delivered; `failing`: since when delivery fails,
+`due`: when it is tried next. `lease`: until when `worker` is believed to be at it.
 """
 
 notice = Table(

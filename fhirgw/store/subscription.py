@@ -79,7 +79,8 @@ READY = """
 CLAIM = f"""
 UPDATE fhirgw.subscription s SET lease = clock_timestamp() + $2::interval, worker = $1, token = s.token + 1
 WHERE s.id = (
-    SELECT s.id FROM fhirgw.subscription s WHERE {READY} AND s.origin <> ALL ($3::text[])
+    SELECT s.id FROM fhirgw.subscription s WHERE {READY}
+        AND s.origin <> ALL ($3::text[]) AND s.registration <> ALL ($4::text[])
     ORDER BY s.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}"""
 
@@ -93,7 +94,8 @@ WHERE {HELD}"""
 GREETED = f"""
 UPDATE fhirgw.subscription SET status = 'active', {CHANGED}, attempts = 0, failing = NULL, reason = NULL,
     due = clock_timestamp(), beat = {BEAT}, lease = NULL,
-    floor = CASE WHEN snapshot IS NULL THEN $3 ELSE floor END, snapshot = coalesce(snapshot, $4)
+    floor = CASE WHEN snapshot IS NULL THEN $3 ELSE floor END, snapshot = coalesce(snapshot, $4),
+    visited = CASE WHEN snapshot IS NULL THEN $5 ELSE visited END
 WHERE {HELD}"""
 
 FAILED = f"""
@@ -106,8 +108,10 @@ WHERE {HELD} RETURNING status"""
 
 HERE = """
 SELECT pg_current_snapshot()::text, coalesce((
-    SELECT max(sequence) FROM fhirgw.change WHERE transaction >= pg_snapshot_xmax(pg_current_snapshot())), 0)"""
-"""Where the change log is now; what seems to be of transactions to come is of a life before a restore."""
+    SELECT max(sequence) FROM fhirgw.change WHERE transaction >= pg_snapshot_xmax(pg_current_snapshot())), 0), (
+    SELECT max(updated) FROM fhirgw.visit
+    WHERE patient IS NOT NULL AND transaction >= pg_snapshot_xmax(pg_current_snapshot()))"""
+"""Where the change log and visits are now; what seems to be of transactions to come is of a life before a restore."""
 
 
 async def add(
@@ -200,9 +204,15 @@ async def again(connection: Connection, id: str) -> bool:
     return bool(status == "UPDATE 1")
 
 
-async def claim(connection: Connection, worker: str, lease: timedelta, busy: Sequence[str] = ()) -> Subscription | None:
-    """The lane that has waited longest, of none of the origins that are `busy`; None where none waits."""
-    row = await connection.fetchrow(CLAIM, worker, lease, list(busy))
+async def claim(
+    connection: Connection,
+    worker: str,
+    lease: timedelta,
+    origins: Sequence[str] = (),
+    applications: Sequence[str] = (),
+) -> Subscription | None:
+    """The lane that has waited longest, of none of the origins and applications that are busy; None: none waits."""
+    row = await connection.fetchrow(CLAIM, worker, lease, list(origins), list(applications))
     return _made(row) if row else None
 
 
@@ -213,8 +223,8 @@ async def told(connection: Connection, lane: Subscription, number: int) -> bool:
 
 async def greeted(connection: Connection, lane: Subscription) -> bool:
     """Its handshake was answered: from now on, or from where it was when it rested, it is told what happens."""
-    snapshot, floor = await connection.fetchrow(HERE)
-    return bool(await connection.execute(GREETED, lane.id, lane.token, floor, snapshot) == "UPDATE 1")
+    snapshot, floor, visited = await connection.fetchrow(HERE)
+    return bool(await connection.execute(GREETED, lane.id, lane.token, floor, snapshot, visited) == "UPDATE 1")
 
 
 async def failed(

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fhirgw.store.database import Connection
+from fhirgw.visits.moment import instant
 
 CELL = "\x03"
 Stay = tuple[str, str, str]
@@ -47,6 +48,17 @@ LEFT JOIN LATERAL (
     ORDER BY o.began LIMIT 1) AS o ON true
 WHERE (g.fresh OR o.still) AND s.key NOT IN (SELECT unnest(string_to_array($9, E'\\x03')::uuid[]))
 ORDER BY g.key, v.visit
+"""
+
+MEETING = """
+SELECT DISTINCT v.visit FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS g (carer, began, ended)
+CROSS JOIN LATERAL (
+    SELECT s.key FROM fhirgw.visit_stay s
+    WHERE s.carer = g.carer AND s.began < g.ended AND s.began > g.began - interval '25 hours' AND s.ended > g.began
+        AND s.key <> $4::uuid
+    ORDER BY s.began LIMIT 20) AS s
+JOIN fhirgw.visit v ON v.key = s.key AND v.provider = $5
+ORDER BY v.visit
 """
 
 
@@ -87,6 +99,15 @@ async def kept(connection: Connection, visits: Sequence[Stays]) -> dict[str, str
         CELL.join([each.key for each in visits]),
     )
     return {row["key"]: row["visit"] for row in rows}
+
+
+async def meeting(connection: Connection, provider: str, key: str, facts: Mapping[str, Any]) -> list[str]:
+    """The care provider's other visits at which a carer of this one was meanwhile, as far as is known now."""
+    if not (stays := of(facts)):
+        return []
+    digests = [int(_digest(provider, each[0])) for each in stays]
+    moments = [[instant(each[at]) for each in stays] for at in (1, 2)]
+    return [row["visit"] for row in await connection.fetch(MEETING, digests, *moments, key, provider)]
 
 
 @lru_cache(maxsize=1 << 14)

@@ -1,7 +1,8 @@
 """Visits as their care provider sent them: one, to tell what is known of it; a week's, to count how well they came.
 
 A care provider is told its own words alone, under the predicate: of a person whose package has ended, or who does not
-want it, no more than that the visit is kept. What is counted by week is a number, and in no answer otherwise.
+want it, no more than that the visit is kept. What is counted by week is a number, and in no answer otherwise: to the
+council, of visits that its permit shows.
 """
 
 from __future__ import annotations
@@ -13,24 +14,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Text, Uuid, bindparam, or_, select
+from sqlalchemy import Text, Uuid, and_, bindparam, func, or_, select, text
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import decode
 from fhirgw.store import submissions
 from fhirgw.store.database import Connection, once
+from fhirgw.store.package_lines import components, lines, performing
 from fhirgw.store.schema import visit
 from fhirgw.store.visibility import shape, values, visible
 from fhirgw.visits.batch import key, placed
 from fhirgw.visits.certify import Arrived
 from fhirgw.visits.merge import Register, Stamp, parts
 from fhirgw.visits.quality import TOLD, Sent
+from fhirgw.visits.rules import Rules
 
 NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
 AHEAD = timedelta(days=1)
 """How far the database's clock may be ahead of ours, and more."""
 MANY = 500
 """Visits read at a time."""
+WRONG = "entered-in-error"
 
 _SAID = """LEFT JOIN LATERAL (
     SELECT array_agg(s.parts ORDER BY s.source_version, s.changed, s.digest) AS events,
@@ -38,10 +43,7 @@ _SAID = """LEFT JOIN LATERAL (
     FROM fhirgw.visit_said s WHERE s.key = v.key AND v.version > 1) s ON true"""
 OF_WEEK = f"""
 SELECT v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
-FROM fhirgw.visit v {_SAID}
-WHERE v.provider = $1 AND (v.start >= $2 AND v.start < $3
-    OR v.start IS NULL AND coalesce(v.began, v.updated) >= $2 AND coalesce(v.began, v.updated) < $3)
-    AND v.outcome IS DISTINCT FROM 'entered-in-error'
+FROM week v {_SAID}
 """
 ARRIVED = f"""
 SELECT v.visit, v.patient IS NOT NULL AS allocated, v.parts, v.updated, s.events, s.received
@@ -64,7 +66,8 @@ SELECT provider FROM known WHERE provider IS NOT NULL UNION SELECT provider FROM
 class Kept(NamedTuple):
     """A visit that is kept: `said` how often something new was, `id` where it is in somebody's record.
 
-    `facts` is what its care provider said; None where it may not see it (any more).
+    `facts` is what its care provider said; None where it may not see it (any more). `moved`: since when it is in that
+    record, where it was in another at first, or in none.
     """
 
     said: int
@@ -73,12 +76,12 @@ class Kept(NamedTuple):
     patient: str | None
     id: str | None
     facts: Mapping[str, Any] | None
+    moved: datetime | None
 
 
 async def kept(connection: Connection, permit: Permit, name: str) -> Kept | None:
     """A visit of the permit's own organisation, by the id it gave it; None for one that it has not sent."""
-    # A scope with a condition looks into resources as they are rendered, and this is none.
-    permit = replace(permit, scopes=tuple(each for each in permit.scopes if not each.constraint))
+    permit = _unconditional(permit)
     made = once(("visit sent", shape(permit)), lambda: _kept(permit))
     at = key(permit.organisation, name)
     row = await connection.fetchrow(
@@ -89,7 +92,26 @@ async def kept(connection: Connection, permit: Permit, name: str) -> Kept | None
     changed = None if row["changed"] is None or row["changed"].year == 1 else row["changed"]
     facts = known(row["parts"]) if row["shown"] and permit.covering("r", "Encounter") else None
     id = placed(at, row["patient"]) if row["patient"] else None
-    return Kept(row["version"], row["updated"], changed, row["patient"], id, facts)
+    # It was not sent at the moment it found its person by itself.
+    still = row["received"] is not None and row["moved"] == row["updated"]
+    received = row["received"] if still else row["updated"]
+    return Kept(row["version"], received, changed, row["patient"], id, facts, row["moved"] if id else None)
+
+
+async def lineless(
+    connection: Connection, permit: Permit, directory: Permit, rules: Rules, patient: str, order: str
+) -> bool:
+    """Whether the permit's organisation delivers no line of the person's package that a visit calls this.
+
+    Of who may not search all of their ServiceRequests nothing is known, and that is no.
+    """
+    permit = _unconditional(permit)
+    if not permit.covering("s", "ServiceRequest"):
+        return False
+    own = await performing(connection, directory, permit.organisation)
+    services = components(rules.commissioned)
+    found = await lines(connection, permit, services, [patient], own) if own else []
+    return all(order not in each.names for each in found)
 
 
 def _kept(permit: Permit) -> Any:
@@ -98,22 +120,55 @@ def _kept(permit: Permit) -> Any:
         visit.c.provider == bindparam("provider", None, type_=Text),
     )
     shown = or_(visit.c.patient.is_(None), visible(permit, "r", "Encounter", visit)).label("shown")
-    return select(visit.c.version, visit.c.updated, visit.c.changed, visit.c.patient, visit.c.parts, shown).where(*mine)
+    told = (visit.c[name] for name in ("version", "updated", "changed", "patient", "parts", "moved", "received"))
+    return select(*told, shown).where(*mine)
 
 
-def known(text: str) -> dict[str, Any]:
+def known(said: str) -> dict[str, Any]:
     """The facts of a row's `parts`, entries in their lists."""
-    return parts({place: Register(NO_STAMP, value) for place, value in decode(text).items()})
+    return parts({place: Register(NO_STAMP, value) for place, value in decode(said).items()})
 
 
-async def of_week(connection: Connection, provider: str, since: datetime, until: datetime) -> AsyncIterator[Sent]:
-    """The visits of a care provider that were planned (or begun, or first told of) in a time; within a transaction."""
-    async for row in connection.cursor(OF_WEEK, provider, since, until, prefetch=MANY):
+async def of_week(
+    connection: Connection, permit: Permit, provider: str, since: datetime, until: datetime
+) -> AsyncIterator[Sent]:
+    """The visits of a care provider that were planned (or begun, or first told of) in a time; within a transaction.
+
+    All of its own to the care provider; to others those that are in nobody's record, or that their permit shows.
+    """
+    permit = _unconditional(permit)
+    made = once(("visits of a week", shape(permit)), lambda: text(OF_WEEK).columns().add_cte(_week(permit)))
+    told = values(permit) | {"provider": provider, "since": since, "until": until}
+    async for row in connection.cursor(made.sql, *made.arguments(told), prefetch=MANY):
         whole = orjson.loads(row["parts"])
         events = [orjson.loads(each) for each in row["events"]] if row["events"] else [whole]
         moments = row["received"] or [row["updated"]]
-        told = [at for at, each in zip(moments, events, strict=True) if any(_tells(name) for name in each)]
-        yield Sent(known(row["parts"]), events, min(told, default=None), row["allocated"])
+        told_at = [at for at, each in zip(moments, events, strict=True) if any(_tells(name) for name in each)]
+        yield Sent(known(row["parts"]), events, min(told_at, default=None), row["allocated"])
+
+
+def _week(permit: Permit) -> Any:
+    """Those visits, as the common table `week`."""
+    first = func.coalesce(visit.c.began, visit.c.updated)
+    since, until = (bindparam(each, type_=TIMESTAMP(timezone=True), required=False) for each in ("since", "until"))
+    shown = or_(
+        visit.c.patient.is_(None),
+        visit.c.provider == bindparam("permit_organisation", type_=Text, required=False),
+        visible(permit, "s", "Encounter", visit),
+    )
+    columns = (visit.c.key, visit.c.version, visit.c.patient, visit.c.parts, visit.c.updated)
+    concerned = visit.c.outcome.is_distinct_from(WRONG), shown
+    planned = or_(
+        and_(visit.c.start >= since, visit.c.start < until),
+        and_(visit.c.start.is_(None), first >= since, first < until),
+    )
+    mine = visit.c.provider == bindparam("provider", type_=Text, required=False)
+    return select(*columns).where(mine, planned, *concerned).cte("week")
+
+
+def _unconditional(permit: Permit) -> Permit:
+    """The permit without its scopes with a condition: those look into resources as rendered, and this is none."""
+    return replace(permit, scopes=tuple(each for each in permit.scopes if not each.constraint))
 
 
 def _tells(name: str) -> bool:

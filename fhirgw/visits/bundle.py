@@ -2,7 +2,7 @@
 
 | resource | part of the visit |
 |---|---|
-| Appointment | planned; of one that is cancelled, not kept or wrong, the outcome |
+| Appointment | planned, and who is rostered; of one that is cancelled, not kept or wrong, the outcome |
 | Encounter | carers, each with the period of their own; the outcome |
 | Task | tasks: completed, failed, rejected (refused), cancelled (not required) |
 | MedicationAdministration | medication |
@@ -24,6 +24,7 @@ from typing import Any
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.mapping.refusal import Refusal
+from fhirgw.terminology.shape import DMD
 from fhirgw.visits.layout import Row
 from fhirgw.visits.moment import instant, moment
 from fhirgw.visits.reading import Fault, Refused
@@ -42,14 +43,16 @@ TASKS = {
     "cancelled": "not-required",
 }
 GIVEN = {"completed": "given", "not-done": "not-given"}
-CANCELLED = {"pat": "cancelled-by-person-notice", "prov": "cancelled-by-provider"}
-"""Who cancelled, by the group that a code of R4's reasons stands in (`pat-dec`)."""
+CANCELLED = {"pat": "cancelled-by-person-notice", "pat-dec": "deceased", "prov": "cancelled-by-provider"}
+"""Who cancelled, by a code of R4's reasons or the group that it stands in (`prov-pers`)."""
 DERIVED = ("delivered-late", "delivered-early", "delivered-short", "delivered-long")
 """Outcomes that follow from times, and are not said."""
 VISITS = ("Appointment", "Encounter")
 PARTS = ("Task", "MedicationAdministration", "Observation")
 WITH = ("Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "ServiceRequest", "Provenance")
 """What may stand in the Bundle besides."""
+BESIDES = ("Location", "HealthcareService", "Device", "RelatedPerson")
+"""What may take part in an Appointment, and is no carer."""
 
 
 class _Bundle:
@@ -161,12 +164,13 @@ def _row(found: _Bundle, id: str, places: list[int], recorded: Mapping[int, str]
         resource = found.resources[at]
         kind = resource["resourceType"]
         if kind == "Appointment":
-            row |= _planned(found, resource)
+            made = any(found.resources[each]["resourceType"] == "Encounter" for each in places)
+            row |= _planned(found, resource, made)
         elif kind == "Encounter":
             row |= _made(found, resource)
         else:
-            name, made = ENTRIES[kind](found, resource)
-            row.setdefault(name, []).append(_filled(made))
+            name, entry = ENTRIES[kind](found, resource)
+            row.setdefault(name, []).append(_filled(entry))
     return row
 
 
@@ -185,16 +189,18 @@ def _is_moment(value: Any) -> bool:
         return False
 
 
-def _planned(found: _Bundle, appointment: Resource) -> Row:
-    participants = [_get(each, "actor") for each in _list(appointment, "participant")]
-    people = [
-        each for each in participants if str(_get(each, "reference")).startswith("Patient/") or _patient(found, each)
-    ]
+def _planned(found: _Bundle, appointment: Resource, made: bool) -> Row:
+    """What was planned. `made`: whether there is an Encounter as well, so that somebody came."""
+    participants = _list(appointment, "participant")
+    people = [actor for each in participants if _kind(found, actor := _get(each, "actor")) == "Patient"]
+    carers = [each for each in participants if _kind(found, _get(each, "actor")) not in ("Patient", *BESIDES)]
+    named = [found.party(actor) for each in carers if (actor := _get(each, "actor"))]
     types = _list(appointment, "serviceType")
     planned = {
         "start": appointment.get("start"),
         "end": appointment.get("end"),
-        "carers": len(participants) - len(people) or None,
+        "carers": sum(_get(each, "required") in (None, "required") for each in carers) or None,
+        "rostered": list(dict.fromkeys(filter(None, named))) or None,
         "type": _get(types[0], "text") if types else None,
         "timeCritical": _get(_extension(appointment, TIME_CRITICAL), "valueBoolean"),
     }
@@ -203,14 +209,18 @@ def _planned(found: _Bundle, appointment: Resource) -> Row:
         row["person"] = person
     if order := _order(found, appointment):
         row["line"] = {"order": order}
-    return row | _outcome(appointment, _unkept(appointment)) | _besides(found, appointment)
+    return row | _outcome(appointment, _unkept(appointment, made)) | _besides(found, appointment)
 
 
-def _patient(found: _Bundle, reference: Any) -> bool:
+def _kind(found: _Bundle, reference: Any) -> str:
+    """The type of what a reference leads to, as far as it says; a number that only people have is a Patient's."""
     at = found.at(reference)
     if at is not None:
-        return str(found.resources[at]["resourceType"]) == "Patient"
-    return "Patient" in (_get(reference, "type"),) or NHS_NUMBER in (_get(_get(reference, "identifier"), "system"),)
+        return str(found.resources[at]["resourceType"])
+    if _get(_get(reference, "identifier"), "system") == NHS_NUMBER:
+        return "Patient"
+    address = str(_get(reference, "reference") or "").split("/")
+    return str(_get(reference, "type") or (address[-2] if len(address) > 1 else ""))
 
 
 def _order(found: _Bundle, resource: Resource) -> Any:
@@ -218,14 +228,15 @@ def _order(found: _Bundle, resource: Resource) -> Any:
     return found.party(based[0]) if based else None
 
 
-def _unkept(appointment: Resource) -> str | None:
-    """What a status says by itself."""
+def _unkept(appointment: Resource, made: bool) -> str | None:
+    """What a status says by itself. Where a carer came, who did not show is the person."""
     status = appointment.get("status")
     if status == "cancelled":
         codings = _list(appointment.get("cancelationReason"), "coding")
-        group = str(_get(codings[0], "code")).partition("-")[0] if codings else ""
-        return CANCELLED.get(group, "not-required")
-    return {"noshow": "missed-by-provider", "entered-in-error": "entered-in-error"}.get(str(status))
+        code = str(_get(codings[0], "code")) if codings else ""
+        return CANCELLED.get(code) or CANCELLED.get(code.partition("-")[0], "not-required")
+    nobody = "no-reply" if made else "missed-by-provider"
+    return {"noshow": nobody, "entered-in-error": "entered-in-error"}.get(str(status))
 
 
 def _made(found: _Bundle, encounter: Resource) -> Row:
@@ -255,6 +266,7 @@ def _verified(extension: Any) -> Row:
         "method": _coded(_extension(extension, "method")),
         "endMethod": _coded(_extension(extension, "endMethod")),
         "distance": _get(_extension(extension, "distance"), "valueUnsignedInt"),
+        "exception": _get(_extension(extension, "exception"), "valueString"),
     }
 
 
@@ -309,6 +321,7 @@ def _medicine(found: _Bundle, given: Resource) -> tuple[str, Row]:
     performers = _list(given, "performer")
     return "medication", {
         "medicine": _words(given.get("medicationCodeableConcept")),
+        "dmd": _first_code(given.get("medicationCodeableConcept"), DMD, f"{DMD}/"),  # some write it so
         "outcome": _coded(_extension(given, "visit-support")) or GIVEN.get(str(given.get("status"))),
         "timeCritical": _get(_extension(given, TIME_CRITICAL), "valueBoolean"),
         "at": given.get("effectiveDateTime"),
@@ -350,9 +363,9 @@ def _extensions(element: Any, name: str) -> Iterator[Any]:
             yield each
 
 
-def _first_code(concept: Any, system: str) -> Any:
+def _first_code(concept: Any, *systems: str) -> Any:
     """The code that a concept has of a system."""
-    return next((_get(each, "code") for each in _list(concept, "coding") if _get(each, "system") == system), None)
+    return next((_get(each, "code") for each in _list(concept, "coding") if _get(each, "system") in systems), None)
 
 
 def _coded(extension: Any) -> Any:

@@ -24,6 +24,8 @@ LONGEST = 4000
 """Characters of a note: FHIR's own limit is a megabyte, a visit's notes are a few lines."""
 ENTRIES = 100
 """Of a list."""
+ROSTERED = 10
+"""Carers who are to come to one visit."""
 HOME = "home"
 """Where the person lives: what a carer's distance is measured from, and not kept (fhirgw.visits.distance)."""
 
@@ -74,6 +76,13 @@ def identifier(value: Any) -> str:
     return value
 
 
+def identifiers(value: Any) -> list[str]:
+    """Ids, each once."""
+    if not isinstance(value, list) or not 1 <= len(value) <= ROSTERED or len({*map(str, value)}) < len(value):
+        raise Refusal("id", f"this is a list of 1 to {ROSTERED} ids, each once", 'Send it as ["C1", "C2"]')
+    return [identifier(each) for each in value]
+
+
 def nhs_number(value: Any) -> str:
     """Ten digits with their check; spaces are left out."""
     found = nhs.unspaced(value) if isinstance(value, str) else ""
@@ -81,6 +90,14 @@ def nhs_number(value: Any) -> str:
         told = "an NHS number has ten digits, the last of which checks the others"
         raise Refusal("nhs-number", told, "Look it up in the person's care plan, or send the council's number")
     return found
+
+
+def medicine(value: Any) -> str:
+    """A code of the dictionary of medicines and devices: a SNOMED CT identifier."""
+    if not isinstance(value, str) or not nhs.is_snomed_id(value):
+        told = "a dm+d code has 6 to 18 digits, the last of which checks the others"
+        raise Refusal("number", told, "Copy it from the medicine's record as text, or send the medicine's name alone")
+    return value
 
 
 def number(low: int, high: int) -> Codec:
@@ -144,6 +161,7 @@ def shapes(rules: Rules) -> dict[str, Shape]:
         "method": Field(word(rules.verification)),
         "endMethod": Field(word(rules.verification)),
         "distance": Field(number(0, 1_000_000)),
+        "exception": Field(identifier),
         **place,
     }
     task = {
@@ -167,7 +185,8 @@ def shapes(rules: Rules) -> dict[str, Shape]:
             {
                 "start": Field(moment, required=True),
                 "end": Field(moment, required=True),
-                "carers": Field(number(1, 10)),
+                "carers": Field(number(1, ROSTERED)),
+                "rostered": Field(identifiers),
                 "type": Field(identifier),
                 "timeCritical": Field(boolean),
             }
@@ -182,6 +201,7 @@ def shapes(rules: Rules) -> dict[str, Shape]:
         "medication": Shape(
             {
                 "medicine": Field(short, required=True),
+                "dmd": Field(medicine),
                 "outcome": Field(word(rules.support), required=True),
                 "at": Field(moment),
                 "dose": Field(short),

@@ -140,7 +140,12 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.parametrize("address", [*NOWHERE, *INTERNAL, "100.64.0.1", "192.0.2.1", "198.18.0.1", "2001:db8::1"])
+CLOUDS = ("192.0.0.192", "168.63.129.16", "::ffff:168.63.129.16", "fec0::1")
+
+
+@pytest.mark.parametrize(
+    "address", [*NOWHERE, *INTERNAL, "100.64.0.1", "192.0.2.1", "198.18.0.1", "2001:db8::1", *CLOUDS]
+)
 def test_what_is_not_the_internet_is_not_public(address: str) -> None:
     assert not public(address)
 

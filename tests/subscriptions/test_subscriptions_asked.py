@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -83,6 +84,11 @@ FAULTS: dict[str, tuple[Any, tuple[int, str, str]]] = {
     "not encrypted": (subscription("http://rota.example/hook"), (400, "value", "Subscription.channel.endpoint")),
     "with a password": (subscription("https://a:b@rota.example/"), (400, "value", "Subscription.channel.endpoint")),
     "no address": (subscription("https:///hook"), (400, "value", "Subscription.channel.endpoint")),
+    "no name": (subscription("https://rota..example/"), (400, "value", "Subscription.channel.endpoint")),
+    "a name too long": (
+        subscription(f"https://{'a' * 64}.example/"),
+        (400, "value", "Subscription.channel.endpoint"),
+    ),
     "no reason": (without("reason"), (422, "required", "Subscription.reason")),
 }
 
@@ -130,6 +136,28 @@ async def test_it_is_its_subscribers_alone(world: World) -> None:
     assert [each.get("/fhir/Subscription").json()["total"] for each in (world.council, world.provider)] == [0, 1]
     assert world.provider.delete(place(id)).status_code == 204
     assert world.provider.get(place(id)).status_code == 404
+
+
+async def test_a_person_who_comes_by_the_application_has_none_of_its_subscriptions(world: World) -> None:
+    """A filter may name whomever, and events tell how much happens: they are the application's, and nobody's who uses
+    it.
+    """
+    by_itself = Registration("of-both", "Z99", "system/*.cruds", sector="council", rate=1_000_000)
+    of_one = replace(by_itself, scopes="patient/*.cruds", purposes=("person",), patient="cared-for")
+    with world.gateway.client(by_itself) as application:
+        id = world.asked(application, subscription(HOOK, RECORD, "patient=Patient/stranger"))
+        assert application.get(place(id)).status_code == 200
+        assert application.get("/fhir/Subscription").json()["total"] == 1
+        mine = world.at(application, id)
+    with world.gateway.client(of_one, "person") as person:
+        for way in ("", "/$status", "/$events"):
+            hidden, absent = (person.get(place(each) + way) for each in (id, "00000000-0000-4000-8000-000000000000"))
+            assert (hidden.status_code, hidden.json()) == (404, absent.json()), way
+        for way in ("", "/$status"):
+            assert id not in person.get(f"/fhir/Subscription{way}").text
+        assert person.delete(place(id)).status_code == 404
+        assert person.put(place(id), json={**mine, "status": "off"}).status_code == 403
+    assert await world.sql("SELECT status FROM fhirgw.subscription WHERE id = $1", id) == [("requested",)]
 
 
 async def test_operators_of_the_council_may_look_and_delete(world: World) -> None:
@@ -286,7 +314,10 @@ def test_the_capability_statement_lists_the_topics(clients: Any) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "https://10.0.0.1/", "https://0/"],
+    [
+        *("https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "https://10.0.0.1/", "https://0/"),
+        *("https://[fec0::1]/", "https://192.0.0.192/", "https://168.63.129.16/"),
+    ],
 )
 async def test_nothing_is_posted_into_a_network_that_is_not_public(endpoint: str) -> None:
     with pytest.raises(Untold, match="leads to a network that is not public"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fhirgw.jobs.notify import pause
+from fhirgw.jobs.notify import LANES, OF_APPLICATION, pause
 from fhirgw.store.notices import CHANGED, STIRRED
 from tests.jobs.working import until
 from tests.put import connected
@@ -134,6 +134,26 @@ async def test_an_endpoint_that_hangs_holds_up_nobody_else(world: World, other: 
     await world.turn()
     assert numbers(world.told("/stuck")) == [1, 2, 3]
     assert world.at(world.council, stuck)["status"] == "active"
+
+
+async def test_an_application_whose_endpoints_all_hang_holds_up_no_other(world: World, other: Receiver) -> None:
+    """However many origins it names: there are always lanes for the others."""
+    hung = threading.Event()
+    world.receiver.answer = lambda _: (200, {}) if hung.wait(60) else (500, {})
+    for at in range(LANES + 1):
+        world.asked(world.provider, subscription(f"{world.receiver.url}/hook/{at}", seconds=60))
+    await world.sql("UPDATE fhirgw.subscription SET origin = 'https://' || id || '.test', due = now() - interval '1 d'")
+    try:
+        await world.notifier.turn()
+        id = world.asked(world.council, subscription(f"{other.url}/hook"))
+        await world.notifier.turn()
+        await reached(lambda: bool(other.got))
+        await reached(lambda: len(world.receiver.got) == OF_APPLICATION)
+        await reached(lambda: world.at(world.council, id)["status"] == "active")
+    finally:
+        hung.set()
+    await world.notifier.idle()
+    assert len(world.receiver.got) == LANES + 1, "the others had their turn as lanes closed"
 
 
 async def test_an_endpoint_that_takes_too_long_is_hung_up_on(world: World) -> None:

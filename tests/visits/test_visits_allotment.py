@@ -1,6 +1,7 @@
 """Visits that nobody's record had find it when it appears, by whatever way; and leave it when it goes."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def receipt(client: httpx.Client, row: Any) -> Any:
     return answer.json()["receipts"][0]
 
 
+def status(client: httpx.Client, id: str) -> Any:
+    return client.get(f"{PUSH}/{id}").json()
+
+
 def created(client: httpx.Client, resource: Any) -> str:
     answer = client.post(f"/fhir/{resource['resourceType']}", json=resource)
     assert answer.status_code == 201, answer.text
@@ -99,6 +104,8 @@ async def test_it_finds_the_person_when_the_package_is_written(
     row = visit("early", person={"nhsNumber": NEW})
     first = receipt(kestrel, row)
     assert (first["status"], first["issues"][0]["reason"]) == ("stored", "unallocated")
+    sent = status(kestrel, "early")
+    await connection.execute("UPDATE fhirgw.visit SET updated = updated - interval '1 day' WHERE visit = 'early'")
     assert "finds the person by itself" in first["issues"][0]["remedy"]
     patient = created(council, person())
     assert await whose(connection, "early") is None, "nobody looks after them yet"
@@ -106,6 +113,10 @@ async def test_it_finds_the_person_when_the_package_is_written(
     assert await whose(connection, "early") is None, "another does"
     created(council, package(patient))
     assert await whose(connection, "early") == patient
+    found = status(kestrel, "early")
+    assert (sent["state"], found["state"], "since" in sent) == ("unallocated", "allocated", False)
+    day = datetime.fromisoformat(found["received"]) + timedelta(days=1)
+    assert day == datetime.fromisoformat(sent["received"]) <= datetime.fromisoformat(found["since"])
     again = receipt(kestrel, row)
     assert again["status"] == "unchanged"
     assert again["id"][:3] == patient[:3]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -16,12 +17,14 @@ import pytest
 from fhirgw.access.label import SEALED
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
+from fhirgw.store.visits import Provider
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
 from tests.journeys.command import Place
-from tests.put import connected
+from tests.put import connected, put
 from tests.visits.test_visits_alert import RULES
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, A, county, visit
+from tests.visits.visiting import COUNCIL, HERON, KESTREL, A, care, county, organisation, visit
+from tests.visits.watching import KESTREL as KESTREL_SENDS
 from tests.visits.watching import look, send
 
 ALERTS = "/homecare/alerts"
@@ -29,6 +32,8 @@ STREAM = f"{ALERTS}/stream"
 NOW = datetime.now(UTC).replace(microsecond=0)
 """Of the machine, because the gateway's own watch looks by that: nothing here waits for it to pass."""
 ELSEWHERE = Registration("elsewhere", "Q99", "system/*.rs", rate=1_000_000)
+GANNET = Registration("gannet", "G01", "system/*.cruds", sector="care-provider", rate=1_000_000)
+GANNETS = Provider("G01", ("Organization/gannet",), "Z99")
 BLIND = Registration("blind", "Z99", "system/Patient.rs", sector="council", rate=1_000_000)
 
 
@@ -67,12 +72,12 @@ async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def missed(connection: asyncpg.Connection, id: str, since: datetime = NOW) -> str:
+async def missed(connection: asyncpg.Connection, id: str, since: datetime = NOW, by: Provider = KESTREL_SENDS) -> str:
     """A visit to Mrs A that nobody began, and the id of its alert."""
     start = since - timedelta(minutes=20)
     planned = {"start": start.isoformat(), "end": (start + timedelta(minutes=30)).isoformat()}
     said = {name: value for name, value in visit(id).items() if name in ("visit", "version", "person")}
-    await send(connection, start - timedelta(hours=1), said | {"planned": planned})
+    await send(connection, start - timedelta(hours=1), said | {"planned": planned}, by=by)
     await look(connection, since)
     found: str = await connection.fetchval(
         "SELECT a.id FROM fhirgw.visit_alert a JOIN fhirgw.visit USING (key) WHERE visit = $1 AND kind = $2",
@@ -92,6 +97,26 @@ async def test_the_provider_sees_the_alerts_of_its_visits(
 ) -> None:
     id = await missed(connection, "its-own")
     assert listed(kestrel)[id] == listed(council)[id]
+
+
+async def test_another_provider_of_the_same_person_sees_none_of_them(
+    gateway: Gateway, connection: asyncpg.Connection, places: str, council: httpx.Client, kestrel: httpx.Client
+) -> None:
+    """Two look after Mrs A: whose visit was missed is between its own care provider and the council."""
+    await put(places, care("care-of-both", A, "Organization/gannet"), organisation("gannet", "G01"))
+    with gateway.client(GANNET) as gannet:
+        id, own = await missed(connection, "one-of-two"), await missed(connection, "other-of-two", by=GANNETS)
+        assert own in listed(gannet) and own not in listed(kestrel), "each sees its own"
+        assert id in listed(kestrel) and id not in listed(gannet)
+        assert get(gannet, f"/fhir/Task/{own}").status_code == get(kestrel, f"/fhir/Task/{id}").status_code == 200
+        assert get(gannet, f"/fhir/Task/{own}/_history").status_code == 200
+        for path in (f"/fhir/Task/{id}", f"/fhir/Task/{id}/_history", f"/fhir/Task/{id}/_history/1"):
+            assert get(gannet, path).status_code == 404, path
+        assert post(gannet, f"{ALERTS}/{id}/$acknowledge").status_code == 404
+        everything = get(gannet, f"/fhir/Patient/{A}/$everything", params={"_type": "Task"}).text
+        assert own in everything and id not in everything
+        assert post(gannet, f"{ALERTS}/{own}/$acknowledge").status_code == 200
+    assert {id, own} <= listed(council).keys()
 
 
 async def test_the_council_sees_it_and_no_stranger_does(
@@ -189,6 +214,19 @@ def test_what_cannot_be_acknowledged_is_told_so(council: httpx.Client, id: str, 
     headers = {"content-type": "application/json"}
     answer = council.post(f"{ALERTS}/{id}/$acknowledge", content=body, headers=headers)
     assert (answer.status_code, answer.json()["resourceType"]) == (status, "OperationOutcome")
+
+
+async def test_an_acknowledgement_sent_again_tells_nothing_that_is_hidden_by_then(
+    connection: asyncpg.Connection, council: httpx.Client
+) -> None:
+    id, headers = await missed(connection, "told-once"), {"x-request-id": str(uuid4())}
+    place = f"{ALERTS}/{id}/$acknowledge"
+    first = post(council, place, headers=headers)
+    assert first.status_code == 200 and first.json()["patient"] == f"Patient/{A}"
+    await connection.execute("UPDATE fhirgw.resource SET labels = $1 WHERE type = 'Task' AND id = $2", SEALED, id)
+    assert post(council, place).status_code == get(council, f"/fhir/Task/{id}").status_code == 404
+    again = post(council, place, headers=headers)
+    assert (again.status_code, again.json()) == (200, {"id": id, "version": 2, "open": True, "status": "accepted"})
 
 
 def get(client: httpx.Client, path: str, **more: Any) -> httpx.Response:

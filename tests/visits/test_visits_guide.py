@@ -14,8 +14,10 @@ from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules as words
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
+from tests.put import put
+from tests.visits.reckoned import line
 from tests.visits.test_visits_refused import FAULTS
-from tests.visits.visiting import HERON, county
+from tests.visits.visiting import HERON, B, county
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 GUIDE = (MAPPINGS / "homecare/README.md").read_text()
@@ -48,6 +50,7 @@ def examples() -> list[Example]:
 async def gateway(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     async with new_database() as url:
         await county(url)
+        await put(url, line("line-b", B, "heron", "L1"))
         with serving(Settings(database_url=url, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
             yield gateway
 

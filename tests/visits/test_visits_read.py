@@ -150,6 +150,10 @@ def test_a_corrected_visit_keeps_what_it_was(kestrel: httpx.Client) -> None:
         if each["request"]["method"] == "DELETE" and f"{id}.t" in each["request"]["url"]
     ]
     assert kestrel.get(f"/fhir/{task['request']['url']}").status_code == 410
+    whole = kestrel.get("/fhir/_history?_count=1000").json()["entry"]
+    listed = [each for each in whole if id in each["fullUrl"]]
+    assert [each["response"]["etag"] for each in listed if "/Encounter/" in each["fullUrl"]] == ['W/"2"', 'W/"1"']
+    assert task in listed
 
 
 def test_a_visit_is_corrected_by_sending_it_again(kestrel: httpx.Client) -> None:

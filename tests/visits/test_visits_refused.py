@@ -66,6 +66,21 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "tasks[0].reason",
         "required",
     ),
+    "a medicine's code that fails its check": (
+        {"medication": [{"medicine": "Paracetamol", "outcome": "given", "dmd": "22298007"}]},
+        "medication[0].dmd",
+        "number",
+    ),
+    "a carer rostered twice": (
+        {"planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "rostered": ["C1", "C1"]}},
+        "planned.rostered",
+        "id",
+    ),
+    "a name on the roster": (
+        {"planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "rostered": [f"{CANARY} Joan"]}},
+        "planned.rostered",
+        "id",
+    ),
     "another's visit": ({"provider": "H01"}, "provider", "provider"),
     "no id": ({"visit": None}, "visit", "id"),
     "a name for an id": ({"visit": f"{CANARY} Joan"}, "visit", "id"),

@@ -22,7 +22,7 @@ from fhirgw.visits.reading import Reader, Sent
 from fhirgw.visits.rules import rules
 from tests.conftest import NewDatabase
 from tests.put import connected
-from tests.visits.visiting import MRS_A, A, county
+from tests.visits.visiting import MRS_A, NHS, A, county
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 RULES = rules(Path(__file__).parents[2] / "mappings")
@@ -61,11 +61,12 @@ def _each(of: st.SearchStrategy[dict[str, Any]], key: str) -> st.SearchStrategy[
 
 
 METHODS = st.sampled_from(sorted(RULES.verification))
+PLANNED = list(READER.shapes["planned"].fields)
 STAYS = PERIODS | PERIODS.map(lambda each: {"start": each["start"]}) | st.just({})
 CARER = st.builds(
     lambda stay, rest: {**rest, **stay},
     STAYS,
-    _some({"carer": SOMEBODY}, method=METHODS, endMethod=METHODS, distance=st.integers(0, 999)),
+    _some({"carer": SOMEBODY}, method=METHODS, endMethod=METHODS, distance=st.integers(0, 999), exception=NAMES),
 )
 TASK = _some({"task": NAMES, "reason": WORDS}, text=WORDS, outcome=st.sampled_from(RULES.tasks), carer=SOMEBODY)
 PARTS = _some(
@@ -74,7 +75,13 @@ PARTS = _some(
     planned=st.builds(
         lambda period, rest: {**period, **rest},
         PERIODS,
-        _some({}, carers=st.integers(1, 3), type=NAMES, timeCritical=st.booleans()),
+        _some(
+            {},
+            carers=st.integers(1, 3),
+            rostered=st.lists(SOMEBODY, min_size=1, unique=True),
+            type=NAMES,
+            timeCritical=st.booleans(),
+        ),
     ),
     carers=_each(CARER, "carer"),
     claimed=_some({"start": TIMES, "minutes": st.integers(0, 90)}),
@@ -83,6 +90,7 @@ PARTS = _some(
     medication=st.lists(
         _some(
             {"medicine": WORDS, "outcome": st.sampled_from(RULES.support)},
+            dmd=st.sampled_from(["22298006", "999000401000000107"]),
             at=TIMES,
             dose=WORDS,
             reason=WORDS,
@@ -170,8 +178,19 @@ async def test_what_is_rendered_is_sound_and_says_what_was_said(
     assert isinstance(again, dict)
     assert again.pop("person") == {"id": A}
     (whole,) = _sound({**again, "person": {"nhsNumber": MRS_A}})
-    kept = {**said} if came else {name: value for name, value in said.items() if name != "carers"}
-    assert encode(_sorted(whole.said.parts)) == encode(_sorted(kept))
+    assert encode(_sorted(whole.said.parts)) == encode(_sorted(_told(said)))
+
+
+def _told(said: dict[str, Any]) -> dict[str, Any]:
+    """What resources say of it: who is named and did not come was to come, if anything was planned."""
+    carers = said.get("carers", [])
+    kept = {**said, "carers": [each for each in carers if "start" in each]}
+    if "planned" in said:
+        waited = [each["carer"] for each in carers if "start" not in each]
+        rostered = list(dict.fromkeys([*said["planned"].get("rostered", ()), *waited]))
+        named = {"carers": 1, **said["planned"], "rostered": rostered} if rostered else said["planned"]
+        kept["planned"] = dict(sorted(named.items(), key=lambda each: PLANNED.index(each[0])))
+    return {name: value for name, value in kept.items() if value != []}
 
 
 def _sorted(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,3 +215,137 @@ def _is_found_by_its_own(resource: Resource, row: asyncpg.Record) -> None:
     expected = [(place, float(low), float(high), *rest) for place, low, high, *rest in (n[:6] for n in own.numbers)]
     assert [(place, float(low), float(high), *rest) for place, low, high, *rest in numbers] == expected
     assert all(each["tokens"] == [] for each in beside["numbers"]) and all(not each[6] for each in own.numbers)
+
+
+WHOSE = {"person": {"nhsNumber": MRS_A}, "line": {"order": "L1"}}
+MORNING = {"start": "2026-03-30T07:30:00+01:00", "end": "2026-03-30T08:00:00+01:00"}
+VISITED = {"carer": "C1", "start": "2026-03-30T07:31:00+01:00", "end": "2026-03-30T08:01:00+01:00"}
+CARERS = "https://fhirgw.uk/Id/K01/carer"
+
+
+async def _of(connection: asyncpg.Connection, **parts: Any) -> dict[str, Resource]:
+    (sent,) = _sound({**WHOSE, "planned": MORNING, **parts})
+    return {each["resourceType"]: each for each, _ in await rendered(connection, sent)}
+
+
+def _participants(appointment: Resource) -> list[tuple[str | None, str | None, str]]:
+    """Of the carers: by what name, whether needed, and what they said."""
+    return [
+        (each["actor"]["identifier"]["value"] if "actor" in each else None, each.get("required"), each["status"])
+        for each in appointment["participant"][1:]
+    ]
+
+
+async def test_who_is_to_come_and_who_came_are_two_things(connection: asyncpg.Connection) -> None:
+    planned = {**MORNING, "carers": 2, "rostered": ["C1", "C3"]}
+    found = await _of(connection, planned=planned, carers=[VISITED, {"carer": "C2"}])
+    assert _participants(found["Appointment"]) == [
+        ("C1", "required", "accepted"),
+        ("C3", "required", "accepted"),
+        ("C2", "optional", "accepted"),
+    ]
+    assert [each["individual"]["identifier"] for each in found["Encounter"]["participant"]] == [
+        {"system": CARERS, "value": "C1"}
+    ]
+    assert (found["Encounter"]["status"], found["Appointment"]["status"]) == ("finished", "fulfilled")
+
+
+async def test_a_place_that_nobody_is_rostered_for_is_told_without_a_name(connection: asyncpg.Connection) -> None:
+    found = await _of(connection, planned={**MORNING, "carers": 2, "rostered": ["C1"]})
+    assert _participants(found["Appointment"]) == [("C1", "required", "accepted"), (None, "required", "accepted")]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason", "person"),
+    [
+        ("cancelled-by-person-notice", "cancelled", "pat", "declined"),
+        ("cancelled-by-person-short-notice", "cancelled", "pat", "declined"),
+        ("cancelled-by-provider", "cancelled", "prov", "accepted"),
+        ("hospital", "cancelled", "pat", "accepted"),
+        ("respite", "cancelled", "pat", "accepted"),
+        ("deceased", "cancelled", "pat-dec", "accepted"),
+        ("not-required", "cancelled", "other", "accepted"),
+        ("missed-by-provider", "noshow", None, "accepted"),
+    ],
+)
+async def test_a_visit_that_nobody_made_has_no_encounter(
+    connection: asyncpg.Connection, code: str, status: str, reason: str | None, person: str
+) -> None:
+    found = await _of(connection, outcome={"code": code, "reason": "Why"})
+    appointment = found.pop("Appointment")
+    assert found == {}
+    assert (appointment["status"], appointment["participant"][0]["status"]) == (status, person)
+    system = "http://terminology.hl7.org/CodeSystem/appointment-cancellation-reason"
+    coded = {"coding": [{"system": system, "code": reason}], "text": "Why"}
+    assert appointment.get("cancelationReason") == (coded if reason else None), "R4 has no reason of a noshow"
+
+
+@pytest.mark.parametrize(("code", "status"), [("no-reply", "noshow"), ("refused-by-person", "fulfilled")])
+async def test_a_carer_who_was_not_let_in_has_been_there(
+    connection: asyncpg.Connection, code: str, status: str
+) -> None:
+    found = await _of(connection, carers=[VISITED], outcome={"code": code, "reason": "Door shut"})
+    assert (found["Appointment"]["status"], found["Encounter"]["status"]) == (status, "finished")
+    coding = {"system": "https://fhirgw.uk/fhir/CodeSystem/visit-outcome", "code": code}
+    assert found["Encounter"]["reasonCode"] == [{"coding": [coding], "text": "Door shut"}]
+
+
+async def test_a_task_says_for_whom_and_under_what_it_is_done(connection: asyncpg.Connection) -> None:
+    task = (await _of(connection, tasks=[{"task": "T1", "text": "Wash"}]))["Task"]
+    order = {"type": "ServiceRequest", "identifier": {"system": "https://fhirgw.uk/Id/order", "value": "L1"}}
+    ods = {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "K01"}
+    assert task["basedOn"] == [order]
+    assert task["requester"] == {"type": "Organization", "identifier": ods}
+
+
+@pytest.fixture(scope="module")
+def worked() -> Resource:
+    """The worked Bundle of the reference data, beside the repository, as one of K01's about Mrs A."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "homecare" / "visit-example-bundle.json"
+    if not path.is_file():
+        pytest.fail("The worked Bundle is not at ../shared/data/homecare beside the repository", False)
+    person = f'"type": "Patient", "identifier": {{"system": "{NHS}", "value": "{MRS_A}"}}'
+    found = orjson.loads(path.read_text().replace('"reference": "Patient/p1"', person).replace("A1B2C", "K01"))
+    assert isinstance(found, dict)
+    return found
+
+
+def _name(reference: Resource) -> str:
+    """Whom or what a reference leads to, as the worked Bundle calls them."""
+    value: str = reference.get("identifier", {}).get("value") or reference["reference"].rpartition("/")[2]
+    return {MRS_A: "the person", A: "the person", "K01.CPLI-778": "pkg-line-1"}.get(value, value)
+
+
+def _gist(resource: Resource) -> dict[str, Any]:
+    """What a resource says of a visit, without what places it here (its id, profile, version) or is derived.
+
+    Not told again: the length and lateness, which follow from times; home and episode, which the gateway knows of
+    the person; when a task was asked for.
+    """
+    told = {name: resource.get(name) for name in ("status", "start", "end", "period", "intent", "code", "statusReason")}
+    told["participants"] = [
+        (_name(each.get("actor") or each["individual"]), each.get("period"), each.get("status"))
+        for each in resource.get("participant", ())
+    ]
+    told["cancelled"] = [each["code"] for each in resource.get("cancelationReason", {}).get("coding", ())]
+    told["why"] = resource.get("cancelationReason", {}).get("text")
+    told["class"] = resource.get("class", {}).get("code")
+    told["under"] = [_name(each) for each in resource.get("basedOn", ())]
+    told["planned"] = len(resource.get("appointment", ())) + ("focus" in resource)
+    told["made"] = "encounter" in resource
+    who = ("subject", "for", "serviceProvider", "requester", "owner")
+    return told | {name: _name(resource[name]) for name in who if name in resource}
+
+
+async def test_the_worked_bundle_is_read_back_as_it_was_sent(connection: asyncpg.Connection, worked: Resource) -> None:
+    sent = [READER.read(row, "K01", NOW) for _, row in bundle.rows(worked, "K01")]
+    assert all(isinstance(each, Sent) for each in sent), sent
+    found = await rendered(connection, *(each for each in sent if isinstance(each, Sent)))
+    kinds = ("Appointment", "Encounter", "Task")
+    expected = [each["resource"] for each in worked["entry"] if each["resource"]["resourceType"] in kinds]
+    assert len(expected) == 6
+
+    def by(each: Resource) -> tuple[str, str]:
+        return each["resourceType"], each["identifier"][0]["value"]
+
+    assert {by(each): _gist(each) for each, _ in found} == {by(each): _gist(each) for each in expected}

@@ -82,8 +82,13 @@ def test_a_carer_at_two_visits_is_told_across_batches(kestrel: httpx.Client) -> 
     assert overlaps(later) == ["a carer is at two visits at once, at this one and at o1"]
     assert overlaps(receipts(kestrel, first)[0]) == ["a carer is at two visits at once, at this one and at o2"]
     assert "o1" in overlaps(kestrel.post(PUSH, json=other).json()["receipts"][0])[0], "sent alone, too"
+    status = kestrel.get(f"{PUSH}/o1").json()
+    assert overlaps(status) == ["a carer is at two visits at once, at this one and at o2"], "though o2 came after it"
     apart = [stay("o3", "X1", "08:50", "09:10"), stay("o4", "X2", "08:00", "08:50"), stay("o5", "X1", "07:00", "08:00")]
     assert not any(map(overlaps, receipts(kestrel, *apart)))
+    assert not overlaps(kestrel.get(f"{PUSH}/o3").json())
+    receipts(kestrel, stay("o2", "X1", "08:30", "08:50", version=2))
+    assert not overlaps(kestrel.get(f"{PUSH}/o1").json()), "it was corrected"
 
 
 def test_who_corrects_the_times_is_told_no_more(kestrel: httpx.Client) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,9 @@ from fhirgw.store import submissions
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import connected
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, READER, A, county, visit
+from tests.put import connected, put
+from tests.visits.reckoned import line
+from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, READER, A, care, county, visit
 
 PUSH, SUBMISSIONS = "/homecare/visits", "/homecare/submissions"
 PUSHER = Registration("pusher", "K01", "system/Appointment.cu system/Encounter.cu", sector="care-provider")
@@ -111,6 +113,19 @@ def test_a_visit_in_nobodys_record_says_what_to_mend(kestrel: httpx.Client) -> N
     assert [each["missing"][0]["reason"] for each in found] == ["unallocated"] * 2
     pushed(kestrel, visit("s5", version=2))
     assert got(kestrel, f"{PUSH}/s5")["state"] == "allocated"
+
+
+async def test_a_line_that_is_not_the_persons_is_told(kestrel: httpx.Client, gateway: Gateway, places: str) -> None:
+    await put(places, line("line-a", A, "kestrel", "L-1"), line("line-b", A, "heron", "L-2"))
+    for order, reasons in (("L-1", []), ("line-a", []), ("L-2", ["line"]), ("L-3", ["line"])):
+        pushed(kestrel, visit(f"of-{order}", line={"order": order}, carers=None))
+        found = got(kestrel, f"{PUSH}/of-{order}")
+        assert [each["reason"] for each in found.get("issues", ())] == reasons, order
+        assert found["state"] == "allocated"
+    narrow = Registration("lines", "K01", "system/Encounter.rs system/Appointment.cu", sector="care-provider")
+    with gateway.client(narrow) as client:
+        found = got(client, f"{PUSH}/of-L-3")
+        assert "held" in found and "issues" not in found, "it may see the visit, and no line"
 
 
 def test_a_visit_that_was_refused_says_why_until_it_is_taken(kestrel: httpx.Client) -> None:
@@ -288,6 +303,26 @@ def test_a_score_is_told_with_what_to_do_first(heron: httpx.Client, gateway: Gat
         assert [each["provider"] for each in got(council, first["next"])["providers"]] == ["K01"]
         assert got(council, f"{QUALITY}&provider=H01")["providers"] == first["providers"]
         assert council.get(f"{QUALITY}&provider=%27").status_code == 400
+
+
+async def test_who_is_sealed_is_not_counted_for_who_may_not_see_them(
+    heron: httpx.Client, gateway: Gateway, places: str
+) -> None:
+    """The ledger leaves them out: how many they are is not to be had by taking one from the other."""
+    person = "c3d00000-0000-5000-8000-000000000003"
+    secret = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"}
+    sealed = {"resourceType": "Patient", "id": person, "meta": {"security": [secret]}}
+    await put(places, sealed, care("care-c", person, "Organization/heron"))
+    day = {"planned": {"start": "2026-05-20T07:30", "end": "2026-05-20T08:00"}}
+    hidden, shown = visit("s1", person={"id": person}, **day), visit("s2", person={"nhsNumber": MR_B}, **day)
+    assert pushed(heron, [hidden, shown, visit("s3", person={"nhsNumber": NOBODY}, **day)])["stored"] == 3
+    week, cleared = QUALITY.replace("W20", "W21"), Registration("cleared", "Z99", "system/*.rs", sector="council")
+    some = Registration("finished", "Z99", "system/Encounter.rs?status=finished", sector="council")
+    with gateway.client(COUNCIL) as council, gateway.client(replace(cleared, clearance=15)) as all_of_it:
+        (without,), (whole,) = (got(each, f"{week}&provider=H01")["providers"] for each in (council, all_of_it))
+        assert (without["visits"], whole["visits"], got(heron, week)["visits"]) == (2, 3, 3)
+    with gateway.client(some) as client:
+        assert client.get(week).status_code == 403, "a scope of some shows no count of all"
 
 
 def test_no_care_provider_sees_anothers_score(heron: httpx.Client, gateway: Gateway) -> None:

@@ -69,7 +69,7 @@ APPOINTMENT = {
     "status": "fulfilled",
     "start": "2026-03-30T06:30:00Z",
     "end": "2026-03-30T07:00:00Z",
-    "participant": [{"actor": each} for each in (PERSON, {"reference": "X/C1"}, {"reference": "X/C2"})],
+    "participant": [{"actor": PERSON}, *[{"type": [{"text": "Carer"}]}] * 2],
 }
 METHOD = {"url": "https://fhirgw.uk/x/visit-verification", "extension": [{**_coded("", "nfc-tag"), "url": "method"}]}
 ENCOUNTER = {
@@ -133,7 +133,10 @@ def test_what_belongs_to_an_encounter_is_of_its_visit() -> None:
         "resourceType": "MedicationAdministration",
         "status": "not-done",
         "context": {"reference": "Encounter/made"},
-        "medicationCodeableConcept": {"text": "Paracetamol 500 mg"},
+        "medicationCodeableConcept": {
+            "coding": [{"system": "https://dmd.nhs.uk/", "code": "22298006"}],
+            "text": "Paracetamol 500 mg",
+        },
         "statusReason": [{"text": "Asleep"}],
     }
     weight = {
@@ -149,7 +152,9 @@ def test_what_belongs_to_an_encounter_is_of_its_visit() -> None:
     assert parts["tasks"] == [
         {"task": "T1", "text": "Wash", "outcome": "refused", "reason": "Person declined", "carer": "C1"}
     ]
-    assert parts["medication"] == [{"medicine": "Paracetamol 500 mg", "outcome": "not-given", "reason": "Asleep"}]
+    assert parts["medication"] == [
+        {"medicine": "Paracetamol 500 mg", "dmd": "22298006", "outcome": "not-given", "reason": "Asleep"}
+    ]
     assert str(parts["observations"][0]["value"]) == "36.50"
 
 
@@ -159,6 +164,7 @@ def test_what_belongs_to_an_encounter_is_of_its_visit() -> None:
         ("noshow", {}, "missed-by-provider"),
         ("cancelled", {"cancelationReason": {"coding": [{"code": "pat"}]}}, "cancelled-by-person-notice"),
         ("cancelled", {"cancelationReason": {"coding": [{"code": "prov-pers"}]}}, "cancelled-by-provider"),
+        ("cancelled", {"cancelationReason": {"coding": [{"code": "pat-dec"}]}}, "deceased"),
         ("cancelled", {"extension": [_coded("visit-outcome", "hospital")]}, "hospital"),
         ("entered-in-error", {}, "entered-in-error"),
         ("booked", {}, None),
@@ -169,6 +175,23 @@ def test_a_planned_visit_that_was_not_made(status: str, elements: dict[str, Any]
     ((_, row),) = bundle.rows({"resourceType": "Bundle", "entry": [{"resource": alone}]}, "K01")
     assert (read(row).said.parts.get("outcome") or {}).get("code") == code
     assert "carers" not in read(row).said.parts
+
+
+def test_who_is_to_come_is_planned_and_no_time_is() -> None:
+    whom = ({"reference": "PractitionerRole/C1"}, {"reference": "PractitionerRole/C2"}, {"reference": "Location/home"})
+    participants = [{"actor": PERSON}, *({"actor": each} for each in whom)]
+    shadow = {"actor": {"reference": "PractitionerRole/C3"}, "required": "optional"}
+    alone = {**APPOINTMENT, "status": "booked", "participant": [*participants, shadow]}
+    ((_, row),) = bundle.rows({"resourceType": "Bundle", "entry": [{"resource": alone}]}, "K01")
+    parts = read(row).said.parts
+    assert (parts["planned"]["carers"], parts["planned"]["rostered"]) == (2, ["C1", "C2", "C3"])
+    assert "carers" not in parts
+
+
+def test_who_did_not_show_where_a_carer_came_is_the_person() -> None:
+    entries = [{"resource": {**APPOINTMENT, "status": "noshow"}}, {"resource": {**ENCOUNTER, "extension": [METHOD]}}]
+    ((_, row),) = bundle.rows({**BUNDLE, "entry": entries}, "K01")
+    assert read(row).said.parts["outcome"] == {"code": "no-reply"}
 
 
 @pytest.mark.parametrize(

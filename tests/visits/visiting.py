@@ -23,22 +23,22 @@ COUNCIL = Registration("council-system", "Z99", SCOPES, sector="council", rate=1
 READER = Registration("reader", "K01", "system/*.rs", sector="care-provider", rate=1_000_000)
 
 
-def _organisation(id: str, code: str) -> Resource:
+def organisation(id: str, code: str) -> Resource:
     return {"resourceType": "Organization", "id": id, "identifier": [{"system": ODS, "value": code}]}
 
 
-def _care(id: str, person: str, provider: str, **elements: Any) -> Resource:
+def care(id: str, person: str, provider: str, **elements: Any) -> Resource:
     looked_after = {"patient": {"reference": f"Patient/{person}"}, "managingOrganization": {"reference": provider}}
     return {"resourceType": "EpisodeOfCare", "id": id, "status": "active", **looked_after, **elements}
 
 
 COUNTY: tuple[Resource, ...] = (
-    _organisation("kestrel", "K01"),
-    _organisation("heron", "H01"),
+    organisation("kestrel", "K01"),
+    organisation("heron", "H01"),
     {"resourceType": "Patient", "id": A, "birthDate": "1940-03-01"},
     {"resourceType": "Patient", "id": B, "birthDate": "1950-03-01"},
-    _care("care-a", A, "Organization/kestrel"),
-    _care("care-b", B, "Organization/heron"),
+    care("care-a", A, "Organization/kestrel"),
+    care("care-b", B, "Organization/heron"),
 )
 
 
