@@ -100,20 +100,26 @@ def numbered(lines: Iterable[bytes], first: int = 1) -> Iterable[NumberedRow]:
 
 
 async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines of a body as it arrives, without blank ones. Raises FhirError (413) for one that is no visit."""
+    """The lines of a body as it arrives, without blank ones. Raises FhirError (413) for one that is no visit: those
+    before it have been told by then, in whatever pieces they came.
+    """
     left = bytearray()
     async for piece in pieces:
         left += piece
         *whole, rest = left.split(b"\n")
         left = bytearray(rest)
-        for each in (*whole, left):
-            if len(each) > LINE:
-                raise FhirError(Issue("too-long", f"A line has at most {LINE} bytes: it is one visit"))
         for each in whole:
-            if each.strip():
+            if _short(each).strip():
                 yield bytes(each)
+        _short(left)
     if left.strip():
         yield bytes(left)
+
+
+def _short(line: bytearray) -> bytearray:
+    if len(line) > LINE:
+        raise FhirError(Issue("too-long", f"A line has at most {LINE} bytes: it is one visit"))
+    return line
 
 
 def _parameters(request: Request) -> dict[str, str]:
