@@ -123,9 +123,7 @@ def test_a_night_on_which_the_clocks_change_is_as_long_as_it_was(way: str, year:
 @settings(max_examples=50)
 @given(st.dates(date(2000, 1, 1), date(2098, 12, 31)), st.integers(1, 960))
 def test_a_visit_across_midnight_ends_the_next_day(way: str, day: date, minute: int) -> None:
-    """It begins a minute before midnight, for 16 hours at most: a spreadsheet has one date, and the time of leaving is the
-    next day's.
-    """
+    """From a minute before midnight, 16 hours at most: a spreadsheet has one date, and the end is on the next day."""
     end = datetime.combine(day + timedelta(days=1), time()) + timedelta(minutes=minute - 1)
     if len(utc(end)) == 1:
         found = moments(said(way, f"{day}T23:59", f"{end:%Y-%m-%dT%H:%M}"))
