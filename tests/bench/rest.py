@@ -112,7 +112,10 @@ async def _asked(connection: Connection) -> dict[str, Any]:
         return [row[0] for row in await connection.fetch(query)]
 
     return {
-        "patients": await column("SELECT id FROM fhirgw.resource WHERE type = 'Patient' ORDER BY id LIMIT 400"),
+        "patients": await column(
+            "SELECT id FROM fhirgw.resource r WHERE type = 'Patient'"
+            " AND NOT EXISTS (SELECT FROM fhirgw.directive d WHERE d.person = r.id) ORDER BY id LIMIT 400"
+        ),
         "observations": await column("SELECT id FROM fhirgw.resource WHERE type = 'Observation' ORDER BY id LIMIT 200"),
         "numbers": await column(f"SELECT value FROM fhirgw.identifier WHERE system = '{NHS}' ORDER BY value LIMIT 400"),
         "codes": await column(
