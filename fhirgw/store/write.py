@@ -95,7 +95,7 @@ async def alone(connection: Connection, condition: str) -> None:
 async def write(connection: Connection, origin: str, incoming: Sequence[Incoming]) -> None:
     """Writes versions of resources of one type, and all that follows. Raises FhirError(conflict)."""
     news = all(each.kind == "create" for each in incoming)
-    lists = [list(column) for column in zip(*map(load.cells, incoming), strict=True)]
+    lists = load.columns(incoming)
     query = _create() if news else _merge(incoming[0].type)
     if await connection.fetchval(query, origin, *lists) != len(incoming):
         raise conflict()
