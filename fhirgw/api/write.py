@@ -159,7 +159,7 @@ async def _changed(request: Request, template: str, interaction: str, body: byte
     async def work(connection: Connection, permit: Permit, moment: datetime) -> Answer:
         made = await making(connection, permit)
         if isinstance(made, Change):
-            (made,) = await apply(connection, permit, [replace(made, bases=bases(request))], moment)
+            (made,) = await apply(connection, permit, [made._replace(bases=bases(request))], moment)
         if made is None:
             return Answer(204, {})
         return told_of(made, address, wish)._replace(about=((made.type, made.id, made.person),))
