@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.fhir.patch import patched
 from fhirgw.fhir.references import local, localised, references, referred
 from fhirgw.mapping.identity import PLACEMENT
-from fhirgw.store import identity, ods, resources, write
+from fhirgw.store import audit, identity, ods, resources, write
 from fhirgw.store.basis import NOBODYS
 from fhirgw.store.database import Connection
 from fhirgw.store.incoming import made_of
@@ -43,6 +43,8 @@ AT_ONCE = 50
 """Resources that are judged before others get a turn."""
 MILLISECOND = timedelta(milliseconds=1)
 ALLOW = "GET, HEAD, OPTIONS"
+UNIQUE = "Organization"
+"""The type of which no two have one code: who claims one keeps others waiting until their transaction ends."""
 ASKING = ("test", "copy", "move")
 """Operations of a patch whose outcome tells what is there: for whoever may read it."""
 
@@ -109,6 +111,41 @@ async def apply(
     `known` are references (`Type/id`) that need no looking up, because the same transaction has just made them.
     Raises FhirError for the first that cannot be made: nothing of any is to be kept then.
     """
+    proposals, results = await _considered(connection, permit, changes, moment, known)
+    await _store(connection, permit, proposals, moment)
+    return results
+
+
+async def create(
+    connection: Connection,
+    permit: Permit,
+    changes: Sequence[Change],
+    moment: datetime,
+    rows: Callable[[Sequence[Written]], Sequence[audit.Row]],
+) -> list[Written]:
+    """Makes changes that create, with `rows` of the audit about them: all or nothing, by one statement where it can.
+
+    It begins no transaction before it knows what to write. Not for what is unique (Organization): that is locked first.
+    """
+    proposals, results = await _considered(connection, permit, changes, moment)
+    incoming = [each.incoming for each in proposals if each.incoming]
+    if write.ruling(incoming):
+        async with connection.transaction():
+            await _store(connection, permit, proposals, moment)
+            await audit.append(connection, rows(results))
+    else:
+        await write.create(connection, rules.origin(permit), incoming, rows(results))
+    return results
+
+
+async def _considered(
+    connection: Connection,
+    permit: Permit,
+    changes: Sequence[Change],
+    moment: datetime,
+    known: frozenset[str] = frozenset(),
+) -> tuple[list[_Proposal], list[Written]]:
+    """What is to be written, and what will have become of each change."""
     for each in changes:
         with at(each.place):
             rules.check_type(permit, VERBS[each.kind], each.type)
@@ -129,9 +166,8 @@ async def apply(
     for number, proposal in proposals.items():
         with at(proposal.change.place):
             results[number] = await _judged(connection, permit, proposal, visible, moment)
-    await _organisations(connection, [each for each in proposals.values() if each.change.type == "Organization"])
-    await _store(connection, permit, list(proposals.values()), moment)
-    return [results[number] for number in range(len(changes))]
+    await _organisations(connection, [each for each in proposals.values() if each.change.type == UNIQUE])
+    return list(proposals.values()), [results[number] for number in range(len(changes))]
 
 
 class at:
