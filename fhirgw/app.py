@@ -169,7 +169,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 for replan in (False, True)
             ]
             writing = await owned.enter_async_context(
-                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True, flushing=True)
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
             )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
@@ -221,7 +221,7 @@ def _imports(settings: Settings, engine: Engine) -> ImportJobs:
 async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
-    async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
+    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
         mappings = shipped.path("mappings")
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))
