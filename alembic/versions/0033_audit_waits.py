@@ -8,7 +8,7 @@ was a third slower for the round trip more (November 2026). Who writes nothing b
 from alembic import op
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 

@@ -121,7 +121,7 @@ def _check(method: str, path: tuple[str, ...], query: str, resource: Any, place:
         return
     wanted = "Binary" if method == "PATCH" else kind
     if not isinstance(resource, dict) or resource.get("resourceType") != wanted:
-        told = f"{method} needs a resource: a {wanted}, by its url"
+        told = f"{method} needs a resource, of the type {wanted}"
         raise FhirError(Issue("required", told, f"{place}.resource"))
     own = resource.get("id")
     if own is not None and not (isinstance(own, str) and ID.fullmatch(own)):

@@ -196,10 +196,10 @@ def row(access: Access) -> Row:
     else:
         made = event(access, id)
         body, found = encode(made).decode(), facets(made)
-    made = Row(found.recorded, " ".join(found.persons), *found[2:], body)
-    if any(PART in each for each in made[1:]):
+    written = Row(found.recorded, " ".join(found.persons), *found[2:], body)
+    if any(PART in each for each in written[1:]):
         raise ValueError("a value with a control character cannot be handed to the audit")
-    return made
+    return written
 
 
 def _id(moment: datetime) -> str:

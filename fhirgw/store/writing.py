@@ -41,6 +41,8 @@ VERBS = {"create": "c", "update": "u", "patch": "u", "delete": "d"}
 READABLE = frozenset("0123456789abcdef")
 AT_ONCE = 50
 """Resources that are judged before others get a turn."""
+MOST_TOLD = 100
+"""Issues that one refusal tells of several changes."""
 MILLISECOND = timedelta(milliseconds=1)
 ALLOW = "GET, HEAD, OPTIONS"
 UNIQUE = "Organization"
@@ -109,7 +111,8 @@ async def apply(
     """Makes the changes; what became of each, in their order.
 
     `known` are references (`Type/id`) that need no looking up, because the same transaction has just made them.
-    Raises FhirError for the first that cannot be made: nothing of any is to be kept then.
+    Raises FhirError for those that cannot be made, as far as each can be told by itself: nothing of any is to be kept
+    then.
     """
     proposals, results = await _considered(connection, permit, changes, moment, known)
     await _store(connection, permit, proposals, moment)
@@ -152,15 +155,21 @@ async def _considered(
     current = await _current(connection, permit, changes)
     results: dict[int, Written] = {}
     proposals: dict[int, _Proposal] = {}
+    faults: list[FhirError] = []
     for number, each in enumerate(changes):
-        with at(each.place):
-            made = await _proposal(connection, permit, each, current.get((each.type, each.id)))
+        try:
+            with at(each.place):
+                made = await _proposal(connection, permit, each, current.get((each.type, each.id)))
+        except FhirError as error:
+            faults.append(error)
+            continue
         if isinstance(made, Written):
             results[number] = made
         else:
             proposals[number] = made
         if number % AT_ONCE == AT_ONCE - 1:
             await asyncio.sleep(0)
+    _refuse(faults)
     made_here = known | {f"{each.change.type}/{each.change.id}" for each in proposals.values() if each.after}
     visible = await _visible(connection, permit, list(proposals.values()), made_here)
     for number, proposal in proposals.items():
@@ -168,6 +177,16 @@ async def _considered(
             results[number] = await _judged(connection, permit, proposal, visible, moment)
     await _organisations(connection, [each for each in proposals.values() if each.change.type == UNIQUE])
     return list(proposals.values()), [results[number] for number in range(len(changes))]
+
+
+def _refuse(faults: Sequence[FhirError]) -> None:
+    """Raises what there is to raise: one fault as it is, several as one, with the status of the first."""
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        every = [each for fault in faults for each in fault.issues]
+        more = [Issue("informational", f"{len(every) - MOST_TOLD:,} more were found", None, "information")]
+        raise FhirError(*every[:MOST_TOLD], *(more if len(every) > MOST_TOLD else ()), status=faults[0].status)
 
 
 class at:
