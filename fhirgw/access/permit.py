@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from fhirgw.access.purpose import BOUND, Purpose
@@ -15,6 +15,7 @@ OPERATOR = "operator"
 COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 """The party that every application of a council is."""
 
+PSEUDONYMS = "This application's agreement is for pseudonymised data alone: ask $export for it, with _pseudonymise"
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -34,8 +35,10 @@ class Permit(_Hashed):
     `Practitioner/…`, `system|value`) by which records name whoever asks: relationships and consents are matched with
     them. `clearance` is the set of classes (fhirgw.access.label) it may see. `delegate` is the party who looks for the
     person; `grant` the id of a break-glass; `case` the id of a safeguarding Flag; `agreement` what allows planning or
-    research. `registration` names the application; `controls` is false for an organisation known to control no record
-    here, whose queries need not ask; `moment` is when to judge at, None for the time of the statement.
+    research. `pseudonymous` are the scopes of one whose agreement is of pseudonymised data alone: `scopes` is empty
+    then, so that nothing is shown to it, but in an export with pseudonyms. `registration` names the application;
+    `controls` is false for an organisation known to control no record here, whose queries need not ask; `moment` is
+    when to judge at, None for the time of the statement.
 
     A scope that names a patient or practitioner needs one: the condition `patient = null` would become
     `patient IS NULL` and show everything that is nobody's. Such a permit raises FhirError when it is built.
@@ -52,6 +55,7 @@ class Permit(_Hashed):
     grant: str | None = None
     case: str | None = None
     agreement: str | None = None
+    pseudonymous: tuple[Scope, ...] = ()
     registration: str = ""
     controls: bool = True
     moment: datetime | None = None
@@ -109,7 +113,18 @@ class Permit(_Hashed):
         """The scopes that allow the verb (a letter of `cruds`) on the type. Raises FhirError(forbidden), a 403."""
         if scopes := self.covering(verb, resource_type):
             return scopes
+        if self.pseudonymous and not self.scopes:
+            raise _refusal(PSEUDONYMS)
         raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+
+    def exporting(self, project: str | None) -> Permit:
+        """The permit an export is made with, or asked about: one for pseudonyms alone has its scopes for a project's.
+
+        Raises FhirError(forbidden) where it asks for records as they are.
+        """
+        if self.pseudonymous and project is None:
+            raise _refusal(PSEUDONYMS)
+        return replace(self, scopes=self.pseudonymous) if self.pseudonymous else self
 
 
 def operations(controller: str) -> Permit:

@@ -183,11 +183,13 @@ def _check_valid(bearer: Bearer, known: Caller) -> None:
 def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
     registration = known.registration
     purpose = Purpose.SAFEGUARDING if case else _purpose(bearer, known)
+    scopes = _scopes(bearer, known)
+    veiled = registration is not None and registration.pseudonyms
     delegate = registration.delegate if registration and bearer.own else bearer.delegate
     return Permit(
         organisation=_organisation(bearer, known),
         purpose=purpose,
-        scopes=_scopes(bearer, known),
+        scopes=() if veiled else scopes,
         patient=_patient(bearer, known),
         practitioner=_practitioner(bearer, known),
         parties=_parties(bearer, known, delegate),
@@ -195,6 +197,7 @@ def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
         delegate=delegate,
         case=case,
         agreement=_agreement(purpose, known),
+        pseudonymous=scopes if veiled else (),
         registration=_name(bearer, known),
     )
 
