@@ -230,6 +230,10 @@ class _Progress:
             self._stage.detail = told
             self._stage.update(self._stage.done + 1)
 
+    def retrying(self, told: str) -> None:
+        """Something does not come, and is asked for again."""
+        self._console.note(told)
+
     def fetching(self, done: int, files: int, size: int) -> None:
         """So many files of so many lie there; so many bytes have come."""
         if not self._fetching:
