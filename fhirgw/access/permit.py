@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
@@ -37,8 +38,8 @@ class Permit(_Hashed):
     person; `grant` the id of a break-glass; `case` the id of a safeguarding Flag; `agreement` what allows planning or
     research. `pseudonymous` are the scopes of one whose agreement is of pseudonymised data alone: `scopes` is empty
     then, so that nothing is shown to it, but in an export with pseudonyms. `registration` names the application;
-    `controls` is false for an organisation known to control no record here, whose queries need not ask; `moment` is
-    when to judge at, None for the time of the statement.
+    `controls` is true for the council whose gateway this is, `shares` for another that controls records here: queries
+    of the others need not ask what is their own. `moment` is when to judge at, None for the time of the statement.
 
     A scope that names a patient or practitioner needs one: the condition `patient = null` would become
     `patient IS NULL` and show everything that is nobody's. Such a permit raises FhirError when it is built.
@@ -58,6 +59,7 @@ class Permit(_Hashed):
     pseudonymous: tuple[Scope, ...] = ()
     registration: str = ""
     controls: bool = True
+    shares: bool = False
     moment: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -100,10 +102,15 @@ class Permit(_Hashed):
         return self.purpose == Purpose.DIRECT_CARE and self.controls and COUNCIL in self.parties
 
     @property
+    def owns(self) -> bool:
+        """Whether its organisation may control records here."""
+        return self.controls or self.shares
+
+    @property
     def broad(self) -> bool:
         """Whether it may be all of a controller's people that it shows, and not few of them."""
         shared = self.purpose in (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH)
-        return shared and self.controls and not self.in_person
+        return shared and self.owns and not self.in_person
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
@@ -116,6 +123,12 @@ class Permit(_Hashed):
         if self.pseudonymous and not self.scopes:
             raise _refusal(PSEUDONYMS)
         raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+
+    def among(self, controller: str, others: Collection[str]) -> Permit:
+        """The permit in the gateway of the council `controller`, where `others` control records too."""
+        if self.organisation == controller:
+            return self
+        return replace(self, controls=False, shares=self.organisation in others)
 
     def exporting(self, project: str | None) -> Permit:
         """The permit an export is made with, or asked about: one for pseudonyms alone has its scopes for a project's.

@@ -151,7 +151,7 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
     so that what asks for the others is a function, for few or no rows.
     """
-    if permit.controls and not permit.in_person:
+    if permit.owns and not permit.in_person:
         own = table.c.controller == text("organisation")
         each = resource_type not in (None, ALERTS) and VISIT not in table.c
         return or_(own, _each_tied(str(resource_type), table) if each else _tied(table, resource_type))
