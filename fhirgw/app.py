@@ -184,7 +184,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
             if settings.worker_in_serve or settings.executor != PROCRASTINATE:  # Dask's workers do not watch
                 await owned.enter_async_context(made_watch(engine).watching())
-            app.state.controller = settings.controller
+            app.state.controller, app.state.controllers = settings.controller, settings.controllers
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
             await owned.enter_async_context(_notifying(settings, app, engine))
@@ -235,7 +235,7 @@ async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncI
     """Telling subscribers, if this process works on what nobody waits for, or if no `fhirgw worker` does."""
     app.state.reach = made_reach(settings)
     auditor, keyring = app.state.auditor, app.state.smart.keyring
-    notifier = Notifier(engine, auditor, permits(settings.controller), signer(keyring), app.state.reach)
+    notifier = Notifier(engine, auditor, permits(settings.controllers), signer(keyring), app.state.reach)
     working = settings.worker_in_serve or settings.executor != PROCRASTINATE
     async with notifier.working() if working else nullcontext():
         yield
@@ -276,7 +276,7 @@ def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
         settings.issuers,
         lambda: direct(engine),
         reading.acquire,
-        settings.controller,
+        settings.controllers,
         loopback=settings.loopback_jwks,
         processes=settings.processes,
     )

@@ -108,6 +108,7 @@ class ExportJobs:
 
     async def kick_off(self, permit: Permit, asked: Selection, request: str) -> str:
         """Writes an export down and names it. Raises FhirError: throttled, or forbidden for a type it asks for."""
+        permit = permit.exporting(asked.project)
         if permit.purpose not in COPIED:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
@@ -161,7 +162,8 @@ class ExportJobs:
             made = (each["type"] for each in job.result["output"])
             several = job.result.get("deleted") or job.asked.organized
             types = job.effective if several else tuple(made)
-        if not entitled(permit, job.permit, types):
+        project = job.asked.project
+        if (permit.pseudonymous and project is None) or not entitled(permit.exporting(project), job.permit, types):
             raise absent()
         return job
 

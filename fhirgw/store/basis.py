@@ -144,7 +144,7 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
     so that what asks for the others is a function, for few or no rows.
     """
-    if permit.controls and not permit.in_person:
+    if permit.owns and not permit.in_person:
         own = table.c.controller == text("organisation")
         others = _tied_to_any(table) if resource_type is None else _each_tied(resource_type, table)
         return or_(own, others)

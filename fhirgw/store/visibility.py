@@ -120,7 +120,7 @@ def shape(permit: Permit) -> Hashable:
 
     A number in place of all that: it stands in the key of every statement, and scopes are long to hash.
     """
-    asking = bool(permit.delegate), permit.in_person, permit.controls, permit.keeps
+    asking = bool(permit.delegate), permit.in_person, permit.owns, permit.keeps
     told = permit.purpose, permit.scopes, permit.clearance, *asking
     if len(_shapes) >= SHAPES:
         _shapes.clear()

@@ -16,7 +16,7 @@ import asyncpg
 from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import audit, load, rules, visibility
 from fhirgw.store.database import Connection, once
@@ -69,6 +69,12 @@ async def held(
     made = once(shape, partial(_held, permit, verb, resource_type))
     rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"ids": list(ids)}))
     return {each[0]: Held(*each) for each in rows}
+
+
+async def whole(connection: Connection, permit: Permit, resource_type: str, id: str) -> str:
+    """All of a list, of which part is withheld: that part stays when the permit's holder changes the rest."""
+    made = once(("whole", resource_type, visibility.shape(permit)), partial(_whole, permit, resource_type))
+    return str(await connection.fetchval(made.sql, *made.arguments(visibility.values(permit) | {"ids": [id]})))
 
 
 async def seen(connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]) -> dict[str, str | None]:
@@ -162,6 +168,11 @@ def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
         .order_by(resource.c.id)
         .with_for_update(of=resource)
     )
+
+
+def _whole(permit: Permit, resource_type: str) -> Select[Any]:
+    every = visibility.body(operations(permit.organisation), resource_type)
+    return select(every).where(*_named(resource_type), visible(permit, "u", resource_type))
 
 
 def _seen(permit: Permit, resource_type: str) -> Any:

@@ -29,7 +29,7 @@ from fhirgw.fhir.patch import patched
 from fhirgw.fhir.references import local, localised, references, referred
 from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import audit, identity, ods, resources, write
-from fhirgw.store.basis import NOBODYS
+from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.database import Connection
 from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming
@@ -83,7 +83,7 @@ class Written(NamedTuple):
 
 @dataclass(slots=True)
 class _Proposal:
-    """A change, what it is made to, and what it makes of that."""
+    """A change, what it is made to, and what it makes of that; `shown`: what its writer sees of that, if not all."""
 
     change: Change
     held: Held | None
@@ -92,6 +92,7 @@ class _Proposal:
     found: Index | None
     incoming: Incoming | None = None
     new: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    shown: Resource | None = None
 
 
 def new_id(person: str | None) -> str:
@@ -237,7 +238,8 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
     if held is None:
         return await _missing(connection, permit, change)
     _precondition(change, held)
-    if not held.entire:
+    lists = change.type in LISTS and rules.council(permit)
+    if not held.entire and not lists:
         told = "Part of this resource is withheld from you, and would be lost: ask the organisation that controls it"
         raise FhirError(Issue("forbidden", told, change.type))
     if change.kind == "patch" and not held.readable and _asks(change.given):
@@ -250,7 +252,11 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
         raise FhirError(Issue("forbidden", told, change.type))
     if after is not None and same(before, after):
         return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
-    return _Proposal(change, held, before, after, None if after is None else sound(after))
+    if held.entire or after is None:
+        return _Proposal(change, held, before, after, None if after is None else sound(after))
+    whole = decode(await write.whole(connection, permit, change.type, change.id))
+    kept = cohort.completed(after, before, whole)
+    return _Proposal(change, held, whole, kept, sound(kept), shown=after)
 
 
 def _asks(operations: Any) -> bool:
@@ -418,6 +424,8 @@ async def _judged(
     )
     kind = "updated" if held else "created"
     read = (held is None or held.readable) and rules.covered(permit, "r", change.type, made.tokens, made.patient)
+    if read and proposal.shown is not None:
+        made = _version(replace(proposal, after=proposal.shown, found=None), version, made.updated)
     return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body if read else None)
 
 
