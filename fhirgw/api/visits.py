@@ -197,7 +197,7 @@ class Visits:
             for at, each in zip(part.places, part.judged, strict=True)
         ]
         sound = [(provider, each) for _, each, provider in judged if provider and isinstance(each, Sent)]
-        results = iter(await store.take_all(connection, sound, now, alone=alone))
+        results = iter(await store.take_all(connection, sound, self.rows.reader.rules, now, alone=alone))
         twice = {part.places[at]: other for part in parts for at, other in at_once(part.judged).items()}
         receipts: dict[int, Receipt] = {}
         about: dict[About, None] = {}
