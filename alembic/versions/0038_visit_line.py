@@ -80,18 +80,20 @@ RETURN CASE WHEN derived IS NOT NULL THEN json_build_object(
         jsonb_build_object('url', 'minutes', 'valueUnsignedInt',
             fhirgw.visit_minutes(period ->> 'start', period ->> 'end'))], NULL))) END;
 END $$""",
-    # By which codes a visit's readings are found: few visits have any, and their index is no larger.
+    # By which codes a visit's readings and medicines are found: most visits have none, and are not in the index.
     f"""
 CREATE FUNCTION fhirgw.visit_coded(parts text) RETURNS bigint[] {PURE} COST 1000 AS $$
-DECLARE found bigint[]; BEGIN
-    SELECT array_agg(DISTINCT fhirgw.token(each)) INTO found
-    FROM jsonb_path_query(parts::jsonb, '$.observations[*]') AS e,
-        unnest(ARRAY['code', 'combo-code']) AS name,
-        unnest(fhirgw.visit_codes(name, coalesce(e ->> 'system', '{SNOMED}'), e ->> 'code')) AS each;
+DECLARE p jsonb := parts; found bigint[]; BEGIN
+    SELECT array_agg(DISTINCT fhirgw.token(each)) INTO found FROM (
+        SELECT fhirgw.visit_codes(name, coalesce(e ->> 'system', '{SNOMED}'), e ->> 'code') AS texts
+        FROM jsonb_path_query(p, '$.observations[*]') AS e, unnest(ARRAY['code', 'combo-code']) AS name
+        UNION ALL
+        SELECT fhirgw.visit_codes('code', '{READ.DMD}', e ->> 'dmd') FROM jsonb_path_query(p, '$.medication[*]') AS e
+    ) AS said, unnest(said.texts) AS each;
     RETURN coalesce(found, '{{}}');
 END $$""",
     "CREATE INDEX visit_coded ON fhirgw.visit USING gin (fhirgw.visit_coded(parts))"
-    " WHERE strpos(parts, '\"observations') > 0",
+    " WHERE strpos(parts, '\"observations') > 0 OR strpos(parts, '\"medication') > 0",
     # The line of the person's package that the care provider performs and that a visit calls so. What is withheld from
     # anybody is withheld from visits.
     """
@@ -229,6 +231,7 @@ NUMBERS = (
     f"""'unit', e.e ->> 'unit', 'code', e.e ->> 'unitCode', 'system',
         CASE WHEN e.e ->> 'unitCode' IS NOT NULL THEN coalesce(e.e ->> 'unitSystem', '{UCUM}') END, """,
 )
+CODED = ("'Observation'::text", "'MedicationAdministration'::text")
 VERSION = "({0}.version + coalesce({0}.again, 0))"
 
 ALLOT = (
@@ -338,7 +341,7 @@ def _views(*, drop: bool = False) -> list[str]:
     for text in READ._views():
         text = re.sub(r"v\.parts, (0|e\.n::int)\)", r"v.parts, \1, v.line, v.organisation, v.derived)", text)
         text = text.replace(*NUMBERS)
-        coded = "fhirgw.visit_coded(v.parts)" if "'Observation'::text" in text else "NULL::bigint[]"
+        coded = "fhirgw.visit_coded(v.parts)" if any(each in text for each in CODED) else "NULL::bigint[]"
         text = text.replace("AS visit, v.key", f"AS visit, v.key, v.line, {coded} AS coded")
         made.append(text.replace("v.version", VERSION.format("v")) if "fhirgw.visit v" in text else text)
     return made

@@ -69,8 +69,8 @@ SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 TEXTS = ("service-type", "reason-not-given")
 """Concepts of which visits have a text and no code."""
 
-CODED = ("code", "combo-code")
-"""Those of Observations, which may have a code; of Tasks they are texts, too."""
+CODED = {"Observation": ("code", "combo-code"), "MedicationAdministration": ("code",)}
+"""Concepts of which visits may have a code, which an index of visits has; of others they are texts, too."""
 
 LOGICAL = ("owner", "participant", "performer", "practitioner")
 """References that visits have by an identifier alone, and to no resource."""
@@ -141,7 +141,7 @@ def hints(criterion: Tokens) -> Iterator[tuple[str, Any, Any]]:
         yield "key", found, Uuid()
     if (line := _line(criterion)) is not None:
         yield "line", line, Text()
-    if criterion.parameter.type == "Observation" and criterion.parameter.name in CODED and len(criterion.any_of) == 1:
+    if criterion.parameter.name in CODED.get(criterion.parameter.type, ()) and len(criterion.any_of) == 1:
         yield "coded", list(criterion.any_of), ARRAY(BigInteger)
 
 

@@ -734,7 +734,7 @@ visit = Table(
         "visit_coded",
         text("fhirgw.visit_coded(parts)"),
         postgresql_using="gin",
-        postgresql_where=text("strpos(parts, '\"observations') > 0"),
+        postgresql_where=text("strpos(parts, '\"observations') > 0 OR strpos(parts, '\"medication') > 0"),
     ),
     Index("visit_lineless", "patient", postgresql_where=text("line = ''")),
     Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),

@@ -28,7 +28,7 @@ async def send(connection: asyncpg.Connection, now: datetime, *rows: Any, by: Pr
 async def look(connection: asyncpg.Connection, now: datetime) -> int:
     """What one look of the watch does; how much was due."""
     found = 0
-    for step in (watch.look, watch.listen, watch.climb):
+    for step in (watch.look, watch.forsake, watch.listen, watch.climb):
         while done := await step(connection, RULES, now):
             found += done
     return found
