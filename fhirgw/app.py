@@ -227,7 +227,9 @@ async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterat
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
         async with sweeping(own):
-            yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+            yield visits.Visits(
+                own, rows, settings.controller, Company(own, rows.reader.rules), standard(mappings), cases(mappings)
+            )
 
 
 @asynccontextmanager

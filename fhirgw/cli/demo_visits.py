@@ -53,7 +53,7 @@ class Carers:
             people = await looked_after(connection, permit.parties, PEOPLE)
             read = told_apart([self._reader.read(row, provider.code, now) for row in rota(people, self.opened, now)])
             sent = [each for each in read if isinstance(each, Sent)]
-            results = await visits.take(connection, provider, sent, now)
+            results = await visits.take(connection, provider, sent, self._reader.rules, now)
             news = [each for each in results if each.status == "stored" and each.id]
             if news:
                 seen = [Seen("Encounter", str(each.id), each.patient) for each in news]

@@ -35,7 +35,7 @@ class Watch:
         async with direct(self.engine) as connection:
             now = self.clock() if self.clock else await _now(connection)
             found = 0
-            for step in (watch.look, watch.listen, watch.climb):
+            for step in (watch.look, watch.forsake, watch.listen, watch.climb):
                 while done := await step(connection, self.rules, now):
                     found += done
         return found

@@ -97,8 +97,8 @@ def _was(carer: Mapping[str, Any], latest: datetime) -> bool:
 
 
 def _in_order(start: datetime, end: datetime) -> bool:
-    """Whether it takes its time, and not too much: on the days of 25 hours the other way knows."""
-    return start <= end and end - start <= LONGEST
+    """Whether it takes its time, and not too much: on the days of 25 hours, and of no time, the other way knows."""
+    return start < end and end - start <= LONGEST
 
 
 def _part(name: str, shape: Shape) -> Make:
