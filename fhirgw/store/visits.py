@@ -30,8 +30,8 @@ from fhirgw.store import visit_stays
 from fhirgw.store.database import Connection
 from fhirgw.store.visit_stays import Stays
 from fhirgw.visits.alert import due
-from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, met, placed, stamps, taken
-from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
+from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, ambiguous, key, met, placed, stamps, taken
+from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, kept, parts, top
 from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Sent
 
@@ -65,6 +65,13 @@ KNOWN = """
 SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps,
     CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
 FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
+"""
+
+# What was said at the same version and moment as a row that is new.
+ALIKE = """
+SELECT s.key::text, s.source_version, s.changed, s.digest, s.parts FROM fhirgw.visit_said s
+JOIN unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS g (key, source_version, changed)
+    USING (key, source_version, changed)
 """
 
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
@@ -219,11 +226,14 @@ class _Row:
         self.patient: str | None = row["patient"]
         self.updated: datetime = row["updated"]
         self.digests = frozenset(map(bytes, row["digests"] or (row["digest"],)))
+        self.alike: list[Said] = []
 
     @cached_property
     def held(self) -> Held:
-        """What is known."""
-        return Held(self.version, _known(self._row), self.digests)
+        """What is known, and what was said before that a new row may contradict."""
+        known = _known(self._row)
+        said = [Said(top(known), _as_said(known))] if self.version == 1 else self.alike
+        return Held(self.version, known, self.digests, said)
 
     def heard(self, sents: Iterable[Sent]) -> bool:
         """Whether all of it was said before: then nothing comes of it."""
@@ -263,6 +273,8 @@ async def take_all(
         told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
         for at, status in zip(groups[done.key], done.statuses, strict=True):
             results[at] = told if told.status == status else told._replace(status=status)
+        for at, column in done.odd.items():
+            results[groups[done.key][at]] = Result("refused", fault=ambiguous(column))
     return results
 
 
@@ -274,6 +286,7 @@ class _Joined(NamedTuple):
     told: Result
     write: _Writing | None = None
     stays: Stays | None = None
+    odd: Mapping[int, str] = {}
 
 
 async def _joined(
@@ -281,6 +294,7 @@ async def _joined(
 ) -> list[_Joined]:
     """By visit, what becomes of its rows, and what is to be written."""
     held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
+    await _alike(connection, said, held)
     done: dict[str, Taken | None] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     async for name, (_, sents) in _in_turn(said.items()):
@@ -322,10 +336,26 @@ def _written(
     told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
     now = visit_stays.of(facts)
     if not made.added and row is not None and patient == row.patient:
-        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now))
+        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now), odd=made.odd)
     before = visit_stays.of(parts(row.held.known)) if row else ()
     write = _Writing(name, provider, visit, row, made, facts, patient)
-    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True))
+    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True), made.odd)
+
+
+async def _alike(
+    connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], held: Mapping[str, _Row]
+) -> None:
+    """Reads what was said at the version and moment of new rows, of visits of which more was said than once."""
+    sought = [
+        (name, each.said.stamp.version, each.said.stamp.changed)
+        for name, row in held.items()
+        if row.version > 1
+        for each in said[name][1]
+        if each.timed and each.said.stamp.digest not in row.digests
+    ]
+    for each in await connection.fetch(ALIKE, *zip(*sought, strict=True)) if sought else ():
+        stamp = Stamp(each["source_version"], each["changed"], bytes(each["digest"]))
+        held[each["key"]].alike.append(Said(stamp, decode(each["parts"])))
 
 
 Sought = tuple[str, str, str]
@@ -423,7 +453,7 @@ def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
         *(writing.provider.code, writing.provider.controller, writing.visit),
         *((row.patient if row else None) or "", writing.patient or ""),
         (facts.get("outcome") or {}).get("code", ""),
-        encode({place: known[place].value for place in sorted(known)}).decode(),
+        encode(kept(known)).decode(),
         orjson.dumps(stamps(known)).decode() if older else "",
         moment.isoformat() if (moment := due(facts, now)) else "",
     )
@@ -476,4 +506,5 @@ def _known(row: Mapping[str, Any]) -> Known:
         place: Stamp(version, datetime.fromisoformat(changed), bytes.fromhex(digest))
         for place, (version, changed, digest) in (orjson.loads(row["stamps"]) if row["stamps"] else {}).items()
     }
-    return {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}
+    values = {name.removeprefix(OVERRULED): value for name, value in decode(row["parts"]).items()}
+    return {place: Register(older.get(place, newest), value) for place, value in values.items()}

@@ -24,8 +24,7 @@ from fhirgw.store.load import Incoming
 from fhirgw.visits.alert import Span, spans, upcoming
 from fhirgw.visits.alert_task import OPEN, Cause, climbed, climbs, ended, moved, raised
 from fhirgw.visits.batch import key, placed
-from fhirgw.visits.merge import Register, Stamp, parts
-from fhirgw.visits.reading import UNTIMED
+from fhirgw.visits.merge import facts
 from fhirgw.visits.rules import Rules
 
 AT_ONCE = 100
@@ -139,16 +138,11 @@ async def climb(connection: Connection, rules: Rules, now: datetime) -> int:
 
 
 def _of_visit(row: Mapping[str, Any], rules: Rules) -> _Looked:
-    known = {place: Register(NO_STAMP, value) for place, value in decode(row["parts"]).items()}
-    facts = parts(known)
-    outcome = rules.outcomes.get((facts.get("outcome") or {}).get("code", ""))
+    known = facts(decode(row["parts"]))
+    outcome = rules.outcomes.get((known.get("outcome") or {}).get("code", ""))
     visit = placed(row["key"], row["patient"])
     cause = Cause(row["key"], "", 0, row["provider"], row["controller"], row["patient"], visit)
-    return _Looked(cause, spans(facts, rules), outcome.display if outcome else "")
-
-
-NO_STAMP = Stamp(0, UNTIMED, b"")
-"""When something was said is of no matter here."""
+    return _Looked(cause, spans(known, rules), outcome.display if outcome else "")
 
 
 async def _of_provider(connection: Connection, row: Mapping[str, Any], rules: Rules) -> _Looked:

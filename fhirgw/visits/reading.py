@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -124,8 +125,18 @@ def sent(visit: str, version: int, changed: str | None, parts: Mapping[str, Any]
 
 
 def _stamp(version: int, changed: str | None, parts: Mapping[str, Any]) -> Stamp:
-    digest = sha256(encode({"version": version, "changed": changed, **parts})).digest()[:DIGEST]
+    alike = _alike(parts) if parts.get("observations") else parts
+    digest = sha256(encode({"version": version, "changed": changed, **alike})).digest()[:DIGEST]
     return Stamp(version, instant(changed).astimezone(UTC) if changed else UNTIMED, digest)
+
+
+def _alike(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts with measured numbers in one spelling: who says 36.50 for 36.5 says nothing new."""
+    return {**parts, "observations": [{**each, "value": _spelt(each["value"])} for each in parts["observations"]]}
+
+
+def _spelt(value: int | Decimal) -> int | Decimal:
+    return Decimal(f"{value.normalize():f}") if isinstance(value, Decimal) else value
 
 
 def _taken(faults: list[Fault], column: str, codec: Any, value: Any) -> Any:
