@@ -193,6 +193,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.terminology = await owned.enter_async_context(_terminology(settings))
             app.state.context = _context(settings, reading, searching, gate)
             packages.load(settings.data)
+            gc.set_threshold(20_000, 20, 20)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
