@@ -160,7 +160,9 @@ def _remembered(make: Make) -> Make:
     return made
 
 
-def _steps(codecs: Mapping[str, Make], required: AbstractSet[str] = frozenset()) -> Callable[[tuple[str, ...]], list[Step]]:
+def _steps(
+    codecs: Mapping[str, Make], required: AbstractSet[str] = frozenset()
+) -> Callable[[tuple[str, ...]], list[Step]]:
     """By the names of an object, what its values are read by, in order: rows of one system have the same names."""
 
     @lru_cache(maxsize=LAYOUTS)
