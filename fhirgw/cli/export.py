@@ -42,6 +42,7 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.export_jobs import check_people
 from fhirgw.jobs.files import MANIFEST
+from fhirgw.jobs.lease import gone
 from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy
@@ -165,8 +166,12 @@ def resume(id: Id, json: Json = False) -> None:
             async with direct(engine) as connection:
                 await _found(connection, id)
                 await ledger.resume(connection, id)
-                for each in await ledger.parts(connection, id):
-                    if each["worker"]:
+                held = [each for each in await ledger.parts(connection, id) if each["worker"]]
+                await ledger.disbelieve(connection, id, [each["worker"] for each in held if gone(each["worker"])])
+                for each in held:
+                    if gone(each["worker"]):
+                        console.note(f"Part {each['number']} was {each['worker']}'s, who has gone: it is begun again")
+                    else:
                         told = f"Part {each['number']} is {each['worker']}'s for {each['lease']} s more"
                         console.note(f"{told}: if that has gone, another takes it then")
             return await _followed(console, given, url, engine, id, detach=False)

@@ -32,6 +32,29 @@ Job = TypeVar("Job")
 Part = TypeVar("Part", bound=Holding)
 
 
+def named() -> str:
+    """What this process is called as a worker."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def gone(worker: str) -> bool:
+    """Whether a worker is known to have gone: it was a process of this machine, which has none of that number.
+
+    One that is seen from no process here, as in another container by the same name, would be given up too soon; then
+    its token is refused, and what it did is done again.
+    """
+    host, _, number = worker.rpartition(":")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class Lost(Exception):
     """The part is somebody else's by now, or nobody wants it any more."""
 
@@ -118,7 +141,7 @@ class Work(ABC, Generic[Job, Part]):
 
     def __init__(self, engine: Engine, leases: Leases, lease: timedelta) -> None:
         self.engine, self.leases, self.lease = engine, leases, lease
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = named()
 
     @abstractmethod
     async def claim(self, connection: Connection, id: str) -> tuple[Job, Part] | None:
