@@ -103,6 +103,22 @@ def test_what_cannot_be_asked_for_is_told(command: Command, database: str, argum
     assert command("export", "ls", "--json", FHIRGW_DATABASE_URL=database).out.strip() == "[]"
 
 
+def test_what_is_agreed_without_names_is_not_written_with_them(command: Command, held: str, tmp_path: Path) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+    registered = ("app", "add", "study", "--scope", "system/*.rs", "--purpose", "research", "--generate")
+    assert command(*registered, "--agreement", "DARS-1", "--pseudonymised", **given).code == 0
+    for way in (("export", "--to", str(tmp_path / "to")), ("export", "run"), ("export", "run", "--format", "csv")):
+        refused = command(*way, "--app", "study", **given)
+        assert (refused.code, "is for pseudonymised data alone" in refused.err) == (3, True), refused.err
+    assert not (tmp_path / "to").exists()
+    assert command("export", "ls", "--json", **given).out.strip() == "[]"
+    dated = tmp_path / "opted-out.txt"
+    dated.write_text("9990000018\n")
+    assert command("opt-outs", str(dated), **given).code == 0
+    made = command("export", "run", "--pseudonymise", "falls", "--app", "study", "--json", **given)
+    assert (made.code, json.loads(made.out)["state"]) == (0, "done"), made.err
+
+
 def claimed(url: str, id: str, worker: str, lease: timedelta) -> None:
     """Has a worker begin a part, and say nothing more."""
 
