@@ -169,7 +169,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 for replan in (False, True)
             ]
             writing = await owned.enter_async_context(
-                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True, flushing=True)
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
             )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
@@ -193,6 +193,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.terminology = await owned.enter_async_context(_terminology(settings))
             app.state.context = _context(settings, reading, searching, gate)
             packages.load(settings.data)
+            gc.set_threshold(20_000, 20, 20)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
@@ -221,13 +222,15 @@ def _imports(settings: Settings, engine: Engine) -> ImportJobs:
 async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
-    async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
+    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
         mappings = shipped.path("mappings")
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
         async with sweeping(own):
-            yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+            yield visits.Visits(
+                own, rows, settings.controller, Company(own, rows.reader.rules), standard(mappings), cases(mappings)
+            )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ Those that are there keep what they had: only who made them knows what was agree
 from alembic import op
 
 revision = "0036"
-down_revision = "0031"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 

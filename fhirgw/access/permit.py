@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import lru_cache
 
 from fhirgw.access.purpose import BOUND, Purpose
 from fhirgw.access.scope import Scope
@@ -114,7 +115,7 @@ class Permit(_Hashed):
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
-        return tuple(scope for scope in self.scopes if scope.covers(verb, resource_type))
+        return _covering(self, verb, resource_type)
 
     def require(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb (a letter of `cruds`) on the type. Raises FhirError(forbidden), a 403."""
@@ -138,6 +139,11 @@ class Permit(_Hashed):
         if self.pseudonymous and project is None:
             raise _refusal(PSEUDONYMS)
         return replace(self, scopes=self.pseudonymous) if self.pseudonymous else self
+
+
+@lru_cache(maxsize=4096)
+def _covering(permit: Permit, verb: str, resource_type: str) -> tuple[Scope, ...]:
+    return tuple(scope for scope in permit.scopes if scope.covers(verb, resource_type))
 
 
 def operations(controller: str) -> Permit:

@@ -32,6 +32,7 @@ from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy, tidy
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
 from fhirgw.store.export import PART, PROVENANCE, Selection
@@ -98,14 +99,12 @@ class ExportJobs:
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
-        self._keeper = asyncio.create_task(self._keep(), name="exports kept")
+        await self._owned.enter_async_context(meanwhile(self._keep(), "exports kept"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
         await self._owned.aclose()
 
     async def kick_off(self, permit: Permit, asked: Selection, request: str) -> str:

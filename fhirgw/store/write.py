@@ -7,7 +7,7 @@ change since is not taken again, and one that did is mapped onto what was writte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit, operations
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store import load, rules, visibility
+from fhirgw.store import audit, load, rules, visibility
 from fhirgw.store.database import Connection, once
 from fhirgw.store.load import Incoming
 from fhirgw.store.schema import among, resource
@@ -101,13 +101,31 @@ async def alone(connection: Connection, condition: str) -> None:
 async def write(connection: Connection, origin: str, incoming: Sequence[Incoming]) -> None:
     """Writes versions of resources of one type, and all that follows. Raises FhirError(conflict)."""
     news = all(each.kind == "create" for each in incoming)
-    lists = [list(column) for column in zip(*map(load.cells, incoming), strict=True)]
+    lists = load.columns(incoming)
     query = _create() if news else _merge(incoming[0].type)
     if await connection.fetchval(query, origin, *lists) != len(incoming):
         raise conflict()
-    ruling = any(each.ties or each.directives or each.delegations for each in incoming)
-    back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
-    await rules.write(connection, renewed=not news, any_made=ruling, back=back, source=_HANDED, lists=lists)
+    made, back = any(map(_rules, incoming)), any(map(_back, incoming))
+    await rules.write(connection, renewed=not news, any_made=made, back=back, source=_HANDED, lists=lists)
+
+
+async def create(connection: Connection, origin: str, incoming: Sequence[Incoming], rows: Sequence[audit.Row]) -> None:
+    """Writes what is new, of any types, and its rows of the audit, by one statement: nothing in it is `ruling`."""
+    await connection.execute(_audited(), origin, *load.columns(incoming), *audit.columns(rows))
+
+
+def ruling(incoming: Iterable[Incoming]) -> bool:
+    """Whether what is new decides who sees a record: more statements follow then."""
+    return any(_rules(each) or _back(each) for each in incoming)
+
+
+def _rules(each: Incoming) -> bool:
+    return bool(each.ties or each.directives or each.delegations)
+
+
+def _back(each: Incoming) -> bool:
+    """Whether it is a Patient, who may have been here before."""
+    return each.kind == "create" and each.type == "Patient"
 
 
 async def remove(
@@ -127,6 +145,12 @@ IDS = ARRAY(Text)
 @cache
 def _create() -> str:
     return f"WITH {load.handed(2)}, {load.CREATING}, {load.TOLD} {load.CREATED}"
+
+
+@cache
+def _audited() -> str:
+    """Nothing counts what was created: an id that is there already is an error."""
+    return f"WITH {load.handed(2)}, {load.CREATING}, {load.TOLD} SELECT {audit.appended(2 + len(load.STAGED))}"
 
 
 @cache
