@@ -35,6 +35,7 @@ from fhirgw.cli.export_asked import (
 )
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.jobs.alive import gone
 from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.conclusion import cleared
 from fhirgw.jobs.engine import executor
@@ -42,7 +43,6 @@ from fhirgw.jobs.export import instant
 from fhirgw.jobs.export_folder import Exported
 from fhirgw.jobs.export_jobs import check_people
 from fhirgw.jobs.files import MANIFEST
-from fhirgw.jobs.lease import gone
 from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy

@@ -18,9 +18,9 @@ from fhirgw.access.permit import Permit, operations
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import CommandError
 from fhirgw.jobs import import_end
+from fhirgw.jobs.alive import named
 from fhirgw.jobs.digests import Said
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.lease import named
 from fhirgw.jobs.line import helpers, judges
 from fhirgw.jobs.sync import undisturbed
 from fhirgw.jobs.taking import take

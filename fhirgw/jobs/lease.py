@@ -7,8 +7,6 @@ The one home of it, for exports (fhirgw.jobs.work) and imports (fhirgw.jobs.impo
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import structlog
 
+from fhirgw.jobs.alive import named
 from fhirgw.meanwhile import meanwhile
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.lease import Holding, Leases
@@ -31,29 +30,6 @@ TURN = 20.0
 log = structlog.get_logger("fhirgw.jobs")
 Job = TypeVar("Job")
 Part = TypeVar("Part", bound=Holding)
-
-
-def named() -> str:
-    """What this process is called as a worker."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def gone(worker: str) -> bool:
-    """Whether a worker is known to have gone: it was a process of this machine, which has none of that number.
-
-    One that is seen from no process here, as in another container by the same name, would be given up too soon; then
-    its token is refused, and what it did is done again.
-    """
-    host, _, number = worker.rpartition(":")
-    if host != socket.gethostname() or not number.isdigit():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 class Lost(Exception):

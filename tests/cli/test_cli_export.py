@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fhirgw.jobs.lease import gone
+from fhirgw.jobs.alive import gone
 from fhirgw.store import ledger
 from fhirgw.store.database import connect, direct
 from tests.cli.conftest import Command
