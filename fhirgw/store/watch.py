@@ -56,6 +56,12 @@ CLIMBING = """
 SELECT id, provider, controller, rung, raised FROM fhirgw.visit_alert
 WHERE climbs <= $1 ORDER BY climbs LIMIT $2 FOR UPDATE SKIP LOCKED
 """
+# Whoever took the visit out of the record, and however: deleted it, or sent it on.
+FORSAKEN = """
+SELECT a.id, v.patient FROM fhirgw.visit_alert a LEFT JOIN fhirgw.visit v USING (key)
+WHERE a.ended IS NULL AND a.patient IS NOT NULL AND v.patient IS DISTINCT FROM a.patient
+ORDER BY a.id LIMIT $1 FOR UPDATE OF a SKIP LOCKED
+"""
 TASKS = "SELECT id, version, updated, body, controller FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
 THERE = "SELECT id FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
 RAISED = """
@@ -134,6 +140,22 @@ async def climb(connection: Connection, rules: Rules, now: datetime) -> int:
             written.append(task.next(climbed(task.body, *whose, rung, rules, now), now))
             await connection.execute(CLIMBED, row["id"], rung, climbs(rules, rung, row["raised"]))
         await _write(connection, written)
+    return len(rows)
+
+
+async def forsake(connection: Connection, _: Rules, now: datetime) -> int:
+    """Ends the alerts of visits that are in their record no more; how many those were."""
+    async with connection.transaction():
+        rows = await connection.fetch(FORSAKEN, AT_ONCE)
+        whose = {row["id"]: row["patient"] for row in rows}
+        tasks = await _tasks(connection, list(whose))
+        await connection.execute(ENDED, list(whose), now)
+        over = [
+            task.next(ended(task.body, "moved" if whose[task.id] else "gone", now, None), now)
+            for task in tasks.values()
+            if task.body["status"] in OPEN
+        ]
+        await _write(connection, over)
     return len(rows)
 
 

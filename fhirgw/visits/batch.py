@@ -112,7 +112,7 @@ class First(NamedTuple):
     """The same of a visit that nobody has spoken of, where one row does: nearly all are so, and nothing is joined."""
 
     said: Said
-    values: Mapping[str, Value]
+    values: dict[str, Value]
     statuses: tuple[Status, ...] = ("stored",)
     odd: Mapping[int, str] = {}
     older: Mapping[str, tuple[int, str, str]] = {}

@@ -105,8 +105,8 @@ def _was(carer: Mapping[str, Any], latest: datetime) -> bool:
 
 
 def _in_order(start: datetime, end: datetime) -> bool:
-    """Whether it takes its time, and not too much: on the days of 25 hours the other way knows."""
-    return start <= end and end - start <= LONGEST
+    """Whether it takes its time, and not too much: on the days of 25 hours, and of no time, the other way knows."""
+    return start < end and end - start <= LONGEST
 
 
 def _part(name: str, shape: Shape) -> Make:
@@ -160,7 +160,9 @@ def _remembered(make: Make) -> Make:
     return made
 
 
-def _steps(codecs: Mapping[str, Make], required: AbstractSet[str] = frozenset()) -> Callable[[tuple[str, ...]], list[Step]]:
+def _steps(
+    codecs: Mapping[str, Make], required: AbstractSet[str] = frozenset()
+) -> Callable[[tuple[str, ...]], list[Step]]:
     """By the names of an object, what its values are read by, in order: rows of one system have the same names."""
 
     @lru_cache(maxsize=LAYOUTS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ async def sent(connection: asyncpg.Connection, *rows: Any, now: datetime = NOW, 
     """The statuses of a batch of rows that are all sound."""
     read = told_apart([READER.read(each, "K01", now) for each in rows])
     assert all(isinstance(each, Sent) for each in read), read
-    return [each.status for each in await take(connection, KESTREL, read, now, alone=alone)]  # type: ignore[arg-type]
+    return [each.status for each in await take(connection, KESTREL, read, READER.rules, now, alone=alone)]  # type: ignore[arg-type]
 
 
 PARTS: list[dict[str, Any]] = [
@@ -135,13 +136,13 @@ async def test_a_visit_is_its_persons_when_the_package_comes(connection: asyncpg
     await transaction.start()
     try:
         await connection.execute("UPDATE fhirgw.relationship SET ends = now() - interval '1 day' WHERE person = $1", A)
-        (first,) = await take(connection, KESTREL, [_read(visit())], NOW)
+        (first,) = await take(connection, KESTREL, [_read(visit())], READER.rules, NOW)
         assert (first.status, first.patient, first.fault and first.fault.reason) == ("stored", None, "unallocated")
         await connection.execute("UPDATE fhirgw.relationship SET ends = 'infinity' WHERE person = $1", A)
-        (again,) = await take(connection, KESTREL, [_read(visit())], NOW)
+        (again,) = await take(connection, KESTREL, [_read(visit())], READER.rules, NOW)
         assert (again.status, again.patient) == ("unchanged", A)
         await connection.execute("UPDATE fhirgw.relationship SET ends = now() - interval '1 day' WHERE person = $1", A)
-        (late,) = await take(connection, KESTREL, [_read(visit(version=9))], NOW)
+        (late,) = await take(connection, KESTREL, [_read(visit(version=9))], READER.rules, NOW)
         assert (late.status, late.fault and late.fault.reason) == ("refused", "closed")
     finally:
         await transaction.rollback()
@@ -210,7 +211,7 @@ async def test_two_that_contradict_each_other_and_neither_is_newer_are_refused(
         assert await state(connection) == was
         assert await sent(connection, rows[0]) in (["stored"], ["superseded"])
         rest = [_read(each) for each in (BESIDE, *rows[::-1])]
-        beside, second, again = await take(connection, KESTREL, rest, NOW)
+        beside, second, again = await take(connection, KESTREL, rest, READER.rules, NOW)
         assert (second.status, second.fault and second.fault[:2]) == ("refused", ("notes", "ambiguous"))
         assert (beside.status in ("stored", "superseded"), again.status) == (True, "unchanged")
         assert rows[1]["notes"][0]["text"] not in str(await state(connection))
@@ -261,7 +262,7 @@ async def test_a_number_in_another_spelling_is_no_news(connection: asyncpg.Conne
         assert await sent(connection, row("36.50")) == ["stored"]
         assert await sent(connection, row("36.5"), row("36.50")) == ["unchanged", "unchanged"]
         assert "36.50" in await connection.fetchval("SELECT parts FROM fhirgw.visit"), "as it was said first"
-        (other,) = await take(connection, KESTREL, [_read(row("36.6"))], NOW)
+        (other,) = await take(connection, KESTREL, [_read(row("36.6"))], READER.rules, NOW)
         assert (other.status, other.fault and other.fault.column) == ("refused", "observations")
     finally:
         await transaction.rollback()

@@ -6,8 +6,8 @@ all pairs is cheapest, and it stays. 500 amended visits cost 190 microseconds ea
 
 from alembic import op
 
-revision = "0037"
-down_revision = "0031"
+revision = "0040"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 
