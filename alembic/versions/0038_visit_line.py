@@ -17,7 +17,7 @@ from typing import Any
 from alembic import op
 
 revision = "0038"
-down_revision = "0031"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

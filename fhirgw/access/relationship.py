@@ -38,6 +38,9 @@ ESSENTIALS = (
 """What a care provider needs to look after somebody: not their assessments (which Tasks are), nor what they said in
 them. Of homecare visits it sees all of those that it made, and none of another's (fhirgw.store.basis)."""
 
+OWN = ("Appointment", "Encounter", "MedicationAdministration")
+"""Of those, what is said of visits: a care provider sees what it brought, or what names it as who provided it."""
+
 SENDING_ALONE: tuple[str, ...] = ()
 """What is opened by a tie that lets its party send, and see nothing."""
 

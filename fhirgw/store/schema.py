@@ -632,6 +632,7 @@ registration = Table(
     _text("delegate", nullable=True),
     _text("agreement", nullable=True),
     _instant("agreement_until", nullable=True),
+    Column("pseudonyms", Boolean, nullable=False, server_default=text("false")),
     Column("rate", Integer, nullable=False, server_default=text("400")),
     Column("active", Boolean, nullable=False, server_default=text("true")),
     _instant("created", server_default=text("clock_timestamp()")),

@@ -31,8 +31,8 @@ from fhirgw.store.database import Connection
 from fhirgw.store.visit_lines import LINELESS, NOT_YET, Ordered, lines
 from fhirgw.store.visit_stays import Stays
 from fhirgw.visits.alert import due
-from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, ambiguous, key, met, placed, stamps, taken
-from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, kept, parts, top
+from fhirgw.visits.batch import UNHEARD, First, Held, Status, Taken, ambiguous, key, met, placed, taken
+from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
 from fhirgw.visits.outcome import derived
 from fhirgw.visits.reading import Fault, Sent
@@ -316,7 +316,7 @@ async def _joined(
     """By visit, what becomes of its rows, and what is to be written."""
     held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
     await _alike(connection, said, held)
-    done: dict[str, Taken | None] = {}
+    done: dict[str, Taken | First | None] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     async for name, (_, sents) in _in_turn(said.items()):
         row = held.get(name)
@@ -324,7 +324,7 @@ async def _joined(
             done[name] = None
         else:
             done[name] = made = taken(row.held if row else UNHEARD, sents, now)
-            facts[name] = parts(made.known)
+            facts[name] = made.facts
     people = await _people(connection, said, held, facts)
     found: list[_Joined] = []
     async for name, (provider, sents) in _in_turn(said.items()):
@@ -347,7 +347,7 @@ def _written(
     provider: Provider,
     visit: str,
     row: _Row | None,
-    made: Taken,
+    made: Taken | First,
     facts: Mapping[str, Any],
     people: Mapping[Sought, set[str]],
 ) -> _Joined:
@@ -464,7 +464,7 @@ class _Writing(NamedTuple):
     provider: Provider
     visit: str
     row: _Row | None
-    taken: Taken
+    taken: Taken | First
     facts: Mapping[str, Any]
     patient: str | None
     line: str | None
@@ -494,22 +494,22 @@ async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
 
 def _cells(writing: _Writing, rules: Rules, now: datetime) -> tuple[str, ...]:
     """The columns of a visit's row that are its own, by CELLS; an empty text is NULL."""
-    known, facts, row = writing.taken.known, writing.facts, writing.row
+    made, facts, row = writing.taken, writing.facts, writing.row
     was = row.version if row else 0
-    version, changed, digest = newest = top(known)
-    several = row is not None or len(writing.taken.added) > 1
-    older = several and any(each.stamp != newest for each in known.values())
-    planned = facts.get("planned") or {}
+    version, changed, digest = made.newest
+    planned, outcome, older = facts.get("planned"), facts.get("outcome"), made.older
+    moment = due(facts, now)
     return (
-        *(writing.key, str(was), str(was + len(writing.taken.added))),
+        *(writing.key, str(was), str(was + len(made.added))),
         *(str(version), changed.isoformat(), "\\x" + digest.hex()),
-        *(planned.get("start", ""), planned.get("end", ""), *_actual(facts.get("carers") or ())),
+        *((planned["start"], planned["end"]) if planned else ("", "")),
+        *_actual(facts.get("carers") or ()),
         *(writing.provider.code, writing.provider.controller, writing.visit),
         *((row.patient if row else None) or "", writing.patient or ""),
-        (facts.get("outcome") or {}).get("code", ""),
-        encode(kept(known)).decode(),
-        orjson.dumps(stamps(known)).decode() if older else "",
-        moment.isoformat() if (moment := due(facts, now)) else "",
+        outcome["code"] if outcome else "",
+        encode(made.values).decode(),
+        orjson.dumps(older).decode() if older else "",
+        moment.isoformat() if moment else "",
         *(BLANK if writing.line == NOT_YET else writing.line or "", writing.provider.organisation),
         derived(facts, rules) or "",
     )

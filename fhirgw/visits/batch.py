@@ -15,7 +15,20 @@ from typing import Any, Literal, NamedTuple
 from fhirgw.fhir.hashes import sha1
 from fhirgw.mapping.identity import PLACEMENT, VARIANT
 from fhirgw.visits.contradiction import contradiction
-from fhirgw.visits.merge import NOTHING, Known, Said, join, overruled, top
+from fhirgw.visits.merge import (
+    NOTHING,
+    Known,
+    Said,
+    Stamp,
+    Value,
+    facts,
+    join,
+    kept,
+    overruled,
+    parts,
+    spoken,
+    top,
+)
 from fhirgw.visits.moment import instant
 from fhirgw.visits.reading import Fault, Refused, Sent, untimed
 
@@ -73,6 +86,56 @@ class Taken(NamedTuple):
     added: tuple[Said, ...]
     statuses: tuple[Status, ...]
     odd: Mapping[int, str] = {}
+
+    @property
+    def newest(self) -> Stamp:
+        """Of what was said last."""
+        return top(self.known)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """What is known, as it is kept."""
+        return kept(self.known)
+
+    @property
+    def facts(self) -> Mapping[str, Value]:
+        """What is known, as it is read."""
+        return parts(self.known)
+
+    @property
+    def older(self) -> Mapping[str, tuple[int, str, str]]:
+        """The stamps of what was not said last."""
+        return stamps(self.known)
+
+
+class First(NamedTuple):
+    """The same of a visit that nobody has spoken of, where one row does: nearly all are so, and nothing is joined."""
+
+    said: Said
+    values: dict[str, Value]
+    statuses: tuple[Status, ...] = ("stored",)
+    odd: Mapping[int, str] = {}
+    older: Mapping[str, tuple[int, str, str]] = {}
+
+    @property
+    def known(self) -> Known:
+        """What is known, part by part."""
+        return join(NOTHING, self.said)
+
+    @property
+    def added(self) -> tuple[Said, ...]:
+        """What was said that is new."""
+        return (self.said,)
+
+    @property
+    def newest(self) -> Stamp:
+        """Of what was said last."""
+        return self.said.stamp
+
+    @property
+    def facts(self) -> Mapping[str, Value]:
+        """What is known, as it is read."""
+        return facts(self.values)
 
 
 UNHEARD = Held(0, NOTHING, ())
@@ -139,11 +202,11 @@ def at_once(rows: Sequence[Sent | Refused]) -> dict[int, str]:
     return found
 
 
-def taken(held: Held, rows: Sequence[Sent], arrived: datetime) -> Taken:
+def taken(held: Held, rows: Sequence[Sent], arrived: datetime) -> Taken | First:
     """What rows about one visit come to. Those that do not say when they were said, say so when they arrive."""
-    if not held.known and len(rows) == 1:  # the usual: it is said once
+    if not held.known and len(rows) == 1:
         said = rows[0].said if rows[0].timed else untimed(rows[0], arrived).said
-        return Taken(join(NOTHING, said), (said,), ("stored",))
+        return First(said, spoken(said))
     added: dict[bytes, Said] = {}
     repeated: list[bool] = []
     odd: dict[int, str] = {}

@@ -66,8 +66,6 @@ OVERRULED = "overruled:"
 
 def join(known: Known, said: Said) -> Known:
     """What is known when this was said too: the same object where it adds nothing."""
-    if not known and said.parts:  # the usual: it is said once
-        return {_place(name, value): Register(said.stamp, value) for name, value in said.parts.items()}
     found = dict(known)
     for name, value in said.parts.items():
         place = _place(name, value)
@@ -126,6 +124,12 @@ def parts(known: Known) -> dict[str, Value]:
     if "outcome" in known and (beside := overruled(known)):
         known = {place: each for place, each in known.items() if place not in beside}
     return facts({place: each.value for place, each in known.items()})
+
+
+def spoken(said: Said) -> dict[str, Value]:
+    """What is kept of what is said first: nothing is overruled in it."""
+    values = {_place(name, value): value for name, value in said.parts.items()}
+    return {place: values[place] for place in sorted(values)}
 
 
 def facts(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -38,6 +38,7 @@ OF_A_PROVIDER = {
     *("Condition", "Appointment", "Encounter", "MedicationStatement", "MedicationAdministration"),
     *("Communication", "Device", "DeviceUseStatement", "Consent", "AllergyIntolerance"),
 }
+SAID_OF_VISITS = {"Appointment", "Encounter", "MedicationAdministration"}
 OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}
 NOT_SAID = {
     "address",
@@ -244,7 +245,7 @@ class Judge:
                     held = held - {"council"}
                 elif controller == caller.organisation:
                     return True
-                providing = "provider" in held and kind in OF_A_PROVIDER
+                providing = "provider" in held and kind in OF_A_PROVIDER and self._provided(each)
                 supplying = "supplier" in held and kind in OF_A_SUPPLIER
                 return bool(held - {"provider", "late", "supplier"}) or providing or supplying
             case "person":
@@ -291,6 +292,10 @@ class Judge:
                 and rule.limits_purpose in (None, {"person"})
             ]
         return self._acting[person]
+
+    def _provided(self, each: Resource) -> bool:
+        """Of visits a care provider sees its own: here nobody but who it is brings any, so it is named in it."""
+        return each["resourceType"] not in SAID_OF_VISITS or self._is(each.get("serviceProvider"))
 
     # Legitimate relationships
 

@@ -13,11 +13,11 @@ from fhirgw.fhir.definitions import OPERATIONS
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from fhirgw.validation import validate
-from tests.api.conftest import NHS, UPDATED, made
+from tests.api.conftest import NHS, UPDATED
 from tests.api.test_api_fhir import entries, outcome
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put, supersede
+from tests.put import made, put, supersede
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 MINE = {"reference": "Patient/ann"}
@@ -303,6 +303,18 @@ def test_a_profile_asked_for_is_judged_by(ward: Gateway) -> None:
         ward.http.post(f"/fhir/Patient/$validate?profile={profile}", json=wrong),
     ):
         assert any(severity == "error" for severity, _ in judged(found))
+
+
+def test_a_profile_that_nobody_knows_is_an_error_for_who_asks_by_it(ward: Gateway) -> None:
+    """R4: "if … the server cannot validate against the nominated profile, the server SHALL return an error"."""
+    nobodys = "https://nobody.example/StructureDefinition/none"
+    for found in (
+        ward.http.post("/fhir/Patient/$validate", json=parameters(resource=SOUND, profile=nobodys)),
+        ward.http.get("/fhir/Patient/ann/$validate", params={"profile": nobodys}),
+    ):
+        assert ("error", "Patient.meta.profile") in judged(found)
+    claimed = {**SOUND, "meta": {"profile": [nobodys]}}
+    assert judged(ward.http.post("/fhir/Patient/$validate", json=claimed)) == [("warning", "Patient.meta.profile[0]")]
 
 
 def test_what_is_stored_can_be_judged(ward: Gateway) -> None:
