@@ -8,6 +8,7 @@ others they stand: the score is there to help.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,11 +83,15 @@ async def _provider(
     connection: Connection, permit: Permit, visits: Visits, code: str, asked_for: Week
 ) -> dict[str, Any]:
     times = (asked_for.starts, asked_for.ends)
-    sent = [each async for each in visits_sent.of_week(connection, permit, code, *times)]
+    sent = await visits_sent.of_week(connection, permit, code, *times)
     rows, refused, reasons = await visits_sent.rows_of_week(connection, code, *times)
-    rules, now = visits.rows.reader.rules, visits.writers.now()
-    found = quality(sent, rows, reasons, refused, visits.standard, rules, now)
-    return {"provider": code, **document(found, visits.standard)}
+    rules, now, standard = visits.rows.reader.rules, visits.writers.now(), visits.standard
+
+    def scored() -> Quality:
+        return quality(visits_sent.read(sent), rows, reasons, refused, standard, rules, now)
+
+    told = document(await asyncio.to_thread(scored), standard)
+    return {"provider": code, **told, "rows": {"sent": rows, "refused": refused}}
 
 
 def document(found: Quality, standard: Standard) -> Mapping[str, Any]:

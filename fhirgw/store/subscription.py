@@ -221,9 +221,21 @@ async def told(connection: Connection, lane: Subscription, number: int) -> bool:
     return bool(await connection.execute(TOLD, lane.id, lane.token, number) == "UPDATE 1")
 
 
-async def greeted(connection: Connection, lane: Subscription) -> bool:
-    """Its handshake was answered: from now on, or from where it was when it rested, it is told what happens."""
+Place = tuple[str, int, datetime | None]
+"""Where the change log and visits are: a snapshot, and what is of a life before a restore."""
+
+
+async def here(connection: Connection) -> Place:
+    """Where they are now."""
     snapshot, floor, visited = await connection.fetchrow(HERE)
+    return snapshot, floor, visited
+
+
+async def greeted(connection: Connection, lane: Subscription, place: Place) -> bool:
+    """Its handshake was answered: from where they were before that was sent, or from where it was when it rested, it is
+    told what happens.
+    """
+    snapshot, floor, visited = place
     return bool(await connection.execute(GREETED, lane.id, lane.token, floor, snapshot, visited) == "UPDATE 1")
 
 
