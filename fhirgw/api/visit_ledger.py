@@ -39,6 +39,7 @@ from fhirgw.visits.batch import placed
 from fhirgw.visits.commission import expected
 from fhirgw.visits.ledger import COLUMNS, Row, totals
 from fhirgw.visits.line import Line
+from fhirgw.visits.spelling import spelt
 from fhirgw.visits.stay import Stay
 from fhirgw.visits.week import Week
 
@@ -212,4 +213,4 @@ def _local(moment: datetime) -> str:
 
 
 def _json(told: Mapping[str, Any]) -> Response:
-    return Response(orjson.dumps(told), 200, {"content-type": "application/json"} | PRIVATE)
+    return Response(orjson.dumps(spelt(told)), 200, {"content-type": "application/json"} | PRIVATE)

@@ -44,6 +44,7 @@ from fhirgw.visits.field import ID
 from fhirgw.visits.outcome import came
 from fhirgw.visits.quality import missing
 from fhirgw.visits.reading import Fault
+from fhirgw.visits.spelling import spelt
 
 SUBMISSIONS = "/homecare/submissions"
 PAGE, MOST = 50, 1000
@@ -64,7 +65,7 @@ WITHHELD = (
 
 def told(document: Mapping[str, Any]) -> Response:
     """A document of ours."""
-    return Response(encode(dict(document)), 200, JSON)
+    return Response(encode(spelt(dict(document))), 200, JSON)
 
 
 def here(request: Request) -> Visits:
