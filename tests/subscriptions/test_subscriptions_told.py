@@ -32,6 +32,20 @@ async def test_a_change_is_told_after_a_handshake(world: World) -> None:
     assert len(world.told()) == 1
 
 
+async def test_what_happens_while_the_handshake_is_answered_is_told(world: World) -> None:
+    """Whoever has the handshake need not look for what came between it and their answer."""
+    seen: list[str] = []
+
+    def answer(given: Notification) -> tuple[int, dict[str, str]]:
+        seen.extend([world.observe()] if given.kind == "handshake" else [])
+        return taken(given)
+
+    world.receiver.answer = answer
+    await world.subscribed(world.council)
+    await world.turn()
+    assert [each.foci for each in world.told()] == [[f"Observation/{each}"] for each in seen]
+
+
 async def test_a_receiver_verifies_it_by_the_published_keys(world: World) -> None:
     await world.subscribed(world.council)
     world.observe()
