@@ -7,7 +7,7 @@ on its grant, safeguarding on its case.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Text,
+    all_,
     and_,
     any_,
     bindparam,
@@ -32,7 +33,7 @@ from fhirgw.access.alerted import ORIGIN
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, opens
+from fhirgw.access.relationship import KINDS, NARROWED, opens
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource, visit_alert
 
@@ -112,6 +113,8 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
     if resource_type is not None:
         named = [each for each in opens(resource_type) if each not in without]
         found: Condition = relationship.c.kind == any_(literal(named, IDS))
+        if resource_type in NARROWED:
+            return and_(found, _narrowed(resource_type, table))
         return or_(found, _alerts(table)) if resource_type == ALERTS else found
     every = [
         relationship.c.kind == kind
@@ -120,7 +123,24 @@ def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, 
         for kind, types in KINDS.items()
         if kind not in without
     ]
-    return or_(*every, and_(table.c.type == literal(ALERTS, Text, literal_execute=True), _alerts(table)))
+    parts = (or_(table.c.type != literal(each, Text), _narrowed(each, table)) for each in NARROWED)
+    return or_(
+        and_(or_(*every), *parts), and_(table.c.type == literal(ALERTS, Text, literal_execute=True), _alerts(table))
+    )
+
+
+def _narrowed(resource_type: str, table: FromClause) -> Condition:
+    """That a kind of tie shows all of a type, or the row is of the part that it shows."""
+    return or_(
+        relationship.c.kind != all_(literal(list(NARROWED[resource_type].kinds), IDS)), part(resource_type, table)
+    )
+
+
+def part(resource_type: str, table: FromClause) -> Condition:
+    """The rows of a type that a kind of tie shows which opens a part of it alone."""
+    narrowed = NARROWED[resource_type]
+    has: Condition = table.c.tokens.overlap(literal([narrowed.token], ARRAY(BigInteger)))
+    return has if narrowed.shown else ~has
 
 
 def _alerts(table: FromClause) -> Condition:
@@ -159,8 +179,14 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
-    kinds = literal(list(opens(resource_type)), IDS, literal_execute=True)
-    found: Condition = func.fhirgw.tied(table.c.patient, parties(), kinds, moment())
+    fewer = NARROWED[resource_type].kinds if resource_type in NARROWED else ()
+    whole = _tied_by([each for each in opens(resource_type) if each not in fewer], table)
+    return or_(whole, and_(part(resource_type, table), _tied_by(fewer, table))) if fewer else whole
+
+
+def _tied_by(kinds: Sequence[str], table: FromClause) -> Condition:
+    listed = literal(list(kinds), IDS, literal_execute=True)
+    found: Condition = func.fhirgw.tied(table.c.patient, parties(), listed, moment())
     return found
 
 
