@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from fhirgw.jobs import conclusion
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
 from tests.api.test_api_group import ASYNC, diagnostics, kick_off, lines, manifest
-from tests.api.writing import COUNCIL, PEOPLE, PROVIDER, observation
+from tests.api.writing import PEOPLE, PROVIDER, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
+from tests.put import made, put
 
 UNTOLD = Registration("untold", "Z99", "system/Observation.rs system/Patient.rs", rate=1_000_000)
 POLICY = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}]}
@@ -49,19 +46,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
         await put(url, *PEOPLE, made("Patient", "dissenting"), *WEIGHTS, *WORDS, REFUSES)
         yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
 
 
 def blocks(found: list[dict[str, Any]]) -> dict[str, list[str]]:

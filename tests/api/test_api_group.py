@@ -8,24 +8,21 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
 from tests.api.test_api_dissent import dissent
-from tests.api.writing import COUNCIL, PEOPLE, PORTAL, PROVIDER, observation
+from tests.api.writing import PEOPLE, PORTAL, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
+from tests.put import made, put
 
 ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}
 FILTER = "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filter"
@@ -73,25 +70,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
         await put(url, *PEOPLE, *OTHERS, *SEEN, *GROUPS, REFUSES)
         yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def provider(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(PROVIDER) as client:
-        yield client
 
 
 def members(answer: httpx.Response) -> list[str]:

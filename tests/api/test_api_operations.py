@@ -13,11 +13,11 @@ from fhirgw.fhir.definitions import OPERATIONS
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from fhirgw.validation import validate
-from tests.api.conftest import NHS, UPDATED, made
+from tests.api.conftest import NHS, UPDATED
 from tests.api.test_api_fhir import entries, outcome
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put, supersede
+from tests.put import made, put, supersede
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 MINE = {"reference": "Patient/ann"}

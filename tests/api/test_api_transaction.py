@@ -3,20 +3,17 @@
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.settings import Settings
-from tests.api.conftest import made
-from tests.api.writing import COUNCIL, PEOPLE, PROVIDER, observation
+from tests.api.writing import PEOPLE, PROVIDER, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import connected, put
+from tests.gateway import Gateway
+from tests.put import connected, made, put
 
 MOST = 60
 ABSENT = "0f0f0f0f-0000-4000-8000-000000000000"
@@ -41,22 +38,8 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99", entries=MOST)) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def provider(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(PROVIDER) as client:
-        yield client
+def configured() -> dict[str, Any]:
+    return {"entries": MOST}
 
 
 def entry(method: str, url: str, resource: Any = None, full: str | None = None, **request: str) -> dict[str, Any]:

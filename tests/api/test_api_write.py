@@ -6,7 +6,6 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,10 +15,9 @@ from hypothesis import strategies as st
 
 from fhirgw.api.together import MOST
 from fhirgw.fhir.canonical import encode
-from fhirgw.settings import Settings
-from tests.api.writing import CLEARED, COUNCIL, FINAL, OWN_APP, PEOPLE, PORTAL, PROVIDER, observation
+from tests.api.writing import CLEARED, FINAL, OWN_APP, PEOPLE, PORTAL, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected, put
 
 JSON = {"content-type": "application/fhir+json"}
@@ -34,22 +32,8 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99", longest_body=200_000)) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def provider(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(PROVIDER) as client:
-        yield client
+def configured() -> dict[str, Any]:
+    return {"longest_body": 200_000}
 
 
 def sent(client: httpx.Client, method: str, path: str, body: Any, **headers: str) -> httpx.Response:

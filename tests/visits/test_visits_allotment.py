@@ -1,6 +1,5 @@
 """Visits that nobody's record had find it when it appears, by whatever way; and leave it when it goes."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,49 +13,13 @@ from fhirgw.access.scope import Scope
 from fhirgw.api import visit_sweep
 from fhirgw.settings import Settings
 from fhirgw.store import load, visit_allotment, withdrawal
-from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
 from tests.put import connected
-from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NHS, A, B, county, visit
+from tests.visits.visiting import COUNCILS, HERON, MR_B, NHS, A, B, visit
 
 PUSH = "/homecare/visits"
 NEW = "9990000077"
 """Of somebody whom the council does not know yet."""
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def receipt(client: httpx.Client, row: Any) -> Any:

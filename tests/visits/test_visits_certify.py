@@ -1,7 +1,7 @@
 """Certification: who sends the samples as they are described passes; of each one sent wrongly it is said what is."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ from typer.testing import CliRunner, Result
 
 from fhirgw.cli.commands import app
 from fhirgw.cli.running import CommandError
-from fhirgw.settings import Settings
 from fhirgw.visits.certify import Cases, cases
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected
-from tests.visits.visiting import HERON, KESTREL, MR_B, MRS_A, county
+from tests.visits.visiting import HERON, KESTREL, MR_B, MRS_A
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 PUSH, CERTIFICATION = "/homecare/visits", "/homecare/certification"
@@ -128,19 +126,6 @@ def rows(name: str, whose: dict[str, Any], **changes: Any) -> list[dict[str, Any
 def send(client: httpx.Client, told: list[dict[str, Any]]) -> None:
     for each in told:
         assert client.post(PUSH, json=[each]).status_code == 200
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with serving(Settings(database_url=places, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")

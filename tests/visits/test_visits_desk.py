@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ import httpx
 import pytest
 
 from fhirgw.access.label import SEALED
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from fhirgw.store.visits import Provider
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.journeys.command import Place
-from tests.put import connected, put
+from tests.put import put
 from tests.visits.test_visits_alert import RULES
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, A, care, county, organisation, visit
+from tests.visits.visiting import COUNCIL, HERON, A, care, organisation, visit
 from tests.visits.watching import KESTREL as KESTREL_SENDS
 from tests.visits.watching import look, send
 
@@ -38,38 +36,9 @@ BLIND = Registration("blind", "Z99", "system/Patient.rs", sector="council", rate
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99", worker_in_serve=False)) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+def configured() -> dict[str, Any]:
+    """Nobody works but whom a test starts."""
+    return {"worker_in_serve": False}
 
 
 async def missed(connection: asyncpg.Connection, id: str, since: datetime = NOW, by: Provider = KESTREL_SENDS) -> str:

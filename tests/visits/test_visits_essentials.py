@@ -3,7 +3,6 @@
 The council's own system, which sees all of it, is the positive control of every refusal.
 """
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,16 +15,14 @@ from fhirgw.access.relationship import KINDS, LATE_VISITS
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import Resource
-from fhirgw.settings import Settings
 from fhirgw.store.basis import founded
 from fhirgw.store.database import statement
 from fhirgw.store.schema import resource
 from fhirgw.store.schema import visit as table
 from fhirgw.store.visibility import values, visible
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import connected, put
-from tests.visits.visiting import HERON, KESTREL, A, county, visit
+from tests.gateway import Gateway
+from tests.put import connected
+from tests.visits.visiting import A, visit
 
 OURS = "https://fhirgw.uk/fhir"
 RECORD_CLASS = f"{OURS}/CodeSystem/record-class"
@@ -115,30 +112,9 @@ def address(resource: Resource) -> str:
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        given = {**ESSENTIAL, **HIDDEN, **OPEN}
-        await put(url, *(each for each in given.values() if each["id"] != "care-a"))
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with serving(Settings(database_url=places, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def heron(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(HERON) as client:
-        yield client
+def besides() -> tuple[Resource, ...]:
+    given = {**ESSENTIAL, **HIDDEN, **OPEN}
+    return tuple(each for each in given.values() if each["id"] != "care-a")
 
 
 def found(client: httpx.Client, resource: Resource) -> tuple[int, int]:

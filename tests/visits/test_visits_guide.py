@@ -2,22 +2,19 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from fhirgw.settings import Settings
+from fhirgw.fhir.issue import Resource
 from fhirgw.visits.layout import layouts
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules as words
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
 from tests.visits.reckoned import line
 from tests.visits.test_visits_refused import FAULTS
-from tests.visits.visiting import HERON, B, county
+from tests.visits.visiting import HERON, B
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 GUIDE = (MAPPINGS / "homecare/README.md").read_text()
@@ -47,12 +44,8 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-async def gateway(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with new_database() as url:
-        await county(url)
-        await put(url, line("line-b", B, "heron", "L1"))
-        with serving(Settings(database_url=url, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
-            yield gateway
+def besides() -> tuple[Resource, ...]:
+    return (line("line-b", B, "heron", "L1"),)
 
 
 def same(told: Any, shown: Any) -> bool:

@@ -2,9 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,16 +11,15 @@ import httpx
 import pytest
 
 from fhirgw.fhir.canonical import decode
-from fhirgw.settings import Settings
+from fhirgw.fhir.issue import Resource
 from fhirgw.store.registration import Registration
 from fhirgw.validation import validate
 from fhirgw.visits.ledger import COLUMNS, FIGURES
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import put, supersede
 from tests.visits.ledger_oracle import ledger
 from tests.visits.reckoned import COUNCIL, Dice, line, patient, person, tie
-from tests.visits.visiting import HERON, KESTREL, NOBODY, county
+from tests.visits.visiting import HERON, KESTREL, NOBODY
 
 PUSH, LEDGER = "/homecare/visits", "/homecare/ledger"
 WEEKS = {"2025-W13": date(2025, 3, 24), "2025-W43": date(2025, 10, 20), "2025-W23": date(2025, 6, 2)}
@@ -60,18 +58,8 @@ def _dice() -> dict[str, Dice]:
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        await put(url, *_world())
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
+def besides() -> tuple[Resource, ...]:
+    return tuple(_world())
 
 
 @pytest.fixture(scope="module")

@@ -4,42 +4,18 @@ import asyncio
 import gzip
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected
-from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NOBODY, READER, A, county, visit
+from tests.visits.visiting import COUNCIL, COUNCILS, HERON, MR_B, NOBODY, READER, A, visit
 
 PUSH = "/homecare/visits"
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
 
 
 def pushed(client: httpx.Client, rows: Any, **headers: str) -> Any:

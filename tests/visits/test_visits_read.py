@@ -1,51 +1,13 @@
 """Visits that were pushed, read as FHIR over HTTP, by those who may see whose they are, and by nobody else."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from fhirgw.settings import Settings
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, A, B, county, visit
+from tests.visits.visiting import MR_B, NOBODY, A, B, visit
 
 PUSH = "/homecare/visits"
 VISIT = "https://fhirgw.uk/Id/visit"
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def heron(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(HERON) as client:
-        yield client
 
 
 def pushed(client: httpx.Client, id: str, **parts: Any) -> str:

@@ -1,6 +1,6 @@
 """What visits are rendered as: sound FHIR that says what was said, found by what our own index finds in it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,7 @@ from fhirgw.validation import validate
 from fhirgw.visits import bundle
 from fhirgw.visits.reading import Reader, Sent
 from fhirgw.visits.rules import rules
-from tests.conftest import NewDatabase
-from tests.put import connected
-from tests.visits.visiting import MRS_A, NHS, A, county
+from tests.visits.visiting import MRS_A, NHS, A
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 RULES = rules(Path(__file__).parents[2] / "mappings")
@@ -111,17 +109,6 @@ PARTS = _some(
     ),
     amended=_some({"by": NAMES, "reason": WORDS}, at=TIMES),
 )
-
-
-@pytest.fixture(scope="module")
-async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
-    async with new_database() as url:
-        await county(url)
-        connection = await connected(url)
-        try:
-            yield connection
-        finally:
-            await connection.close()
 
 
 def _sound(parts: dict[str, Any]) -> list[Sent]:

@@ -1,14 +1,12 @@
 """What the store makes of visits: the same, in whatever order and however often they are sent."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,17 +21,6 @@ from tests.visits.visiting import A, county, state, visit
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 READER = Reader(rules(Path(__file__).parents[2] / "mappings"))
 KESTREL = Provider("K01", ("Organization/kestrel",), "Z99")
-
-
-@pytest.fixture(scope="module")
-async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
-    async with new_database() as url:
-        await county(url)
-        connection = await connected(url)
-        try:
-            yield connection
-        finally:
-            await connection.close()
 
 
 async def sent(connection: asyncpg.Connection, *rows: Any, now: datetime = NOW, alone: bool = False) -> list[str]:

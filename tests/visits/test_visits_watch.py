@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from fhirgw.jobs.watch import Watch
 from fhirgw.store.database import connect
 from fhirgw.validation import validate
 from fhirgw.visits.alert import spans
-from tests.conftest import NewDatabase
 from tests.put import connected
 from tests.visits.test_visits_alert import RULES, START, at, planned, stay
-from tests.visits.visiting import MR_B, A, B, county, visit
+from tests.visits.visiting import MR_B, A, B, visit
 from tests.visits.watching import look, send, tasks, told
 
 BEFORE = START - timedelta(hours=2)
@@ -30,23 +28,6 @@ BEFORE = START - timedelta(hours=2)
 
 def minute(of: float) -> datetime:
     return START + timedelta(minutes=of)
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        await emptied(connection)
-        yield connection
-    finally:
-        await connection.close()
 
 
 def faults(task: Any) -> list[str | None]:
@@ -59,6 +40,11 @@ async def emptied(connection: asyncpg.Connection) -> None:
         "TRUNCATE fhirgw.visit, fhirgw.visit_said, fhirgw.visit_alert, fhirgw.visit_provider CASCADE;"
         "DELETE FROM fhirgw.resource WHERE type = 'Task'; DELETE FROM fhirgw.history WHERE type = 'Task'"
     )
+
+
+@pytest.fixture(autouse=True)
+async def nothing_yet(connection: asyncpg.Connection) -> None:
+    await emptied(connection)
 
 
 def row(id: str = "V1", version: int = 1, **parts: Any) -> dict[str, Any]:
