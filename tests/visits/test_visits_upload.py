@@ -1,6 +1,6 @@
 """The page to send a spreadsheet by: it loads nothing, runs nothing but its own, and everything in it has a name.
 
-What its script does in a browser is tried by hand: there is none among the tools of these tests.
+What its script does in a browser: tests/visits/browser.
 """
 
 import re
