@@ -102,7 +102,7 @@ async def test_a_file_that_cannot_be_read_is_said_aloud(
     await page.goto(f"{gateway.root}/homecare/upload")
     await page.get_by_label("Access token").fill(token(heron))
     for name, text, told in (("rota.csv", "Visit;When\n", "The first row lacks"), ("rota.csv", HEADER, None)):
-        await page.get_by_label("File CSV").set_input_files(
+        await page.get_by_label("File", exact=True).set_input_files(
             {"name": name, "mimeType": "text/csv", "buffer": text.encode()}
         )
         async with page.expect_response("**/homecare/visits?*"):
@@ -142,7 +142,7 @@ async def test_who_has_no_valid_token_is_told_what_to_do(page: Page, gateway: Ga
         await page.get_by_label("Access token").fill("stale")
         if path == "upload":
             rota = {"name": "rota.csv", "mimeType": "text/csv", "buffer": HEADER.encode()}
-            await page.get_by_label("File CSV").set_input_files(rota)
+            await page.get_by_label("File", exact=True).set_input_files(rota)
         await page.get_by_role("button", name=button).click()
         await expect(page.get_by_role("alert")).to_contain_text(told)
     assert [re.search("status of (.*) \\(", each)[1] for each in wrong] == ["401", "401"], "as of any page"
