@@ -1,5 +1,6 @@
 """The pages as people use them, in a real browser and by the keyboard alone: sending a spreadsheet, the duty desk."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.gateway import Gateway
 from tests.visits.test_visits_desk import listed, missed
+from tests.visits.visiting import HERON
 
 HEADER = "Visit;NHS number;Date;Planned start;Planned end;Carer;Arrived;Left;Notes"
 ROTA = f"""Heron Homecare, Café Street;;;;;;;;
@@ -30,7 +32,13 @@ def token(client: httpx.Client) -> str:
 
 async def reach(page: Page, name: str) -> None:
     """Goes on by the Tab key until what has the name is focused."""
-    wanted = page.get_by_label(name, exact=False).or_(page.get_by_role("button", name=name)).first
+    summary = page.locator("summary").filter(has_text=re.compile(f"^{name}$"))
+    wanted = (
+        page.get_by_label(name, exact=True)
+        .or_(page.get_by_role("button", name=re.compile(f"^{name}")))
+        .or_(summary)
+        .first
+    )
     for _ in range(20):
         await page.keyboard.press("Tab")
         if await wanted.evaluate("each => each === document.activeElement"):
@@ -59,6 +67,10 @@ async def kept_in(page: Page, wrong: list[str]) -> None:
     wrong.clear()
 
 
+def secret(key: Path) -> str:
+    return str(json.loads(key.read_text())["d"])
+
+
 def lines(path: Path) -> int:
     return path.read_text("utf-8-sig").count("\n")
 
@@ -69,6 +81,8 @@ async def test_a_spreadsheet_is_sent_and_each_row_answered(
     file = tmp_path / "rota.csv"
     file.write_bytes(ROTA.encode("cp1252"))
     await page.goto(f"{gateway.root}/homecare/upload")
+    await reach(page, "I have an access token instead")
+    await page.keyboard.press("Enter")
     await reach(page, "Access token")
     await page.keyboard.insert_text(token(heron))
     await reach(page, "File")
@@ -95,11 +109,34 @@ async def test_a_spreadsheet_is_sent_and_each_row_answered(
     await kept_in(page, wrong)
 
 
+async def test_who_has_a_key_file_needs_no_token(
+    page: Page, wrong: list[str], gateway: Gateway, heron: httpx.Client
+) -> None:
+    """The key is signed with in the browser: nothing that is sent has it."""
+    key = gateway.settings.data / "keys" / f"{HERON.id}.json"
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    await page.goto(f"{gateway.root}/homecare/upload")
+    rota = {"name": "rota.csv", "mimeType": "text/csv", "buffer": HEADER.encode()}
+    await page.get_by_label("File", exact=True).set_input_files(rota)
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Choose your key file")
+    await page.get_by_label("Key file").set_input_files(key)
+    await expect(page.get_by_label("Name of your system")).to_have_value(HERON.id)
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.get_by_role("status")).to_contain_text("0 stored")
+    await expect(page.get_by_role("alert")).to_be_empty()
+    assert any("client_assertion" in each for each in sent)
+    assert not [each for each in sent if secret(key) in each]
+    await kept_in(page, wrong)
+
+
 async def test_a_file_that_cannot_be_read_is_said_aloud(
     page: Page, wrong: list[str], gateway: Gateway, heron: httpx.Client
 ) -> None:
     """Heard too: in a live region, of which a reader says what comes into it. Sent again, mended, the alert is gone."""
     await page.goto(f"{gateway.root}/homecare/upload")
+    await page.get_by_text("I have an access token instead").click()
     await page.get_by_label("Access token").fill(token(heron))
     for name, text, told in (("rota.csv", "Visit;When\n", "The first row lacks"), ("rota.csv", HEADER, None)):
         await page.get_by_label("File", exact=True).set_input_files(
@@ -139,10 +176,11 @@ async def test_a_missed_visit_appears_at_the_desk_and_is_taken_in_hand(
 async def test_who_has_no_valid_token_is_told_what_to_do(page: Page, gateway: Gateway, wrong: list[str]) -> None:
     for path, button, told in (("upload", "Send", "get another"), ("desk", "Connect", "paste another")):
         await page.goto(f"{gateway.root}/homecare/{path}")
-        await page.get_by_label("Access token").fill("stale")
         if path == "upload":
+            await page.get_by_text("I have an access token instead").click()
             rota = {"name": "rota.csv", "mimeType": "text/csv", "buffer": HEADER.encode()}
             await page.get_by_label("File", exact=True).set_input_files(rota)
+        await page.get_by_label("Access token").fill("stale")
         await page.get_by_role("button", name=button).click()
         await expect(page.get_by_role("alert")).to_contain_text(told)
     assert [re.search("status of (.*) \\(", each)[1] for each in wrong] == ["401", "401"], "as of any page"
