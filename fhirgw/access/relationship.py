@@ -42,6 +42,9 @@ contingency plan. Not their assessments (which Tasks are) nor what they said in 
 diagnoses nor decisions on sharing. Of homecare visits it sees all of those that it made, and none of another's
 (fhirgw.store.basis); of some types a part alone: NARROWED."""
 
+OWN = ("Appointment", "Encounter", "MedicationAdministration")
+"""Of those, what is said of visits: a care provider sees what it brought, or what names it as who provided it."""
+
 SENDING_ALONE: tuple[str, ...] = ()
 """What is opened by a tie that lets its party send, and see nothing."""
 

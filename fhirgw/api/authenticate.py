@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
@@ -70,12 +69,12 @@ class Gatekeeper:
 
     Who asks too often costs the database nothing: the rates are known of the registrations that have asked. Those who
     ask with one token at the same time are looked up together; the permit is made anew when what it is made of changes.
-    `controller`: whose records these are; the queries of others need not ask whether they are theirs.
+    `controllers`: whose records these are, the gateway's own council first.
     """
 
-    def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controller: str) -> None:
+    def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controllers: Sequence[str]) -> None:
         self.verifier, self.connect, self.limits = verifier, connect, limits
-        self._controller = controller
+        self._controllers = controllers
         self._rates: dict[str, int] = {}
         self._made: dict[Asker, _Made] = {}
         self._callers: Shared[Asker, None, Caller] = Shared(self._known)
@@ -103,7 +102,7 @@ class Gatekeeper:
         return made.permit
 
     def _among(self, permit: Permit) -> Permit:
-        return permit if permit.organisation == self._controller else replace(permit, controls=False)
+        return permit.among(self._controllers[0], self._controllers[1:])
 
     async def _known(self, asker: Asker, askers: Sequence[None]) -> list[Caller]:
         """What is known of an asker now: the same object while it is the same."""
@@ -183,11 +182,13 @@ def _check_valid(bearer: Bearer, known: Caller) -> None:
 def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
     registration = known.registration
     purpose = Purpose.SAFEGUARDING if case else _purpose(bearer, known)
+    scopes = _scopes(bearer, known)
+    veiled = registration is not None and registration.pseudonyms
     delegate = registration.delegate if registration and bearer.own else bearer.delegate
     return Permit(
         organisation=_organisation(bearer, known),
         purpose=purpose,
-        scopes=_scopes(bearer, known),
+        scopes=() if veiled else scopes,
         patient=_patient(bearer, known),
         practitioner=_practitioner(bearer, known),
         parties=_parties(bearer, known, delegate),
@@ -195,6 +196,7 @@ def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
         delegate=delegate,
         case=case,
         agreement=_agreement(purpose, known),
+        pseudonymous=scopes if veiled else (),
         registration=_name(bearer, known),
     )
 

@@ -210,7 +210,7 @@ def _may_read(permit: Permit, triggers: tuple[Trigger, ...]) -> None:
 async def _asker(request: Request, connection: Connection, permit: Permit) -> Asker:
     """Who subscribes, as they will be asked for later. Raises FhirError(forbidden) where that would be another."""
     asker = _Asker(permit.registration, " ".join(map(str, permit.scopes)), permit.purpose)
-    later = await permits(request.app.state.controller)(connection, asker)
+    later = await permits(request.app.state.controllers)(connection, asker)
     same = later.organisation == permit.organisation and {*later.parties} == {*permit.parties}
     if not same or later.clearance & ~permit.clearance:
         told = "Subscriptions are for applications registered here that ask for themselves: not for another's token"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 
 from fhirgw.api import asked
+from fhirgw.api.received import NotTaken, size
 from fhirgw.fhir import incoming
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.mapping.refusal import Refusal
@@ -28,6 +29,8 @@ CSV = ("text/csv",)
 BUNDLE = ("application/fhir+json",)
 TAKEN = (*JSON, *LINES, *CSV, *BUNDLE)
 TOLD = f"Send visits as {JSON[0]}, {LINES[0]}, {CSV[0]} or {BUNDLE[0]} (a Bundle)"
+SPREADSHEETS = ("officedocument.spreadsheet", "ms-excel", "opendocument.spreadsheet")
+"""What stands in the types of spreadsheets that are not CSV."""
 PARAMETERS = ("file", "layout")
 
 NumberedRow = tuple[int, Any]
@@ -84,6 +87,12 @@ class Rows:
         return self.layouts[name]
 
 
+def readable(request: Request) -> None:
+    """Raises FhirError(415) for a spreadsheet as its program keeps it: whoever sends one is told how to save it."""
+    if any(each in media(request) for each in SPREADSHEETS):
+        raise NotTaken(f"{sheet.WORKBOOK}, and send that as {CSV[0]}")
+
+
 def media(request: Request) -> str:
     """The type of the body, without what it says besides."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -118,7 +127,7 @@ async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _short(line: bytearray) -> bytearray:
     if len(line) > LINE:
-        raise FhirError(Issue("too-long", f"A line has at most {LINE} bytes: it is one visit"))
+        raise FhirError(Issue("too-long", f"A line has at most {size(LINE)}: it is one visit"))
     return line
 
 

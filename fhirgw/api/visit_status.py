@@ -36,6 +36,7 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import submissions, visit_stays, visits_sent
 from fhirgw.store.database import Connection
 from fhirgw.store.submissions import Cursor, Submission
+from fhirgw.store.visit_lines import LINELESS
 from fhirgw.store.visits import UNKNOWN, UNNAMED
 from fhirgw.visits.batch import key, met
 from fhirgw.visits.field import ID
@@ -54,12 +55,6 @@ HEADER = ("Row", "Visit", "Status", "Column", "Reason", "What is wrong", "What t
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula at the beginning of a cell. https://owasp.org/www-community/attacks/CSV_Injection"""
 NEVER = "There is no visit with this id among those that you have sent"
-LINELESS = Fault(
-    "line.order",
-    "line",
-    "no line of the person's package that you deliver, as far as you may see it, has this number",
-    "The visit is kept, and counts for the line once the council has it: check the number, or ask the council",
-)
 WITHHELD = (
     "The visit is kept. What it says is shown while the package of care runs, to tokens that may read Encounters"
     " (system/Encounter.r), unless the person does not want it"

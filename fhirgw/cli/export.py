@@ -133,7 +133,7 @@ def run_job(
 
     async def work() -> Job:
         async with opened(given) as (url, engine):
-            permit, id = await _permit(engine, given, application, purpose), uuid4().hex
+            permit, id = await _permit(engine, given, application, purpose, project), uuid4().hex
             if to is not None:
                 await ready(Folder(to.absolute()))  # said now, not by a worker when the job has been written down
             if project is not None:
@@ -230,8 +230,12 @@ def ls(json: Json = False) -> None:
     console.document([_as_json(each) for each in found])
 
 
-async def _permit(engine: Engine, given: Settings, application: str | None, purpose: str | None = None) -> Permit:
-    return await permit_of(engine, given, application, purpose) if application else operations(given.controller)
+async def _permit(
+    engine: Engine, given: Settings, application: str | None, purpose: str | None = None, project: str | None = None
+) -> Permit:
+    if application is None:
+        return operations(given.controller)
+    return (await permit_of(engine, given, application, purpose)).exporting(project)
 
 
 async def _found(connection: Any, id: str) -> Job:

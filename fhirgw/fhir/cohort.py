@@ -7,10 +7,12 @@ of them; those of several types, by meeting one of each.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import compartment
 from fhirgw.fhir.references import LOCAL
@@ -47,6 +49,23 @@ def people(group: Resource) -> list[str]:
     """The ids of the Patients whom a Group names as its members."""
     named = (LOCAL.fullmatch(str(entity.get("reference", ""))) for entity in _entities(group))
     return list(dict.fromkeys(each[2] for each in named if each and each[1] == "Patient"))
+
+
+def completed(after: Resource, seen: Resource, whole: Resource) -> Resource:
+    """A Group as its writer would have it, and those of its members besides whom they were not shown.
+
+    `seen` is what they were shown of the `whole`. What is contained was withheld with its members, and stays likewise.
+    """
+    shown = Counter(encode(each) for each in seen.get("member", ()))
+    named = {entity.get("reference") for entity in _entities(after)}
+    left = []
+    for each in whole.get("member", ()):
+        if shown[text := encode(each)]:
+            shown[text] -= 1
+        elif each.get("entity", {}).get("reference") not in named:
+            left.append(each)
+    contained = {"contained": whole["contained"]} if "contained" in whole else {}
+    return contained | after | {"member": [*after.get("member", ()), *left]}
 
 
 def check(group: Resource) -> None:

@@ -26,6 +26,7 @@ from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.place import MEDIA, File
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, away, direct
 from fhirgw.store.import_job import COUNTS, Job
@@ -68,14 +69,12 @@ class ImportJobs:
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
-        self._keeper = asyncio.create_task(self._keep(), name="imports kept")
+        await self._owned.enter_async_context(meanwhile(self._keep(), "imports kept"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
         await self._owned.aclose()
 
     async def kick_off(self, permit: Permit, sources: Sequence[Source], bases: Sequence[str], request: str) -> str:

@@ -18,6 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import structlog
 
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.lease import Holding, Leases
 
@@ -66,16 +67,13 @@ async def renewed(keep: Callable[[], Awaitable[bool]], lease: timedelta) -> Asyn
                 working.cancel()
                 return
 
-    renewal = asyncio.create_task(renewing(), name="lease")
-    try:
-        yield
-    except asyncio.CancelledError:
-        if lost and working is not None and working.uncancel() == 0:
-            raise Lost from None
-        raise
-    finally:
-        renewal.cancel()
-        await asyncio.gather(renewal, return_exceptions=True)
+    async with meanwhile(renewing(), "lease"):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost and working is not None and working.uncancel() == 0:
+                raise Lost from None
+            raise
 
 
 async def abreast(

@@ -26,8 +26,10 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.audit_strangers import Strangers
 from fhirgw.store.database import Connection, readers
 
-APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
-WRITE = "CALL fhirgw.audit_write($1, $2, $3, $4, $5, $6, $7)"
+PART = "\x02"
+"""Parts the values of a column that is handed over: one text a column costs a third of an array (asyncpg looks at every
+element).
+"""
 AT_ONCE = 2
 """Commits on their way: while the disk has one, the rows of the next are written."""
 COMPANY = 8
@@ -174,7 +176,7 @@ class Auditor:
         """Writes a batch in one commit; where PostgreSQL refuses a value, each alone: one does not fail the others."""
         try:
             async with self._pool.acquire(timeout=SECONDS) as connection:
-                await connection.execute(WRITE, *_columns([each.row for each in batch]))
+                await connection.execute(WRITE, *columns([each.row for each in batch]))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, asyncpg.DataError):
                 for each in batch:
@@ -187,14 +189,17 @@ class Auditor:
 
 
 def row(access: Access) -> Row:
-    """The row of an access, under an id of its own."""
+    """The row of an access, under an id of its own. Raises ValueError for what would not arrive as it is."""
     id = _id(access.moment)
     if known := of_read(access, id) or of_found(access, id):
         body, found = known
     else:
         made = event(access, id)
         body, found = encode(made).decode(), facets(made)
-    return Row(found.recorded, " ".join(found.persons), *found[2:], body)
+    written = Row(found.recorded, " ".join(found.persons), *found[2:], body)
+    if any(PART in each for each in written[1:]):
+        raise ValueError("a value with a control character cannot be handed to the audit")
+    return written
 
 
 def _id(moment: datetime) -> str:
@@ -208,16 +213,32 @@ def _id(moment: datetime) -> str:
 
 
 async def append(connection: Connection, rows: Sequence[Row]) -> int:
-    """Adds rows to the chain; returns the sequence of the last.
-
-    They are durable when the transaction has ended, or, in a session that `flushes`, when it has called `flushed`.
-    """
-    last: int = await connection.fetchval(APPEND, *_columns(rows))
+    """Adds rows to the chain, durable when the transaction has ended; returns the sequence of the last."""
+    last: int = await connection.fetchval(APPEND, *columns(rows))
     return last
 
 
-def _columns(rows: Sequence[Row]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def columns(rows: Sequence[Row]) -> list[str]:
+    """The rows as `appended` takes them."""
+    moments, *others = zip(*rows, strict=True)
+    return [PART.join([each.isoformat() for each in moments]), *map(PART.join, others)]
+
+
+def appended(first: int) -> str:
+    """The call that adds `columns`, from parameter `first` on."""
+    return f"fhirgw.audit_append({_handed(first)})"
+
+
+def _handed(first: int) -> str:
+    # Of one empty value `string_to_array` makes none.
+    texts = [
+        f"CASE ${at} WHEN '' THEN ARRAY[''] ELSE string_to_array(${at}, E'\\x02') END" for at in range(first, first + 7)
+    ]
+    return f"({texts[0]})::timestamptz[], {', '.join(texts[1:])}"
+
+
+APPEND = f"SELECT {appended(1)}"
+WRITE = f"CALL fhirgw.audit_write({_handed(1)})"
 
 
 async def record_now(connection: Connection, access: Access) -> None:

@@ -7,7 +7,7 @@ on its grant, safeguarding on its case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -33,9 +33,9 @@ from fhirgw.access.alerted import ORIGIN
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, NARROWED, opens
+from fhirgw.access.relationship import KINDS, NARROWED, OWN, opens
 from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource, visit_alert
+from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource
 
 NOBODYS = ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole", "Questionnaire")
 """Reference data: it is about nobody, and whoever's scopes cover it may see it."""
@@ -49,6 +49,8 @@ COUNCIL = "council"
 ALERTS = "Task"
 """What alerts of homecare are."""
 CARE_PROVIDER = "care-provider"
+PARTLY = (*OWN, ALERTS, *(each for each, part in NARROWED.items() if CARE_PROVIDER in part.kinds))
+"""Types of which a care provider sees its own alone, or what it needs; and of whatever its visits are rendered as."""
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
@@ -106,57 +108,35 @@ def _listed(permit: Permit, table: FromClause) -> Condition:
     return own if permit.purpose in (Purpose.PLANNING, Purpose.RESEARCH) else false()
 
 
-def kinds_for(resource_type: str | None, table: FromClause, without: tuple[str, ...] = ()) -> Condition:
-    """The kinds of tie that open a type: known when the statement is built, or one by one where it is of all types."""
-    if VISIT in table.c:
-        return _kinds_for_visits(table, without)
-    if resource_type is not None:
-        named = [each for each in opens(resource_type) if each not in without]
-        found: Condition = relationship.c.kind == any_(literal(named, IDS))
-        if resource_type in NARROWED:
-            return and_(found, _narrowed(resource_type, table))
-        return or_(found, _alerts(table)) if resource_type == ALERTS else found
-    every = [
-        relationship.c.kind == kind
-        if types is None
-        else and_(relationship.c.kind == kind, table.c.type == any_(literal(list(types), IDS)))
-        for kind, types in KINDS.items()
-        if kind not in without
-    ]
-    parts = (or_(table.c.type != literal(each, Text), _narrowed(each, table)) for each in NARROWED)
-    return or_(
-        and_(or_(*every), *parts), and_(table.c.type == literal(ALERTS, Text, literal_execute=True), _alerts(table))
-    )
+def _whole(kinds: Iterable[str], without: tuple[str, ...] = ()) -> list[str]:
+    """Of kinds of tie, those that open all there is of a person."""
+    return [each for each in kinds if KINDS[each] is None and each not in without]
 
 
-def _narrowed(resource_type: str, table: FromClause) -> Condition:
-    """That a kind of tie shows all of a type, or the row is of the part that it shows."""
-    return or_(
-        relationship.c.kind != all_(literal(list(NARROWED[resource_type].kinds), IDS)), part(resource_type, table)
-    )
+def _fewer(resource_type: str, table: FromClause) -> tuple[str, ...]:
+    """The kinds of tie that open a part alone of what there is."""
+    if VISIT in table.c or resource_type in PARTLY:
+        return (CARE_PROVIDER,)
+    return NARROWED[resource_type].kinds if resource_type in NARROWED else ()
 
 
-def part(resource_type: str, table: FromClause) -> Condition:
-    """The rows of a type that a kind of tie shows which opens a part of it alone."""
-    narrowed = NARROWED[resource_type]
-    has: Condition = table.c.tokens.overlap(literal([narrowed.token], ARRAY(BigInteger)))
-    return has if narrowed.shown else ~has
+def _own(resource_type: str, table: FromClause) -> Condition:
+    """The part: of visits a care provider's own, what it said of one, and the alerts of its visits; else NARROWED's.
 
-
-def _alerts(table: FromClause) -> Condition:
-    """Of Tasks, a care provider sees the alerts of its own visits: others are the council's assessments, or of another
-    who looks after the same person.
+    Other Tasks are the council's assessments, and other notes those of another who looks after the same person.
     """
-    raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
-    own = exists().where(visit_alert.c.id == table.c.id, visit_alert.c.provider == text("organisation"))
-    return and_(relationship.c.kind == literal(CARE_PROVIDER, Text), raised, own.correlate(table))
-
-
-def _kinds_for_visits(table: FromClause, without: tuple[str, ...]) -> Condition:
-    """Of homecare visits: whoever sees everything of a person; and a care provider, those that it made."""
-    whole = [kind for kind, types in KINDS.items() if types is None and kind not in without]
-    made = and_(relationship.c.kind == literal(CARE_PROVIDER, Text), maker(table) == text("organisation"))
-    return or_(relationship.c.kind == any_(literal(whole, IDS)), made)
+    if VISIT in table.c:
+        return maker(table) == text("organisation")
+    if resource_type == ALERTS:
+        raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
+        return and_(raised, func.fhirgw.own_alert(table.c.id, text("organisation")))
+    if part := NARROWED.get(resource_type):
+        has: Condition = table.c.tokens.overlap(literal([part.token], ARRAY(BigInteger), literal_execute=True))
+        return has if part.shown else ~has
+    if resource_type not in OWN:
+        return false()
+    named = bindparam("permit_provided", type_=ARRAY(BigInteger), required=False)
+    return or_(func.split_part(table.c.origin, "|", 2) == text("origin"), table.c.tokens.overlap(named))
 
 
 def maker(table: FromClause) -> ColumnElement[str]:
@@ -171,33 +151,68 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
     so that what asks for the others is a function, for few or no rows.
     """
-    if permit.controls and not permit.in_person:
+    if permit.owns and not permit.in_person:
         own = table.c.controller == text("organisation")
-        each = resource_type not in (None, ALERTS) and VISIT not in table.c
-        return or_(own, _each_tied(str(resource_type), table) if each else _tied(table, resource_type))
-    return _tied(table, resource_type, (COUNCIL,) if permit.in_person else ())
+        others = _tied_to_any(table) if resource_type is None else _each_tied(resource_type, table)
+        return or_(own, others)
+    without = (COUNCIL,) if permit.in_person else ()
+    if resource_type is None:
+        return _tied_to_any(table, without)
+    fewer = _fewer(resource_type, table)
+    whole = [each for each in opens(resource_type) if each not in (*without, *fewer)]
+    if not fewer:
+        return _tied(table, _any_of(whole))
+    # What opens a part only is judged row by row: with it in the join, PostgreSQL could not begin with the ties.
+    partly = or_(_own(resource_type, table), _ties(table, whole))
+    return and_(_tied(table, _any_of([*whole, *fewer])), partly)
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
-    fewer = NARROWED[resource_type].kinds if resource_type in NARROWED else ()
-    whole = _tied_by([each for each in opens(resource_type) if each not in fewer], table)
-    return or_(whole, and_(part(resource_type, table), _tied_by(fewer, table))) if fewer else whole
+    fewer = _fewer(resource_type, table)
+    whole = _ties(table, [each for each in opens(resource_type) if each not in fewer])
+    return or_(whole, and_(_own(resource_type, table), _ties(table, fewer))) if fewer else whole
 
 
-def _tied_by(kinds: Sequence[str], table: FromClause) -> Condition:
-    listed = literal(list(kinds), IDS, literal_execute=True)
-    found: Condition = func.fhirgw.tied(table.c.patient, parties(), listed, moment())
+def _ties(table: FromClause, kinds: Sequence[str]) -> Condition:
+    """That one of these ties holds, asked of a row by itself."""
+    found: Condition = func.fhirgw.tied(
+        table.c.patient, parties(), literal(list(kinds), IDS, literal_execute=True), moment()
+    )
     return found
 
 
-def _tied(table: FromClause, resource_type: str | None = None, without: tuple[str, ...] = ()) -> Condition:
+def _any_of(kinds: list[str]) -> Condition:
+    return relationship.c.kind == any_(literal(kinds, IDS, literal_execute=True))
+
+
+def _tied(table: FromClause, kinds: Condition) -> Condition:
     joined = exists().where(
         relationship.c.person == table.c.patient,
         relationship.c.party == any_(parties()),
-        kinds_for(resource_type, table, without),
+        kinds,
         current(relationship),
     )
     return joined.correlate(table)
+
+
+def _tied_to_any(table: FromClause, without: tuple[str, ...] = ()) -> Condition:
+    """Where rows are of all types: each kind of tie with the types that it opens."""
+    every = [_any_of(_whole(KINDS, without))]
+    for kind, types in KINDS.items():
+        if types and kind not in without:
+            opened = [each for each in types if each not in PARTLY]
+            every.append(and_(relationship.c.kind == kind, table.c.type == any_(literal(opened, IDS))))
+    for each in PARTLY:
+        typed = table.c.type == literal(each, Text, literal_execute=True)
+        every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, _own(each, table)))
+    return _tied(table, and_(or_(*every), *(_but(each, table) for each in NARROWED if each not in PARTLY)))
+
+
+def _but(resource_type: str, table: FromClause) -> Condition:
+    """That a row is not of the type, or not of the part of it that this kind of tie does not open."""
+    fewer = literal(list(NARROWED[resource_type].kinds), IDS, literal_execute=True)
+    other = table.c.type != literal(resource_type, Text, literal_execute=True)
+    return or_(other, relationship.c.kind != all_(fewer), _own(resource_type, table))
 
 
 def _person(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:

@@ -32,8 +32,9 @@ EXISTS (
     SELECT FROM fhirgw.registration r WHERE r.id = permit ->> 'registration' AND (
         NOT r.active OR NOT permit ->> 'purpose' = ANY (r.purposes)
         OR (permit ->> 'purpose' IN ('planning', 'research') AND (
-            r.agreement IS DISTINCT FROM permit ->> 'agreement' OR r.agreement_until <= statement_timestamp()))))"""
-"""The application that asked for the job has been stopped since, or may no longer ask for its purpose."""
+            r.agreement IS DISTINCT FROM permit ->> 'agreement' OR r.agreement_until <= statement_timestamp()))
+        OR (r.pseudonyms AND coalesce(permit -> 'pseudonymous', '[]') = '[]')))"""
+"""The application that asked for the job has been stopped since, or may no longer ask for its purpose, or not so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,14 @@ def _job(found: Any) -> Job:
 
 def permit_of(stored: dict[str, Any]) -> Permit:
     """The permit as `accept` wrote it down. It is judged anew, at the moment of each statement."""
-    scopes = tuple(
-        Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))
-        for each in stored["scopes"]
-    )
-    return Permit(**(stored | {"scopes": scopes, "parties": tuple(stored["parties"]), "moment": None}))
+    scopes = {
+        name: tuple(
+            Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))
+            for each in stored.get(name, ())
+        )
+        for name in ("scopes", "pseudonymous")
+    }
+    return Permit(**(stored | scopes | {"parties": tuple(stored["parties"]), "moment": None}))
 
 
 async def end(connection: Connection, id: str, state: str, result: dict[str, Any] | None = None) -> bool:

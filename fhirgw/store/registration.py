@@ -36,6 +36,7 @@ class Registration:
     """An application. `id` is OAuth's client_id; `organisation` an ODS code; `clearance` bits of fhirgw.access.label.
 
     `sector` is one of SECTORS: consents speak of them. `roles` are of ROLES: what it may do besides.
+    `pseudonyms`: its agreement is for pseudonymised data alone.
     Either `jwks` or `jwks_url` holds its public keys; neither: its tokens come from an issuer elsewhere.
     """
 
@@ -54,6 +55,7 @@ class Registration:
     delegate: str | None = None
     agreement: str | None = None
     agreement_until: datetime | None = None
+    pseudonyms: bool = False
     rate: int = RATE
     active: bool = True
     created: datetime | None = field(default=None, compare=False)

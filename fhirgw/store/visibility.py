@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterator
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     ColumnElement,
@@ -119,7 +120,7 @@ def shape(permit: Permit) -> Hashable:
 
     A number in place of all that: it stands in the key of every statement, and scopes are long to hash.
     """
-    asking = bool(permit.delegate), permit.in_person, permit.controls, permit.keeps
+    asking = bool(permit.delegate), permit.in_person, permit.owns, permit.keeps
     told = permit.purpose, permit.scopes, permit.clearance, *asking
     if len(_shapes) >= SHAPES:
         _shapes.clear()
@@ -137,7 +138,9 @@ def _values(permit: Permit) -> dict[str, Any]:
         "permit_patient": permit.patient,
         "permit_organisation": permit.organisation,
         "permit_parties": list(permit.parties),
-        "permit_lists": _managed(permit.parties),
+        "permit_lists": _named(permit.parties, "managing-entity"),
+        "permit_provided": _named(permit.parties, "service-provider"),
+        "permit_origin": quote(permit.organisation, safe="/:") or None,
         "permit_delegate": permit.delegate,
         "permit_purpose": permit.purpose,
         "permit_practitioner": permit.practitioner,
@@ -148,9 +151,9 @@ def _values(permit: Permit) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _managed(parties: tuple[str, ...]) -> list[int]:
-    """The tokens of lists that one of the parties manages."""
-    return [plain_reference("managing-entity", each) for each in parties if "|" not in each]
+def _named(parties: tuple[str, ...], parameter: str) -> list[int]:
+    """The tokens of what names one of the parties, as a reference by this search parameter."""
+    return [plain_reference(parameter, each) for each in parties if "|" not in each]
 
 
 def _conditions(

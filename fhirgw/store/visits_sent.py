@@ -26,11 +26,10 @@ from fhirgw.store.schema import visit
 from fhirgw.store.visibility import shape, values, visible
 from fhirgw.visits.batch import key, placed
 from fhirgw.visits.certify import Arrived
-from fhirgw.visits.merge import Register, Stamp, parts
+from fhirgw.visits.merge import facts
 from fhirgw.visits.quality import TOLD, Sent
 from fhirgw.visits.rules import Rules
 
-NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
 AHEAD = timedelta(days=1)
 """How far the database's clock may be ahead of ours, and more."""
 MANY = 500
@@ -126,7 +125,7 @@ def _kept(permit: Permit) -> Any:
 
 def known(said: str) -> dict[str, Any]:
     """The facts of a row's `parts`, entries in their lists."""
-    return parts({place: Register(NO_STAMP, value) for place, value in decode(said).items()})
+    return facts(decode(said))
 
 
 async def of_week(

@@ -7,7 +7,7 @@ change since is not taken again, and one that did is mapped onto what was writte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ import asyncpg
 from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store import load, rules, visibility
+from fhirgw.store import audit, load, rules, visibility
 from fhirgw.store.database import Connection, once
 from fhirgw.store.load import Incoming
 from fhirgw.store.schema import among, resource
@@ -71,6 +71,12 @@ async def held(
     return {each[0]: Held(*each) for each in rows}
 
 
+async def whole(connection: Connection, permit: Permit, resource_type: str, id: str) -> str:
+    """All of a list, of which part is withheld: that part stays when the permit's holder changes the rest."""
+    made = once(("whole", resource_type, visibility.shape(permit)), partial(_whole, permit, resource_type))
+    return str(await connection.fetchval(made.sql, *made.arguments(visibility.values(permit) | {"ids": [id]})))
+
+
 async def seen(connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]) -> dict[str, str | None]:
     """Those of the ids that the permit may read, each with who controls it."""
     if not permit.covering("r", resource_type):
@@ -95,13 +101,31 @@ async def alone(connection: Connection, condition: str) -> None:
 async def write(connection: Connection, origin: str, incoming: Sequence[Incoming]) -> None:
     """Writes versions of resources of one type, and all that follows. Raises FhirError(conflict)."""
     news = all(each.kind == "create" for each in incoming)
-    lists = [list(column) for column in zip(*map(load.cells, incoming), strict=True)]
+    lists = load.columns(incoming)
     query = _create() if news else _merge(incoming[0].type)
     if await connection.fetchval(query, origin, *lists) != len(incoming):
         raise conflict()
-    ruling = any(each.ties or each.directives or each.delegations for each in incoming)
-    back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
-    await rules.write(connection, renewed=not news, any_made=ruling, back=back, source=_HANDED, lists=lists)
+    made, back = any(map(_rules, incoming)), any(map(_back, incoming))
+    await rules.write(connection, renewed=not news, any_made=made, back=back, source=_HANDED, lists=lists)
+
+
+async def create(connection: Connection, origin: str, incoming: Sequence[Incoming], rows: Sequence[audit.Row]) -> None:
+    """Writes what is new, of any types, and its rows of the audit, by one statement: nothing in it is `ruling`."""
+    await connection.execute(_audited(), origin, *load.columns(incoming), *audit.columns(rows))
+
+
+def ruling(incoming: Iterable[Incoming]) -> bool:
+    """Whether what is new decides who sees a record: more statements follow then."""
+    return any(_rules(each) or _back(each) for each in incoming)
+
+
+def _rules(each: Incoming) -> bool:
+    return bool(each.ties or each.directives or each.delegations)
+
+
+def _back(each: Incoming) -> bool:
+    """Whether it is a Patient, who may have been here before."""
+    return each.kind == "create" and each.type == "Patient"
 
 
 async def remove(
@@ -124,6 +148,12 @@ def _create() -> str:
 
 
 @cache
+def _audited() -> str:
+    """Nothing counts what was created: an id that is there already is an error."""
+    return f"WITH {load.handed(2)}, {load.CREATING}, {load.TOLD} SELECT {audit.appended(2 + len(load.STAGED))}"
+
+
+@cache
 def _merge(resource_type: str) -> str:
     return f"WITH {load.handed(2)}, {load.MERGING}, {load.TOLD} {load.MERGED}".replace("{type}", resource_type)
 
@@ -138,6 +168,11 @@ def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
         .order_by(resource.c.id)
         .with_for_update(of=resource)
     )
+
+
+def _whole(permit: Permit, resource_type: str) -> Select[Any]:
+    every = visibility.body(operations(permit.organisation), resource_type)
+    return select(every).where(*_named(resource_type), visible(permit, "u", resource_type))
 
 
 def _seen(permit: Permit, resource_type: str) -> Any:

@@ -21,6 +21,8 @@ from fhirgw.visits.rules import Rules
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 """A care provider's own id of a visit, a carer or a task: no blanks, so that no name is taken for one."""
 UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+CODE = re.compile(r"[^\s\x00-\x1f\x7f]+( [^\s\x00-\x1f\x7f]+)*")
+URI = re.compile(r"(https?://|urn:)[!-~]{1,190}")
 LONGEST = 4000
 """Characters of a note: FHIR's own limit is a megabyte, a visit's notes are a few lines."""
 ENTRIES = 100
@@ -113,6 +115,21 @@ def medicine(value: Any) -> str:
     if not isinstance(value, str) or not nhs.is_snomed_id(value):
         told = "a dm+d code has 6 to 18 digits, the last of which checks the others"
         raise Refusal("number", told, "Copy it from the medicine's record as text, or send the medicine's name alone")
+    return value
+
+
+def code(value: Any) -> str:
+    """A code of any system, as FHIR has them. https://hl7.org/fhir/R4/datatypes.html#code"""
+    if not isinstance(value, str) or len(value) > 64 or not CODE.fullmatch(value):
+        raise Refusal("code", "a code has 1 to 64 characters, and no blanks at its ends or two together", "Correct it")
+    return value
+
+
+def uri(value: Any) -> str:
+    """The address of a system of codes."""
+    if not isinstance(value, str) or not URI.fullmatch(value):
+        told = "a system of codes has an address, such as http://snomed.info/sct"
+        raise Refusal("uri", told, "Copy it from the list of codes; left out, codes are of SNOMED CT and units of UCUM")
     return value
 
 
@@ -256,6 +273,10 @@ def shapes(rules: Rules) -> dict[str, Shape]:
                 "unit": Field(text(40)),
                 "at": Field(moment),
                 "carer": Field(identifier),
+                "code": Field(code),
+                "system": Field(uri),
+                "unitCode": Field(code),
+                "unitSystem": Field(uri),
             },
             many=True,
         ),

@@ -33,6 +33,7 @@ MERGED = (
 UNENDED = "a cell begins with a quotation mark and does not end with one: the file was cut off, save it as CSV again"
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How the files of spreadsheet programs begin, that are not CSV."""
+WORKBOOK = "The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8"
 OVERNIGHT = timedelta(hours=16)
 """The longest visit whose end is taken to be the next day's: what is longer is a slip of the pen."""
 
@@ -88,7 +89,7 @@ def read(body: bytes, layout: Layout) -> Sheet:
 def _text(body: bytes) -> str:
     """The file as text. Windows-1252 is what is left where UTF-8 does not fit: it is what Excel saves as CSV."""
     if body.startswith(WORKBOOKS):
-        raise _refusal("The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8")
+        raise _refusal(WORKBOOK)
     encodings = ("utf-16",) if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ("utf-8-sig", "cp1252")
     for encoding in encodings:
         try:

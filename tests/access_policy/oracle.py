@@ -39,6 +39,7 @@ OF_A_PROVIDER = {
     *("Communication", "Device", "DeviceUseStatement", "AllergyIntolerance"),
 }
 ABOUT_ME = "https://fhirgw.uk/fhir/Questionnaire/about-me"
+SAID_OF_VISITS = {"Appointment", "Encounter", "MedicationAdministration"}
 OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}
 NOT_SAID = {
     "address",
@@ -256,7 +257,7 @@ class Judge:
                     held = held - {"council"}
                 elif controller == caller.organisation:
                     return True
-                providing = "provider" in held and _of_a_provider(each)
+                providing = "provider" in held and _of_a_provider(each) and self._provided(each)
                 if "entry" in classes(each) and kind == "Flag":
                     return bool(held & {"council", "work"}) or providing
                 supplying = "supplier" in held and kind in OF_A_SUPPLIER
@@ -305,6 +306,10 @@ class Judge:
                 and rule.limits_purpose in (None, {"person"})
             ]
         return self._acting[person]
+
+    def _provided(self, each: Resource) -> bool:
+        """Of visits a care provider sees its own: here nobody but who it is brings any, so it is named in it."""
+        return each["resourceType"] not in SAID_OF_VISITS or self._is(each.get("serviceProvider"))
 
     # Legitimate relationships
 

@@ -245,6 +245,9 @@ def record(person: str, council: str = "council", surgery: str = "surgery") -> l
         )
         return made | ({"extension": doing} if doing else {})
 
+    def visit(id: str, **elements: Any) -> Resource:
+        return own("Encounter", id, status="finished", period={"start": "2026-07-01", "end": "2026-07-01"}, **elements)
+
     def equipment(supplier: str, status: str, intent: str = "order", **period: str) -> Resource:
         made = own("DeviceRequest", f"equipment-{supplier}", status=status, intent=intent, authoredOn="2026-01-01")
         made["codeCodeableConcept"] = concept("https://example.org/codes", "rail")
@@ -288,7 +291,9 @@ def record(person: str, council: str = "council", surgery: str = "surgery") -> l
         own("QuestionnaireResponse", "neighbours", "third-party", status="completed"),
         own("Flag", "staff", "third-party", "safeguarding", status="active"),
         own("CarePlan", "plan", status="active", intent="plan"),
-        own("Encounter", "visit", status="finished", period={"start": "2026-07-01", "end": "2026-07-01"}),
+        visit("visit"),
+        visit("cared", serviceProvider=to("Organization", "running")),
+        visit("nursed", serviceProvider=to("Organization", "ending")),
         own("RelatedPerson", "attorney"),
         own("RelatedPerson", "daughter", "restricted"),
         equipment("supplier", "draft"),

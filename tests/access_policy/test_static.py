@@ -72,6 +72,7 @@ PLACES = {
     "store/examples.py:SHARED": "the command line's own: NHS numbers that lead to no one person",
     "store/examples.py:PROVIDER": "the demo's own, on the gateway's machine: organisations alone",
     "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
+    "store/rarity.py:ALL": "the same of a type",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
     "store/notices.py:RESTORED": "a moment of the newest visit: from when on visits are told of",

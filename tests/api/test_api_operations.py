@@ -305,6 +305,18 @@ def test_a_profile_asked_for_is_judged_by(ward: Gateway) -> None:
         assert any(severity == "error" for severity, _ in judged(found))
 
 
+def test_a_profile_that_nobody_knows_is_an_error_for_who_asks_by_it(ward: Gateway) -> None:
+    """R4: "if … the server cannot validate against the nominated profile, the server SHALL return an error"."""
+    nobodys = "https://nobody.example/StructureDefinition/none"
+    for found in (
+        ward.http.post("/fhir/Patient/$validate", json=parameters(resource=SOUND, profile=nobodys)),
+        ward.http.get("/fhir/Patient/ann/$validate", params={"profile": nobodys}),
+    ):
+        assert ("error", "Patient.meta.profile") in judged(found)
+    claimed = {**SOUND, "meta": {"profile": [nobodys]}}
+    assert judged(ward.http.post("/fhir/Patient/$validate", json=claimed)) == [("warning", "Patient.meta.profile[0]")]
+
+
 def test_what_is_stored_can_be_judged(ward: Gateway) -> None:
     assert all(severity != "error" for severity, _ in judged(ward.http.get("/fhir/Patient/ann/$validate")))
     assert ward.http.get("/fhir/Patient/nobody/$validate").status_code == 404

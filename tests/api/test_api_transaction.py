@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from fhirgw.fhir.canonical import encode
+from fhirgw.store.writing import MOST_TOLD
 from tests.api.writing import PEOPLE, PROVIDER, observation
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway
@@ -246,6 +247,24 @@ async def test_all_or_nothing(council: httpx.Client, module_database: str, probl
         assert "Bundle.entry[" in issue["expression"][0]
     created(council)
     assert await versions(module_database) == before + 1
+
+
+def test_every_fault_of_a_transaction_is_told_at_once(council: httpx.Client) -> None:
+    wrong = {**observation(), "status": "x"}
+    bundle = [observation(), wrong, observation(), {"resourceType": "Observation", "status": "final"}]
+    answer = sent(council, *[entry("POST", "Observation", each) for each in bundle])
+    assert answer.status_code == 422
+    told = [each["expression"] for each in answer.json()["issue"] if each["severity"] == "error"]
+    assert told == [["Bundle.entry[1].resource.status"], ["Bundle.entry[3].resource.code"]]
+    two = entry("POST", "Observation", {"resourceType": "Observation", "subject": observation()["subject"]})
+    many = [each for each in sent(council, *[two] * MOST).json()["issue"] if "Observation needs" in each["diagnostics"]]
+    assert len(many) == MOST_TOLD < 2 * MOST
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_a_bundle_of_nothing_is_answered_with_nothing(council: httpx.Client, kind: str) -> None:
+    """No element of FHIR's JSON is an empty list."""
+    assert sent(council, kind=kind).json() == {"resourceType": "Bundle", "type": f"{kind}-response"}
 
 
 def test_a_batch_does_each_by_itself(council: httpx.Client, provider: httpx.Client) -> None:

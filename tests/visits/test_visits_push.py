@@ -236,6 +236,27 @@ def test_a_body_that_is_wrong_as_a_whole(
         assert answer.json()["resourceType"] == "OperationOutcome"
 
 
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "words"),
+    [
+        (XLSX, b"PK\x03\x04", 415, "save the sheet with the visits as CSV UTF-8"),
+        ("text/csv", b"PK\x03\x04", 400, "save the sheet with the visits as CSV UTF-8"),
+        ("text/csv", b"x" * 17_000_000, 413, "a week of the spreadsheet at a time, each with the row of headings"),
+        ("application/json", b"[" + b" " * 17_000_000 + b"]", 413, "At most 16 MB are taken at once"),
+    ],
+)
+def test_what_is_too_long_or_a_workbook_is_told_in_words_that_people_know(
+    kestrel: httpx.Client, kind: str, body: bytes, status: int, words: str
+) -> None:
+    answer = sent(kestrel, kind, body)
+    told = answer.json()["issue"][0]["diagnostics"]
+    assert (answer.status_code, words in told) == (status, True), told
+    assert "16777216" not in told
+
+
 def test_a_gigabyte_is_refused_before_it_comes(gateway: Gateway, kestrel: httpx.Client) -> None:
     head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {1 << 30}\r\n"
     host, port = gateway.root.removeprefix("http://").split(":")

@@ -284,3 +284,40 @@ def test_a_layout_is_judged_when_it_is_read(tmp_path: Path) -> None:
         layouts(tmp_path, READER.shapes)
     assert len(raised.value.faults) == 3
     assert all("new/visits.yaml" in each for each in raised.value.faults)
+
+
+NO_TIME = {"carer": "C1", "start": "2026-03-30T07:31", "end": "2026-03-30T07:31"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "columns"),
+    [
+        ({"carers": [NO_TIME]}, ["carers[0].end"]),
+        ({"carer": NO_TIME, "carers": [NO_TIME]}, ["carer", "carer.end", "carers[0].end"]),
+        ({"planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T07:30"}}, ["planned.end"]),
+        ({"carers": [NO_TIME], "outcome": {"code": "delivered"}}, ["carers[0].end"]),
+        ({"carers": [NO_TIME], "outcome": {"code": "no-reply"}}, []),
+        ({"carers": [NO_TIME], "outcome": {"code": "refused-by-person"}}, []),
+    ],
+)
+def test_a_visit_that_takes_no_time_is_one_where_the_door_stayed_shut(
+    parts: dict[str, Any], columns: list[str]
+) -> None:
+    read = READER.read(visit(**parts), "K01", NOW)
+    assert ([each.column for each in read.faults] if isinstance(read, Refused) else []) == columns
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"visit": "V1", "planed": {}}, ["planned"]),
+        (visit(line={"oder": "1"}), ["line.order"]),
+        (visit(planned={"strat": "2026-03-30T07:30", "end": "2026-03-30T08:00"}), ["planned.start"]),
+        (visit(colour=1, hue=2), [""]),
+        (visit(line={}), ["line.order", "line"]),
+    ],
+)
+def test_a_name_that_no_field_has_is_told_once(row: dict[str, Any], columns: list[str]) -> None:
+    read = READER.read(row, "K01", NOW)
+    assert isinstance(read, Refused)
+    assert [each.column for each in read.faults] == columns

@@ -67,6 +67,8 @@ CARER = st.builds(
     _some({"carer": SOMEBODY}, method=METHODS, endMethod=METHODS, distance=st.integers(0, 999), exception=NAMES),
 )
 TASK = _some({"task": NAMES, "reason": WORDS}, text=WORDS, outcome=st.sampled_from(RULES.tasks), carer=SOMEBODY)
+CODED = {"code": "276885007", "system": "http://snomed.info/sct"}
+UNIT = {"unit": "degrees C", "unitCode": "Cel", "unitSystem": "http://unitsofmeasure.org"}
 PARTS = _some(
     {},
     line=_some({"order": NAMES}),
@@ -99,11 +101,15 @@ PARTS = _some(
     ),
     notes=st.lists(_some({"text": WORDS}, at=TIMES, carer=SOMEBODY), max_size=2),
     observations=st.lists(
-        _some(
-            {"name": WORDS, "value": st.decimals("-999", "999", places=2) | st.integers(-9, 9)},
-            unit=WORDS,
-            at=TIMES,
-            carer=SOMEBODY,
+        st.builds(
+            lambda said, coded: {**said, **coded},
+            _some(
+                {"name": WORDS, "value": st.decimals("-999", "999", places=2) | st.integers(-9, 9)},
+                unit=WORDS,
+                at=TIMES,
+                carer=SOMEBODY,
+            ),
+            st.sampled_from([{}, CODED, {**CODED, **UNIT}]),
         ),
         max_size=2,
     ),
@@ -135,7 +141,7 @@ async def rendered(connection: asyncpg.Connection, *said: Sent) -> list[tuple[Re
     await transaction.start()
     try:
         for each in said:
-            await take(connection, KESTREL, [each], NOW)
+            await take(connection, KESTREL, [each], RULES, NOW)
         found = [await connection.fetch(f"SELECT * FROM fhirgw.visit_{each.lower()} ORDER BY id") for each in RENDERED]
     finally:
         await transaction.rollback()
@@ -198,7 +204,8 @@ def _is_found_by_its_own(resource: Resource, row: asyncpg.Record) -> None:
     assert [(row[f"date{at}_low"], row[f"date{at}_high"]) for at in range(1, 5)] == dates, resource
     assert own.strings == own.spans == []
     beside = orjson.loads(row["beside"]) if row["beside"] else {"numbers": []}
-    numbers = [(each["place"], each["low"], each["high"], None, None, each.get("unit")) for each in beside["numbers"]]
+    named = ("place", "low", "high", "system", "code", "unit")
+    numbers = [tuple(each.get(name) for name in named) for each in beside["numbers"]]
     expected = [(place, float(low), float(high), *rest) for place, low, high, *rest in (n[:6] for n in own.numbers)]
     assert [(place, float(low), float(high), *rest) for place, low, high, *rest in numbers] == expected
     assert all(each["tokens"] == [] for each in beside["numbers"]) and all(not each[6] for each in own.numbers)
@@ -282,7 +289,8 @@ async def test_a_task_says_for_whom_and_under_what_it_is_done(connection: asyncp
     order = {"type": "ServiceRequest", "identifier": {"system": "https://fhirgw.uk/Id/order", "value": "L1"}}
     ods = {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "K01"}
     assert task["basedOn"] == [order]
-    assert task["requester"] == {"type": "Organization", "identifier": ods}
+    kestrel = {"reference": "Organization/kestrel", "type": "Organization", "identifier": ods}
+    assert task["requester"] == kestrel
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,19 @@ async def test_a_visit_that_moves_to_another_record_takes_its_alert_along(connec
     ]
 
 
+@pytest.mark.parametrize("how", ["DELETE FROM fhirgw.visit", "UPDATE fhirgw.visit SET patient = NULL"])
+async def test_a_visit_that_is_no_more_has_no_open_alert(connection: asyncpg.Connection, how: str) -> None:
+    await send(connection, BEFORE, row(**planned()), row("V2", **planned()))
+    await look(connection, minute(16))
+    await connection.execute(f"{how} WHERE visit = 'V1'")
+    await look(connection, minute(17))
+    found = sorted(await tasks(connection), key=lambda each: each["status"])
+    assert [each["status"] for each in found] == ["cancelled", "requested"]
+    assert found[0]["statusReason"]["coding"][0]["code"] == "gone"
+    assert faults(found[0]) == []
+    assert await connection.fetchval("SELECT count(*) FROM fhirgw.visit_alert WHERE ended IS NULL") == 1
+
+
 async def test_whoever_is_told_of_an_alert_sees_nothing_more_by_it(connection: asyncpg.Connection) -> None:
     """The owner of a Task works with the person, and sees their record: of an alert that would be anybody named."""
     ties = "SELECT count(*) FROM fhirgw.relationship WHERE type = 'Task'"
