@@ -193,6 +193,8 @@ _says(
 _says(medicine, type="string", pattern="^[0-9]{6,18}$", description="A code of the dictionary of medicines and devices")
 _says(quantity, type="number", exclusiveMinimum=-(10**9), exclusiveMaximum=10**9)
 _says(boolean, type="boolean")
+_says(code, type="string", maxLength=64, pattern=r"^\S+( \S+)*$")
+_says(uri, type="string", pattern=f"^{URI.pattern}$")
 _says(
     moment,
     type="string",
