@@ -22,7 +22,7 @@ HELD = (
     *("HealthcareService", "ServiceRequest", "Task", "QuestionnaireResponse", "Questionnaire", "Observation"),
     *("Condition", "CarePlan", "Goal", "CareTeam", "EpisodeOfCare", "Flag", "DeviceRequest", "Device"),
     *("DeviceUseStatement", "Consent", "Encounter", "Appointment", "Communication", "Provenance"),
-    *("AuditEvent", "MedicationAdministration", "DocumentReference", "Group"),
+    *("AuditEvent", "MedicationAdministration", "DocumentReference", "Group", "AllergyIntolerance"),
 )
 """The resource types the gateway holds."""
 
