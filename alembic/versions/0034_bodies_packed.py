@@ -1,4 +1,4 @@
-"""Bodies that make a row of more than 2 kB are packed where they stand: a seventh less is stored, and read.
+"""Bodies that make a row of more than 2 kB are packed where they stand: a sixth less is stored.
 
 A page of 8 kB has room for two rows of 3 kB, and for five when they are packed. PostgreSQL looks at rows beyond 2,032
 bytes alone, so most are as they were. A large one costs 75 us more to write and 4 us more to read with the method that
