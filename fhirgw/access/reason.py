@@ -63,7 +63,10 @@ def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], fact
 
 def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
-    if not covering:
+    if permit.pseudonymous and not covering:
+        told = "Its agreement is for pseudonymised data alone: these are in exports with pseudonyms, and not shown."
+        yield Reason(False, told, None, "the agreement were for identifiable data")
+    elif not covering:
         context = permit.scopes[0].context if permit.scopes else "system"
         remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
         yield Reason(False, "None of its scopes covers these.", None, remedy)

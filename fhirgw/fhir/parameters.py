@@ -175,6 +175,13 @@ def compartment(resource_type: str) -> tuple[str, ...]:
     return () if resource_type == "Group" else tuple(table("parameters")["compartment"].get(resource_type, ()))
 
 
+def personal(resource_type: str) -> bool:
+    """Whether a resource of the type may be in somebody's record: R4's compartment leaves out some that say whose they
+    are, as Task (`for`) and Device.
+    """
+    return bool(compartment(resource_type)) or "patient" in supported(resource_type)
+
+
 def _has_bit(parameter: Parameter) -> bool:
     return parameter.supported and parameter.name not in COLUMNS
 

@@ -24,12 +24,7 @@ LINELESS = Fault(
     "The visit is kept, and counts for the line once the council has it: check the number, or ask the council",
 )
 
-LINES = """
-SELECT g.provider, g.patient, g.ordered, fhirgw.visit_lined(g.ordered, w.parties, g.patient) AS line
-FROM unnest($1::text[], $2::text[], $3::text[]) AS g (provider, patient, ordered)
-JOIN (SELECT provider, string_to_array(parties, E'\\x03') AS parties
-    FROM unnest($4::text[], $5::text[]) AS w (provider, parties)) AS w USING (provider)
-"""
+LINES = "SELECT * FROM fhirgw.visit_lines($1, $2, $3, $4, $5)"
 
 
 async def lines(

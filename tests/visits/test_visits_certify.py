@@ -233,7 +233,7 @@ async def test_whoever_runs_the_sandbox_sees_the_same(
     assert "0 of 25 samples arrived right" in missing.stdout
     connection = await connected(places)
     try:
-        audited = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%homecare-certify%'"
+        audited = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%homecare-certify%'"
         assert await connection.fetchval(audited) == 2
     finally:
         await connection.close()

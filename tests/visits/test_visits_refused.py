@@ -15,7 +15,7 @@ from fhirgw.visits.batch import UNTOLD, at_once, met, told_apart
 from fhirgw.visits.layout import LayoutFaults, layouts
 from fhirgw.visits.reading import Reader, Refused, Sent
 from fhirgw.visits.rules import rules
-from tests.visits.visiting import visit
+from tests.visits.visiting import MRS_A, visit
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 READER = Reader(rules(MAPPINGS))
@@ -321,3 +321,14 @@ def test_a_name_that_no_field_has_is_told_once(row: dict[str, Any], columns: lis
     read = READER.read(row, "K01", NOW)
     assert isinstance(read, Refused)
     assert [each.column for each in read.faults] == columns
+
+
+def test_names_may_be_spelt_with_underscores() -> None:
+    """As they come: what is said is the same, so sent again in the other spelling it is no news."""
+    row = visit(planned={"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "timeCritical": True})
+    other = visit(planned={"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "time_critical": True})
+    other["person"] = {"nhs_number": row["person"]["nhsNumber"]}
+    assert READER.read(other, "K01", NOW) == READER.read(row, "K01", NOW)
+    both = visit(person={"nhs_number": MRS_A, "nhsNumber": MRS_A})
+    read = READER.read(both, "K01", NOW)
+    assert isinstance(read, Refused) and read.faults[0].reason == "unknown", "which of the two, nobody knows"
