@@ -36,17 +36,8 @@ NUMBERED = [
     ),
 ]
 IDENTIFY = "INSERT INTO fhirgw.identifier (system, value, patient, origin, sure) VALUES ($1, $2, $3, $4, $5)"
-NO_PERSONS = (
-    "$lookup",
-    "$subsumes",
-    "$validate",
-    "$expand",
-    "$translate",
-    "openapi.json",
-    "/Measure",
-    "/oauth/",
-    "/homecare/guide",
-)
+NO_PERSONS = ("$lookup", "$subsumes", "$validate", "$expand", "$translate", "openapi.json", "/Measure", "/oauth/")
+PAGES = ("/fhir", "/homecare/guide", "/homecare/visits.csv")
 DEFINED = ("CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition", "OperationDefinition")
 
 
