@@ -24,7 +24,7 @@ import orjson
 
 from fhirgw.cli.apps import ensured, got
 from fhirgw.settings import Settings
-from fhirgw.store.database import Connection, direct
+from fhirgw.store.database import direct
 from fhirgw.store.registration import Registration
 from tests.bench import wire
 from tests.bench.council import World, world
@@ -86,8 +86,7 @@ def run() -> list[Figure]:
 async def _run() -> list[Figure]:
     async with world() as made:
         await made.sync()
-        async with direct(made.engine) as connection:
-            providers = await _providers(connection, made)
+        providers = await _providers(made)
         async with _process(_gateway(made), made) as gateway, _process(_floor(made), made) as floor:
             numbers = iter(range(1, 1_000_000_000))
             figures = await _pushed("by one process", gateway, providers, numbers, 2)
@@ -96,17 +95,19 @@ async def _run() -> list[Figure]:
         # As it is served: `serve` is told of a process for each core.
         async with _process([*_gateway(made), "--workers", "2"], made) as gateway:
             figures += await _pushed("by two processes", gateway, providers, numbers, 4)
-            return [*figures, await _bytes(made), *(await _among_many(made, gateway, providers, numbers))]
+            return [*figures, await _bytes(made), *(await _among_many(made, gateway, numbers))]
 
 
-async def _providers(connection: Connection, made: World) -> list[Provider]:
+async def _providers(made: World) -> list[Provider]:
+    """Who sends, each with a token of now."""
     settings = Settings(database_url=made.url, data=made.folder, _env_file=None)  # type: ignore[call-arg]
     found = []
-    for code, numbers in await connection.fetch(PROVIDERS):
-        app = Registration(f"bench-{code}", code, "system/*.cruds", sector="care-provider", rate=100_000_000)
-        await ensured(connection, settings, app)
-        token = (await got(connection, settings, app.id, app.scopes, None))["access_token"]
-        found.append(Provider(code, list(numbers), str(token)))
+    async with direct(made.engine) as connection:
+        for code, numbers in await connection.fetch(PROVIDERS):
+            app = Registration(f"bench-{code}", code, "system/*.cruds", sector="care-provider", rate=100_000_000)
+            await ensured(connection, settings, app)
+            token = (await got(connection, settings, app.id, app.scopes, None))["access_token"]
+            found.append(Provider(code, list(numbers), str(token)))
     if not found:
         raise RuntimeError("nobody looks after anybody in this council")
     return found
@@ -265,11 +266,12 @@ async def _bytes(made: World) -> Figure:
     return figure
 
 
-async def _among_many(made: World, gateway: int, providers: list[Provider], numbers: Iterator[int]) -> list[Figure]:
+async def _among_many(made: World, gateway: int, numbers: Iterator[int]) -> list[Figure]:
     """Batches among STORED visits, then among MANY."""
     rates = {count: Figure(f"visits in batches of 500 among {count:,}", "visits/s") for count in (STORED, MANY)}
     for count, figure in rates.items():
         await _filled(made, count)
+        providers = await _providers(made)  # a token is for five minutes
         await _sent(gateway, _batches(providers, numbers, 4), 4)
         for _ in range(ROUNDS):
             figure.values.append(SIZE * (await _sent(gateway, _batches(providers, numbers, BATCHES), 4)).rate)
