@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from fhirgw.api import asked
+from fhirgw.api.homecare_asked import parameters
 from fhirgw.api.received import NotTaken, size
 from fhirgw.fhir import incoming
 from fhirgw.fhir.issue import FhirError, Issue
@@ -58,7 +58,7 @@ class Rows:
 
     def of(self, request: Request, body: bytes, provider: str) -> Batch:
         """The batch that a body is. Raises FhirError for a body of which no row can be read, or too many can."""
-        given, kind = _parameters(request), media(request)
+        given, kind = parameters(request, *PARAMETERS), media(request)
         if kind in CSV:
             read = sheet.read(body, self._layout(given.get("layout"), provider))
             batch = Batch(read.rows, file=read.file, called=read.called)
@@ -129,18 +129,6 @@ def _short(line: bytearray) -> bytearray:
     if len(line) > LINE:
         raise FhirError(Issue("too-long", f"A line has at most {size(LINE)}: it is one visit"))
     return line
-
-
-def _parameters(request: Request) -> dict[str, str]:
-    given = asked.pairs(request)
-    for name, _ in given:
-        if name not in PARAMETERS:
-            near = get_close_matches(name, PARAMETERS, 1)
-            meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(PARAMETERS)}"
-            raise FhirError(Issue("not-supported", f"A parameter is not supported here: {meant}"))
-    if len(dict(given)) < len(given):
-        raise FhirError(Issue("invalid", "A parameter is given twice: give it once"))
-    return dict(given)
 
 
 def _reference(value: str) -> str:

@@ -21,6 +21,7 @@ from fhirgw.visits.merge import Said, Stamp
 from fhirgw.visits.moment import AHEAD, LONGEST, by_the_clock, instant, moment
 from fhirgw.visits.quick import OWN, VERSIONS, Quick
 from fhirgw.visits.rules import Rules
+from fhirgw.visits.spelling import respelt
 
 DIGEST = 16
 """Bytes of SHA-256 kept: enough that no two of a care provider's visits are ever the same by accident."""
@@ -76,6 +77,7 @@ class Reader:
 
     def slowly(self, row: Any, provider: str, now: datetime) -> Sent | Refused:
         """The same, of a row that may be wrong: looked at place by place."""
+        row = respelt(row)
         if not isinstance(row, dict):
             return Refused(None, (Fault("", "structure", "a visit is a JSON object", "Send {...}, or a list of them"),))
         faults: list[Fault] = []

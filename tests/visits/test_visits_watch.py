@@ -346,7 +346,8 @@ async def open_kinds(connection: asyncpg.Connection) -> set[tuple[str, str]]:
 
 
 def oracle(said: dict[str, dict[str, list[tuple[int, Any]]]], now: datetime) -> set[tuple[str, str]]:
-    """By hand: of each part the newest version counts, of a carer only what is newer than the list."""
+    """By hand: of each part the newest version counts, of a carer only what is newer than the list, and that nobody
+    came only if nobody arrived in a newer one."""
     found = set()
     for id in ("V0", "V1"):
         parts = {"planned": planned()["planned"]}
@@ -357,6 +358,9 @@ def oracle(said: dict[str, dict[str, list[tuple[int, Any]]]], now: datetime) -> 
         listed = max((version for version, _ in told.get("carers", [])), default=0)
         single = [each for each in told.get("carer", []) if each[0] > listed]
         carers = [*(parts.get("carers") or ()), *([max(single, key=lambda each: each[0])[1]] if single else ())]
+        arrived = max([listed] * bool(parts.get("carers")) + [version for version, _ in single], default=0)
+        if arrived > max((version for version, _ in told.get("outcome", [])), default=0):
+            parts["outcome"] = None
         found |= {(id, kind) for kind in wrong(parts | {"carers": carers}, now)}
     return found
 
