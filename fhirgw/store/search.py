@@ -38,7 +38,7 @@ from fhirgw.store.paging import Stretch
 from fhirgw.store.schema import cursor_key
 
 COUNTED = 2_000
-"""Matches counted without being asked to: each costs a microsecond to be judged, and a page of 50 costs two thousand."""
+"""Matches counted without being asked to: each costs a microsecond to be judged, a page of 50 costs two thousand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def tables(rules: Rules, standard: Layout) -> str:
 
 def _cells(layout: Layout, path: str) -> dict[str, str]:
     """What a spreadsheet says for each word of a field."""
-    return {code: cell for cell, code in (layout.fields[path].codes or {}).items()}
+    return {str(code): cell for cell, code in (layout.fields[path].codes or {}).items()}
 
 
 def _listed(words: Sequence[str]) -> str:
