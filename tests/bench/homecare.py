@@ -43,11 +43,14 @@ NHS = "https://fhir.nhs.uk/Id/nhs-number"
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 
 PROVIDERS = f"""
-SELECT n ->> 'value' AS code, array_agg(DISTINCT i.value ORDER BY i.value) AS numbers
+SELECT n ->> 'value' AS code, array_agg(DISTINCT i.value || ' ' || s.id ORDER BY i.value || ' ' || s.id) AS lines
 FROM fhirgw.relationship r
 JOIN fhirgw.resource o ON o.type = 'Organization' AND 'Organization/' || o.id = r.party
 CROSS JOIN json_array_elements(o.body::json -> 'identifier') AS n
 JOIN fhirgw.identifier i ON i.patient = r.person AND i.system = '{NHS}'
+JOIN fhirgw.resource s ON s.type = 'ServiceRequest' AND s.patient = r.person
+    AND s.body::json #>> '{{performer,0,reference}}' = r.party AND s.body::json ->> 'intent' = 'order'
+    AND s.body::json ->> 'status' IN ('active', 'on-hold', 'completed')
 WHERE n ->> 'system' = '{ODS}' AND r.kind = 'care-provider'
     AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
 GROUP BY 1 ORDER BY count(DISTINCT i.value) DESC, 1 LIMIT 30"""
@@ -71,10 +74,10 @@ WHERE n.nspname = 'fhirgw' AND c.relkind = 'r' AND c.relname IN ('visit', 'visit
 
 
 class Provider(NamedTuple):
-    """A care provider: its ODS code, the NHS numbers of those whom it looks after, and its access token."""
+    """A care provider: its ODS code, the NHS numbers and lines of those whom it looks after, and its access token."""
 
     code: str
-    numbers: list[str]
+    lines: list[tuple[str, str]]
     token: str
 
 
@@ -103,11 +106,11 @@ async def _providers(made: World) -> list[Provider]:
     settings = Settings(database_url=made.url, data=made.folder, _env_file=None)  # type: ignore[call-arg]
     found = []
     async with direct(made.engine) as connection:
-        for code, numbers in await connection.fetch(PROVIDERS):
+        for code, lines in await connection.fetch(PROVIDERS):
             app = Registration(f"bench-{code}", code, "system/*.cruds", sector="care-provider", rate=100_000_000)
             await ensured(connection, settings, app)
             token = (await got(connection, settings, app.id, app.scopes, None))["access_token"]
-            found.append(Provider(code, list(numbers), str(token)))
+            found.append(Provider(code, [tuple(each.split()) for each in lines], str(token)))
     if not found:
         raise RuntimeError("nobody looks after anybody in this council")
     return found
@@ -127,13 +130,14 @@ def _visit(provider: Provider, number: int) -> dict[str, Any]:
         times = (start + timedelta(seconds=number % 240), end - timedelta(seconds=number % 180))
         began, ended = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in times)
         carers.append({"carer": f"C{carer}-{at}", "start": began, "end": ended, "method": "nfc-tag", "distance": 9})
+    person, line = provider.lines[number % len(provider.lines)]
     note = {"text": "Settled and cheerful; ate most of breakfast, drank two cups of tea.", "carer": f"C{carer}-0"}
     return {
         "visit": f"V{number}",
         "version": 1,
         "changed": f"{end:%Y-%m-%dT%H:%M}:59Z",
-        "person": {"nhsNumber": provider.numbers[number % len(provider.numbers)]},
-        "line": {"order": f"PKG-{number % 900}"},
+        "person": {"nhsNumber": person},
+        "line": {"order": line},
         "planned": {"start": f"{start:%Y-%m-%dT%H:%M}Z", "end": f"{end:%Y-%m-%dT%H:%M}Z", "carers": len(carers)},
         "carers": carers,
         "tasks": [
