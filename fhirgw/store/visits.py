@@ -20,6 +20,7 @@ from functools import cached_property, lru_cache
 from itertools import chain, starmap
 from typing import Any, NamedTuple, TypeVar
 
+import asyncpg
 import orjson
 
 from fhirgw.fhir.canonical import decode, encode
@@ -487,7 +488,10 @@ async def _write(connection: Connection, writing: Sequence[_Writing], rules: Rul
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
-    written: int = await connection.fetchval(STORE, *lists, now)
+    try:
+        written: int = await connection.fetchval(STORE, *lists, now)
+    except asyncpg.DeadlockDetectedError:  # a plan may lock what is amended in another order than that of the keys
+        raise Lost from None
     return written
 
 
