@@ -17,6 +17,8 @@ down_revision = "0040"
 branch_labels = None
 depends_on = None
 
+# Whom a care provider is expected at next (fhirgw.store.watch): else all that it has made since are passed over.
+UNBEGUN = "CREATE INDEX visit_unbegun ON fhirgw.visit (provider, start) WHERE began IS NULL AND outcome IS NULL"
 JOINING = "fhirgw.visit_superseded()"
 SWEEPING = "fhirgw.visit_sweep()"
 
@@ -81,6 +83,7 @@ def _sweeps(was: str, now: str) -> None:
 
 def upgrade() -> None:
     """Joins whole batches."""
+    op.execute(UNBEGUN)
     op.execute(f"ALTER FUNCTION {JOINING} SET enable_nestloop = off")
     op.get_bind().exec_driver_sql(LINES)
     op.get_bind().exec_driver_sql(LINED)
@@ -89,6 +92,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Leaves joining to the first batch, and looks for lines one by one."""
+    op.execute("DROP INDEX fhirgw.visit_unbegun")
     _sweeps(FOUND, LOOKED)
     op.get_bind().exec_driver_sql(_lined_before())
     op.execute("DROP FUNCTION fhirgw.visit_lines(text[], text[], text[], text[], text[])")

@@ -765,6 +765,7 @@ visit = Table(
     Index("visit_by_updated", "updated", postgresql_where=text("patient IS NOT NULL")),
     Index("visit_by_time", "start", "began", postgresql_using="brin"),
     Index("visit_unplanned", "began", postgresql_where=text("start IS NULL")),
+    Index("visit_unbegun", "provider", "start", postgresql_where=text("began IS NULL AND outcome IS NULL")),
     Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
     Index("visit_by_change", "updated", postgresql_using="brin"),
     Index("visit_by_transaction", "transaction", postgresql_where=text("patient IS NOT NULL")),

@@ -20,7 +20,8 @@ Stay = tuple[str, str, str]
 MISTAKE = "entered-in-error"
 
 # What is written in the same statement cannot be seen by it: stays of one batch are compared where it is read
-# (fhirgw.visits.batch.at_once). What is only sent again is told of if it still stands.
+# (fhirgw.visits.batch.at_once). What is only sent again is told of if it still stands. Visits are looked up one by one:
+# planned while there were few, a join would read them all for each.
 KEEP = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -36,16 +37,16 @@ gone AS (
 made AS (
     INSERT INTO fhirgw.visit_stay (carer, began, ended, key) SELECT carer, began, ended, key FROM given WHERE fresh)
 SELECT DISTINCT ON (g.key) g.key::text, v.visit FROM given g
+LEFT JOIN LATERAL (
+    SELECT true AS still FROM fhirgw.visit_stay o
+    WHERE NOT g.fresh AND o.carer = g.carer AND o.began = g.began AND o.ended = g.ended AND o.key = g.key
+    ORDER BY o.began LIMIT 1) AS o ON true
 CROSS JOIN LATERAL (
     SELECT s.key FROM fhirgw.visit_stay s
     WHERE s.carer = g.carer AND s.began < g.ended AND s.began > g.began - interval '25 hours' AND s.ended > g.began
         AND s.key <> g.key
     ORDER BY s.began LIMIT 20) AS s
-JOIN fhirgw.visit v ON v.key = s.key
-LEFT JOIN LATERAL (
-    SELECT true AS still FROM fhirgw.visit_stay o
-    WHERE NOT g.fresh AND o.carer = g.carer AND o.began = g.began AND o.ended = g.ended AND o.key = g.key
-    ORDER BY o.began LIMIT 1) AS o ON true
+CROSS JOIN LATERAL (SELECT v.visit FROM fhirgw.visit v WHERE v.key = s.key LIMIT 1) AS v
 WHERE (g.fresh OR o.still) AND s.key NOT IN (SELECT unnest(string_to_array($9, E'\\x03')::uuid[]))
 ORDER BY g.key, v.visit
 """

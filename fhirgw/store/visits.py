@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, starmap
 from typing import Any, NamedTuple, TypeVar
 
+import asyncpg
 import orjson
 
 from fhirgw.fhir.canonical import decode, encode
@@ -189,8 +190,13 @@ class Provider(NamedTuple):
     @property
     def organisation(self) -> str:
         """The id of its Organization; empty where it has none."""
-        known = [each for each in self.parties if each.startswith(ORGANISATION)]
-        return min(known).removeprefix(ORGANISATION) if known else ""
+        return _organisation(self.parties)
+
+
+@lru_cache
+def _organisation(parties: tuple[str, ...]) -> str:
+    known = [each for each in parties if each.startswith(ORGANISATION)]
+    return min(known).removeprefix(ORGANISATION) if known else ""
 
 
 class Result(NamedTuple):
@@ -402,9 +408,11 @@ def _lined(joined: _Joined, row: _Row | None, known: Mapping[Ordered, str]) -> _
     write, line = joined.write, row.line if row else None
     if write:
         line = known[write.ordered] if write.line == NOT_YET else write.line
-        write = write._replace(line=line)
-    fault = LINELESS if line == NOT_YET and joined.told.id else joined.told.fault
-    return joined._replace(write=write, told=joined.told._replace(fault=fault))
+        if line != write.line:
+            joined = joined._replace(write=write._replace(line=line))
+    if line == NOT_YET and joined.told.id:
+        joined = joined._replace(told=joined.told._replace(fault=LINELESS))
+    return joined
 
 
 Sought = tuple[str, str, str]
@@ -480,7 +488,10 @@ async def _write(connection: Connection, writing: Sequence[_Writing], rules: Rul
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
-    written: int = await connection.fetchval(STORE, *lists, now)
+    try:
+        written: int = await connection.fetchval(STORE, *lists, now)
+    except asyncpg.DeadlockDetectedError:  # a plan may lock what is amended in another order than that of the keys
+        raise Lost from None
     return written
 
 

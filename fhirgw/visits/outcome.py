@@ -16,13 +16,17 @@ from fhirgw.visits.rules import Rules, Tolerances
 SCHEDULED, IN_PROGRESS = "scheduled", "in-progress"
 MISSED, WRONG = "missed-by-provider", "entered-in-error"
 DERIVED = (
-    ("partially-delivered", ("missed-tasks", "single-handed-of-double")),
-    ("delivered-short", ("short-visit",)),
-    ("delivered-late", ("late-start",)),
-    ("delivered-early", ("early-start",)),
-    ("delivered-long", ("overrun",)),
+    ("partially-delivered", frozenset(("missed-tasks", "single-handed-of-double"))),
+    ("delivered-short", frozenset(("short-visit",))),
+    ("delivered-late", frozenset(("late-start",))),
+    ("delivered-early", frozenset(("early-start",))),
+    ("delivered-long", frozenset(("overrun",))),
 )
 """What a visit that was made came to, the weightiest first, by what was out of the ordinary."""
+
+UNDONE = frozenset(("not-completed", "partially-completed"))
+"""What may be said of a task that was missed."""
+MINUTE = timedelta(minutes=1)
 
 Parts = Mapping[str, Any]
 
@@ -91,7 +95,7 @@ def _made(said: str | None, actual: _Times, exceptions: Sequence[str]) -> str:
         return said
     if actual.end is None and "no-checkout" not in exceptions:
         return IN_PROGRESS
-    return next((code for code, by in DERIVED if set(by) & set(exceptions)), "delivered")
+    return next((code for code, by in DERIVED if not by.isdisjoint(exceptions)), "delivered")
 
 
 def _without(planned: _Times, tolerance: Tolerances, now: datetime) -> str:
@@ -113,7 +117,7 @@ def _actual(carers: Sequence[Parts]) -> _Times:
 
 def _minutes(start: datetime | None, end: datetime | None) -> int | None:
     """Whole minutes, as people count them: 59 seconds late is not late."""
-    return None if start is None or end is None else int((end - start) / timedelta(minutes=1))
+    return None if start is None or end is None else int((end - start) / MINUTE)
 
 
 def _exceptions(
@@ -129,9 +133,9 @@ def _exceptions(
         yield "no-checkout"
     if (parts.get("planned") or {}).get("carers", 1) > 1 and _alone(carers, tolerance, now):
         yield "single-handed-of-double"
-    if any(each.get("distance", 0) > tolerance.radius for each in carers):
+    if max([each.get("distance", 0) for each in carers]) > tolerance.radius:
         yield "location-mismatch"
-    if any(each.get("outcome") in ("not-completed", "partially-completed") for each in parts.get("tasks", ())):
+    if not UNDONE.isdisjoint([each.get("outcome") for each in parts.get("tasks", ())]):
         yield "missed-tasks"
 
 

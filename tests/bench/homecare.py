@@ -24,7 +24,7 @@ import orjson
 
 from fhirgw.cli.apps import ensured, got
 from fhirgw.settings import Settings
-from fhirgw.store.database import Connection, direct
+from fhirgw.store.database import direct
 from fhirgw.store.registration import Registration
 from tests.bench import wire
 from tests.bench.council import World, world
@@ -43,11 +43,14 @@ NHS = "https://fhir.nhs.uk/Id/nhs-number"
 ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
 
 PROVIDERS = f"""
-SELECT n ->> 'value' AS code, array_agg(DISTINCT i.value ORDER BY i.value) AS numbers
+SELECT n ->> 'value' AS code, array_agg(DISTINCT i.value || ' ' || s.id ORDER BY i.value || ' ' || s.id) AS lines
 FROM fhirgw.relationship r
 JOIN fhirgw.resource o ON o.type = 'Organization' AND 'Organization/' || o.id = r.party
 CROSS JOIN json_array_elements(o.body::json -> 'identifier') AS n
 JOIN fhirgw.identifier i ON i.patient = r.person AND i.system = '{NHS}'
+JOIN fhirgw.resource s ON s.type = 'ServiceRequest' AND s.patient = r.person
+    AND s.body::json #>> '{{performer,0,reference}}' = r.party AND s.body::json ->> 'intent' = 'order'
+    AND s.body::json ->> 'status' IN ('active', 'on-hold', 'completed')
 WHERE n ->> 'system' = '{ODS}' AND r.kind = 'care-provider'
     AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp()
 GROUP BY 1 ORDER BY count(DISTINCT i.value) DESC, 1 LIMIT 30"""
@@ -71,10 +74,10 @@ WHERE n.nspname = 'fhirgw' AND c.relkind = 'r' AND c.relname IN ('visit', 'visit
 
 
 class Provider(NamedTuple):
-    """A care provider: its ODS code, the NHS numbers of those whom it looks after, and its access token."""
+    """A care provider: its ODS code, the NHS numbers and lines of those whom it looks after, and its access token."""
 
     code: str
-    numbers: list[str]
+    lines: list[tuple[str, str]]
     token: str
 
 
@@ -86,8 +89,7 @@ def run() -> list[Figure]:
 async def _run() -> list[Figure]:
     async with world() as made:
         await made.sync()
-        async with direct(made.engine) as connection:
-            providers = await _providers(connection, made)
+        providers = await _providers(made)
         async with _process(_gateway(made), made) as gateway, _process(_floor(made), made) as floor:
             numbers = iter(range(1, 1_000_000_000))
             figures = await _pushed("by one process", gateway, providers, numbers, 2)
@@ -96,17 +98,19 @@ async def _run() -> list[Figure]:
         # As it is served: `serve` is told of a process for each core.
         async with _process([*_gateway(made), "--workers", "2"], made) as gateway:
             figures += await _pushed("by two processes", gateway, providers, numbers, 4)
-            return [*figures, await _bytes(made), *(await _among_many(made, gateway, providers, numbers))]
+            return [*figures, await _bytes(made), *(await _among_many(made, gateway, numbers))]
 
 
-async def _providers(connection: Connection, made: World) -> list[Provider]:
+async def _providers(made: World) -> list[Provider]:
+    """Who sends, each with a token of now."""
     settings = Settings(database_url=made.url, data=made.folder, _env_file=None)  # type: ignore[call-arg]
     found = []
-    for code, numbers in await connection.fetch(PROVIDERS):
-        app = Registration(f"bench-{code}", code, "system/*.cruds", sector="care-provider", rate=100_000_000)
-        await ensured(connection, settings, app)
-        token = (await got(connection, settings, app.id, app.scopes, None))["access_token"]
-        found.append(Provider(code, list(numbers), str(token)))
+    async with direct(made.engine) as connection:
+        for code, lines in await connection.fetch(PROVIDERS):
+            app = Registration(f"bench-{code}", code, "system/*.cruds", sector="care-provider", rate=100_000_000)
+            await ensured(connection, settings, app)
+            token = (await got(connection, settings, app.id, app.scopes, None))["access_token"]
+            found.append(Provider(code, [tuple(each.split()) for each in lines], str(token)))
     if not found:
         raise RuntimeError("nobody looks after anybody in this council")
     return found
@@ -126,13 +130,14 @@ def _visit(provider: Provider, number: int) -> dict[str, Any]:
         times = (start + timedelta(seconds=number % 240), end - timedelta(seconds=number % 180))
         began, ended = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in times)
         carers.append({"carer": f"C{carer}-{at}", "start": began, "end": ended, "method": "nfc-tag", "distance": 9})
+    person, line = provider.lines[number % len(provider.lines)]
     note = {"text": "Settled and cheerful; ate most of breakfast, drank two cups of tea.", "carer": f"C{carer}-0"}
     return {
         "visit": f"V{number}",
         "version": 1,
         "changed": f"{end:%Y-%m-%dT%H:%M}:59Z",
-        "person": {"nhsNumber": provider.numbers[number % len(provider.numbers)]},
-        "line": {"order": f"PKG-{number % 900}"},
+        "person": {"nhsNumber": person},
+        "line": {"order": line},
         "planned": {"start": f"{start:%Y-%m-%dT%H:%M}Z", "end": f"{end:%Y-%m-%dT%H:%M}Z", "carers": len(carers)},
         "carers": carers,
         "tasks": [
@@ -265,11 +270,12 @@ async def _bytes(made: World) -> Figure:
     return figure
 
 
-async def _among_many(made: World, gateway: int, providers: list[Provider], numbers: Iterator[int]) -> list[Figure]:
+async def _among_many(made: World, gateway: int, numbers: Iterator[int]) -> list[Figure]:
     """Batches among STORED visits, then among MANY."""
     rates = {count: Figure(f"visits in batches of 500 among {count:,}", "visits/s") for count in (STORED, MANY)}
     for count, figure in rates.items():
         await _filled(made, count)
+        providers = await _providers(made)  # a token is for five minutes
         await _sent(gateway, _batches(providers, numbers, 4), 4)
         for _ in range(ROUNDS):
             figure.values.append(SIZE * (await _sent(gateway, _batches(providers, numbers, BATCHES), 4)).rate)
