@@ -34,6 +34,7 @@ from fhirgw.api import (
     subscriptions,
     terminology,
     visit_certify,
+    visit_guide,
     visit_ledger,
     visit_quality,
     visit_status,
@@ -97,7 +98,13 @@ def create_app(settings: Settings) -> FastAPI:
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
         *(*terminology.routes(), *visits.routes(), *visit_ledger.routes(), *measure.routes()),
         *(*alerts.routes(), *desk.routes(), *subscriptions.routes(), *health.routes(), *landing.routes()),
-        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
+        *(
+            *visit_status.routes(),
+            *visit_quality.routes(),
+            *visit_certify.routes(),
+            *visit_upload.routes(),
+            *visit_guide.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)

@@ -97,27 +97,18 @@ END $$""",
     # The line of the person's package that the care provider performs and that a visit calls so. What is withheld from
     # anybody is withheld from visits.
     """
-CREATE FUNCTION fhirgw.visit_performed(parties text[]) RETURNS bigint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT array_agg(fhirgw.token(CASE WHEN starts_with(party, 'Organization/')
-        THEN 'performer|' || party ELSE 'performer:identifier|' || party END)) FROM unnest(parties) AS party
-$$""",
-    """
-CREATE FUNCTION fhirgw.visit_line_of(ordered text, performed bigint[], person text) RETURNS SETOF text
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 AS $$
-    SELECT min(r.id) FROM fhirgw.resource r
-    WHERE r.type = 'ServiceRequest' AND r.patient = person AND r.labels = 0
-        AND (r.id = ordered OR r.tokens @> ARRAY[fhirgw.token('identifier||' || ordered)])
-        AND r.tokens @> ARRAY[fhirgw.token('intent||order')]
-        AND r.tokens && ARRAY[fhirgw.token('status||active'), fhirgw.token('status||on-hold'),
-            fhirgw.token('status||completed')]
-        AND r.tokens && performed
-$$""",
-    # The same for one: the other is put into the statement that asks for many.
-    """
-CREATE FUNCTION fhirgw.visit_lined(ordered text, performed bigint[], person text) RETURNS text
+CREATE FUNCTION fhirgw.visit_lined(ordered text, parties text[], person text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN ordered IS NOT NULL AND person IS NOT NULL THEN coalesce((
-        SELECT l.line FROM fhirgw.visit_line_of(ordered, performed, person) AS l (line)), '') END
+        SELECT min(r.id) FROM fhirgw.resource r
+        WHERE r.type = 'ServiceRequest' AND r.patient = person AND r.labels = 0
+            AND (r.id = ordered OR r.tokens @> ARRAY[fhirgw.token('identifier||' || ordered)])
+            AND r.tokens @> ARRAY[fhirgw.token('intent||order')]
+            AND r.tokens && ARRAY[fhirgw.token('status||active'), fhirgw.token('status||on-hold'),
+                fhirgw.token('status||completed')]
+            AND r.tokens && ARRAY(SELECT fhirgw.token(CASE WHEN starts_with(party, 'Organization/')
+                THEN 'performer|' || party ELSE 'performer:identifier|' || party END)
+                FROM unnest(parties) AS party)), '') END
 $$""",
     """
 CREATE FUNCTION fhirgw.visit_relined(sought uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
@@ -130,7 +121,7 @@ BEGIN
     ), known AS MATERIALIZED (
         SELECT provider, fhirgw.visit_parties(provider) AS parties FROM (SELECT DISTINCT provider FROM held) AS p
     ), found AS MATERIALIZED (
-        SELECT h.key, fhirgw.visit_lined(h.ordered, fhirgw.visit_performed(k.parties), h.patient) AS line
+        SELECT h.key, fhirgw.visit_lined(h.ordered, k.parties, h.patient) AS line
         FROM held h JOIN known k USING (provider)
     )
     UPDATE fhirgw.visit v SET line = f.line, updated = statement_timestamp(), transaction = pg_current_xact_id()
@@ -167,13 +158,7 @@ END $$""",
 )
 TRIGGERS = {"change": "visit_line_made", "visit": "visit_again"}
 MADE = (
-    *(
-        "visit_line_made()",
-        "visit_again()",
-        "visit_relined(uuid[])",
-        "visit_lined(text, bigint[], text)",
-        "visit_performed(text[])",
-    ),
+    *("visit_line_made()", "visit_again()", "visit_relined(uuid[])", "visit_lined(text, text[], text)"),
     *("visit_derived(jsonb, json, text)", "visit_minutes(text, text)", "visit_made_by(text, text)"),
     "visit_based(text, jsonb)",
 )
@@ -257,7 +242,7 @@ ALLOT = (
     ("GROUP BY h.key, h.patient\n", "GROUP BY h.key, h.provider, h.parts, h.patient\n"),
     (
         "SET patient = c.patient,",
-        "SET patient = c.patient, line = fhirgw.visit_lined(c.ordered, fhirgw.visit_performed(k.parties), c.patient),",
+        "SET patient = c.patient, line = fhirgw.visit_lined(c.ordered, k.parties, c.patient),",
     ),
     ("FROM chosen c WHERE", "FROM chosen c JOIN known k USING (provider) WHERE"),
 )
@@ -305,7 +290,7 @@ BEGIN
             SELECT provider, fhirgw.visit_parties(provider) AS parties
             FROM (SELECT DISTINCT provider FROM lineless) AS p)
         SELECT l.key FROM lineless l JOIN known k USING (provider)
-        WHERE fhirgw.visit_lined(l.ordered, fhirgw.visit_performed(k.parties), l.patient) <> '' LIMIT {SWEPT}));
+        WHERE fhirgw.visit_lined(l.ordered, k.parties, l.patient) <> '' LIMIT {SWEPT}));
     IF NOT EXISTS (SELECT FROM fhirgw.visit_waiting) THEN RETURN moved; END IF;
     RETURN moved + fhirgw""",
     ),

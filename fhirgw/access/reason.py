@@ -13,7 +13,7 @@ from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS
+from fhirgw.access.relationship import KINDS, NARROWED, opens
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 
 TIES = {
@@ -45,6 +45,7 @@ def reasons(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
     found = [
         *_scopes(permit, resource_type, rows, facts),
         *BASES[Purpose(permit.purpose)](permit, resource_type, facts),
+        *_narrowed(permit, resource_type, rows, facts),
         *dissent(permit, resource_type, rows, facts),
         *classes(permit, resource_type, rows),
     ]
@@ -62,7 +63,10 @@ def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], fact
 
 def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
-    if not covering:
+    if permit.pseudonymous and not covering:
+        told = "Its agreement is for pseudonymised data alone: these are in exports with pseudonyms, and not shown."
+        yield Reason(False, told, None, "the agreement were for identifiable data")
+    elif not covering:
         context = permit.scopes[0].context if permit.scopes else "system"
         remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
         yield Reason(False, "None of its scopes covers these.", None, remedy)
@@ -87,6 +91,20 @@ def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[R
             None,
             "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
         )
+
+
+def _narrowed(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
+    """That a tie opens a part of a type alone, where that is why some of it is not seen."""
+    part = NARROWED.get(resource_type)
+    if part is None or permit.purpose != Purpose.DIRECT_CARE or all(row.seen == row.held for row in rows):
+        return
+    running = [each for each in facts.ties if current(each.tie.starts, each.tie.ends, facts.now)]
+    opening = [each for each in running if each.tie.kind in opens(resource_type)]
+    if any(each.tie.kind not in part.kinds for each in opening):
+        return
+    for each in opening:
+        told = f"Of these {facts.called(each.tie.party)} sees, as {TIES[each.tie.kind]}, {part.told}."
+        yield Reason(False, told, each.rests_on, f"they were more than {TIES[each.tie.kind]}: of the council, say")
 
 
 def _asker(permit: Permit, facts: Facts) -> str:

@@ -35,6 +35,7 @@ from fhirgw.cli.export_asked import (
 )
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.jobs.alive import gone
 from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.conclusion import cleared
 from fhirgw.jobs.engine import executor
@@ -165,8 +166,12 @@ def resume(id: Id, json: Json = False) -> None:
             async with direct(engine) as connection:
                 await _found(connection, id)
                 await ledger.resume(connection, id)
-                for each in await ledger.parts(connection, id):
-                    if each["worker"]:
+                held = [each for each in await ledger.parts(connection, id) if each["worker"]]
+                await ledger.disbelieve(connection, id, [each["worker"] for each in held if gone(each["worker"])])
+                for each in held:
+                    if gone(each["worker"]):
+                        console.note(f"Part {each['number']} was {each['worker']}'s, who has gone: it is begun again")
+                    else:
                         told = f"Part {each['number']} is {each['worker']}'s for {each['lease']} s more"
                         console.note(f"{told}: if that has gone, another takes it then")
             return await _followed(console, given, url, engine, id, detach=False)

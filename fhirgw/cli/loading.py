@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from fhirgw.access.permit import Permit, operations
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import CommandError
 from fhirgw.jobs import import_end
+from fhirgw.jobs.alive import named
 from fhirgw.jobs.digests import Said
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import helpers, judges
@@ -115,7 +114,7 @@ async def _begun(connection: Connection, permit: Permit, origin: str, loading: L
 
 async def _taken(console: Console, engine: Engine, job: Job, longest: int, processes: int) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
-    worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
+    worker, said = named(), Said()
 
     def progress(lines: int) -> None:
         before = stage.done

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
-from fhirgw.fhir.parameters import compartment
+from fhirgw.fhir.parameters import personal
 from fhirgw.fhir.references import LOCAL
 from fhirgw.fhir.type_filter import read
 
@@ -90,7 +90,7 @@ def _search(extension: dict[str, Any]) -> str:
         raise FhirError(
             *(Issue(each.code, each.diagnostics or "", AT_FILTER) for each in error.issues), status=422
         ) from None
-    if query.type != "Patient" and not compartment(query.type):
+    if query.type != "Patient" and not personal(query.type):
         told = f"A member-filter is of Patient, or of what is in a patient's record, and {query.type} is not"
         raise FhirError(Issue("value", told, AT_FILTER), status=422)
     if named := naming(search):
@@ -104,7 +104,7 @@ def naming(search: str) -> str | None:
     of, _, text = search.partition("?")
     for name, _ in parse_qsl(text):
         kind, asked = _asked(of, name)
-        if asked in PERSONAL and (kind == "Patient" or compartment(kind)):
+        if asked in PERSONAL and (kind == "Patient" or personal(kind)):
             return asked
     return None
 

@@ -90,6 +90,7 @@ class ExportJobs:
         self._worker = Worker(engine, places, lease, projects)
         self._queue = executor(moved, engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
+        self.lease = lease
 
     async def __aenter__(self) -> Self:
         with suppress(TimeoutError):  # whoever serves does not wait for an object store that is away

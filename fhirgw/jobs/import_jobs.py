@@ -42,13 +42,17 @@ Source = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An import as it is: `inputs` of it, of which `ended` are at their end, and lines by COUNTS."""
+    """An import as it is: `inputs` of it, of which `ended` are at their end, and lines by COUNTS.
+
+    `believed`: seconds until others take what is worked on, unless there is a sign of life; None where nobody is at it.
+    """
 
     job: Job
     inputs: int
     ended: int
     running: int
     counts: dict[str, int]
+    believed: int | None
 
 
 class ImportJobs:
@@ -63,6 +67,7 @@ class ImportJobs:
         self._engine = importer.engine
         self._queue = executor(moved, self._engine.url.render_as_string(hide_password=False), importer, IMPORTS)
         self._owned = AsyncExitStack()
+        self.lease = importer.lease
 
     async def __aenter__(self) -> Self:
         await self._tidy()
@@ -100,7 +105,9 @@ class ImportJobs:
                 await import_job.poll(connection, id)
         ended = sum(each["state"] in ("done", "failed") for each in rows)
         running = sum(each["state"] == "running" for each in rows)
-        return Status(job, len(rows), ended, running, {name: sum(each[name] for each in rows) for name in COUNTS})
+        counts = {name: sum(each[name] for each in rows) for name in COUNTS}
+        believed = max((each["believed"] for each in rows if each["state"] == "running"), default=None)
+        return Status(job, len(rows), ended, running, counts, believed)
 
     async def cancel(self, permit: Permit, id: str) -> None:
         """Ends the import: what was taken in stays, nothing more comes. Raises FhirError(not-found)."""

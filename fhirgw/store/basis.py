@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Text,
+    all_,
     and_,
     any_,
     bindparam,
@@ -32,7 +33,7 @@ from fhirgw.access.alerted import ORIGIN
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, OWN, opens
+from fhirgw.access.relationship import KINDS, NARROWED, OWN, opens
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource
 
@@ -48,8 +49,8 @@ COUNCIL = "council"
 ALERTS = "Task"
 """What alerts of homecare are."""
 CARE_PROVIDER = "care-provider"
-PARTLY = (*OWN, ALERTS)
-"""Types of which a care provider sees its own alone; and of whatever its visits are rendered as."""
+PARTLY = (*OWN, ALERTS, *(each for each, part in NARROWED.items() if CARE_PROVIDER in part.kinds))
+"""Types of which a care provider sees its own alone, or what it needs; and of whatever its visits are rendered as."""
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
@@ -112,12 +113,15 @@ def _whole(kinds: Iterable[str], without: tuple[str, ...] = ()) -> list[str]:
     return [each for each in kinds if KINDS[each] is None and each not in without]
 
 
-def _partly(resource_type: str, table: FromClause) -> bool:
-    return VISIT in table.c or resource_type in PARTLY
+def _fewer(resource_type: str, table: FromClause) -> tuple[str, ...]:
+    """The kinds of tie that open a part alone of what there is."""
+    if VISIT in table.c or resource_type in PARTLY:
+        return (CARE_PROVIDER,)
+    return NARROWED[resource_type].kinds if resource_type in NARROWED else ()
 
 
 def _own(resource_type: str, table: FromClause) -> Condition:
-    """Of PARTLY, what is a care provider's own: its visits, what it said of one, and the alerts of its visits.
+    """The part: of visits a care provider's own, what it said of one, and the alerts of its visits; else NARROWED's.
 
     Other Tasks are the council's assessments, and other notes those of another who looks after the same person.
     """
@@ -126,6 +130,9 @@ def _own(resource_type: str, table: FromClause) -> Condition:
     if resource_type == ALERTS:
         raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
         return and_(raised, func.fhirgw.own_alert(table.c.id, text("organisation")))
+    if part := NARROWED.get(resource_type):
+        has: Condition = table.c.tokens.overlap(literal([part.token], ARRAY(BigInteger), literal_execute=True))
+        return has if part.shown else ~has
     if resource_type not in OWN:
         return false()
     named = bindparam("permit_provided", type_=ARRAY(BigInteger), required=False)
@@ -151,20 +158,19 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     without = (COUNCIL,) if permit.in_person else ()
     if resource_type is None:
         return _tied_to_any(table, without)
-    kinds = [each for each in opens(resource_type) if each not in without]
-    if not _partly(resource_type, table):
-        return _tied(table, _any_of(kinds))
-    whole = _whole(kinds)
+    fewer = _fewer(resource_type, table)
+    whole = [each for each in opens(resource_type) if each not in (*without, *fewer)]
+    if not fewer:
+        return _tied(table, _any_of(whole))
     # What opens a part only is judged row by row: with it in the join, PostgreSQL could not begin with the ties.
     partly = or_(_own(resource_type, table), _ties(table, whole))
-    return and_(_tied(table, _any_of([*whole, CARE_PROVIDER])), partly)
+    return and_(_tied(table, _any_of([*whole, *fewer])), partly)
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
-    kinds = opens(resource_type)
-    if not _partly(resource_type, table):
-        return _ties(table, kinds)
-    return or_(_ties(table, _whole(kinds)), and_(_own(resource_type, table), _ties(table, [CARE_PROVIDER])))
+    fewer = _fewer(resource_type, table)
+    whole = _ties(table, [each for each in opens(resource_type) if each not in fewer])
+    return or_(whole, and_(_own(resource_type, table), _ties(table, fewer))) if fewer else whole
 
 
 def _ties(table: FromClause, kinds: Sequence[str]) -> Condition:
@@ -199,7 +205,14 @@ def _tied_to_any(table: FromClause, without: tuple[str, ...] = ()) -> Condition:
     for each in PARTLY:
         typed = table.c.type == literal(each, Text, literal_execute=True)
         every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, _own(each, table)))
-    return _tied(table, or_(*every))
+    return _tied(table, and_(or_(*every), *(_but(each, table) for each in NARROWED if each not in PARTLY)))
+
+
+def _but(resource_type: str, table: FromClause) -> Condition:
+    """That a row is not of the type, or not of the part of it that this kind of tie does not open."""
+    fewer = literal(list(NARROWED[resource_type].kinds), IDS, literal_execute=True)
+    other = table.c.type != literal(resource_type, Text, literal_execute=True)
+    return or_(other, relationship.c.kind != all_(fewer), _own(resource_type, table))
 
 
 def _person(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:

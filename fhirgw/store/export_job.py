@@ -19,12 +19,15 @@ from fhirgw.store.export import Selection
 COLUMNS = """
 SELECT j.id, j.state, j.permit::text, j.types, j.effective, j.asked::text, j.request, j.place, j.created, j.finished,
     j.polled, j.local, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
-    j.result::text, p.reused
+    j.result::text, p.reused, p.believed
 FROM fhirgw.export_job j CROSS JOIN LATERAL (
     SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
-        coalesce(sum(reused), 0)::bigint AS reused, coalesce(sum(expected), 0)::bigint AS expected, count(*) AS parts,
-        count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'running') AS running
-    FROM fhirgw.export_part WHERE job = j.id AND kind <> 'plan') p"""
+        coalesce(sum(reused), 0)::bigint AS reused, coalesce(sum(expected), 0)::bigint AS expected,
+        count(*) FILTER (WHERE kind <> 'plan') AS parts,
+        count(*) FILTER (WHERE kind <> 'plan' AND state = 'done') AS done,
+        count(*) FILTER (WHERE state = 'running') AS running,
+        ceil(extract(epoch FROM max(lease) FILTER (WHERE state = 'running') - clock_timestamp()))::int AS believed
+    FROM fhirgw.export_part WHERE job = j.id) p"""
 FIND = f"{COLUMNS} WHERE j.id = $1"
 
 REVOKED = """
@@ -45,7 +48,8 @@ class Job:
     for, `effective` are those it is of, once it is planned, as of `snapshot` (`time` for callers). `place` is its
     folder, None for the one where all exports are. `expected` is about how many rows there will be, 0 if that is not
     for the caller to know; `polled`: somebody has asked how it goes. `local`: no worker takes it but who asked for it.
-    `reused`: of its rows, those that were taken from the files of an earlier one.
+    `reused`: of its rows, those that were taken from the files of an earlier one. `believed`: seconds until others take
+    what is worked on, unless whoever is at it gives a sign of life, as each does every second; None where nobody is.
     """
 
     id: str
@@ -71,6 +75,7 @@ class Job:
     looked: datetime
     result: Any
     reused: int
+    believed: int | None
 
 
 async def accept(

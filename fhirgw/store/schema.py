@@ -692,7 +692,26 @@ audit = Table(
     Index("audit_by_person", "persons", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     Index("audit_by_recorded", "recorded", postgresql_using="brin"),
 )
-"""Who looked at what: each `body` is an AuditEvent, the other columns are read from it (fhirgw.access.audit_event)."""
+"""Who looked at what: each `body` is an AuditEvent, maybe a brief one; the other columns are read from it
+(fhirgw.access.audit_event, audit_read).
+"""
+
+audited = audit.to_metadata(MetaData(), name="audited")
+"""The view to read it by: its bodies are whole."""
+
+audit_form = Table(
+    "audit_form",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("pieces", ARRAY(Text), nullable=False),
+    Column("holes", ARRAY(SmallInteger), nullable=False),
+    CheckConstraint(
+        "key = left(encode(sha256(convert_to("
+        "array_to_string(pieces || array_to_string(holes, ','), E'\\n'), 'UTF8')), 'hex'), 32)",
+        name="audit_form_key",
+    ),
+)
+"""What brief AuditEvents have in common; each form is under the digest of what it says."""
 
 audit_head = Table(
     "audit_head",

@@ -24,15 +24,7 @@ LINELESS = Fault(
     "The visit is kept, and counts for the line once the council has it: check the number, or ask the council",
 )
 
-# What a care provider is called by is worked out once, not for each of its visits.
-LINES = """
-WITH whom AS MATERIALIZED (
-    SELECT provider, fhirgw.visit_performed(string_to_array(parties, E'\\x03')) AS performed
-    FROM unnest($4::text[], $5::text[]) AS w (provider, parties))
-SELECT g.provider, g.patient, g.ordered, coalesce(l.line, '') AS line
-FROM unnest($1::text[], $2::text[], $3::text[]) AS g (provider, patient, ordered) JOIN whom w USING (provider)
-CROSS JOIN LATERAL fhirgw.visit_line_of(g.ordered, w.performed, g.patient) AS l (line)
-"""
+LINES = "SELECT * FROM fhirgw.visit_lines($1, $2, $3, $4, $5)"
 
 
 async def lines(

@@ -13,12 +13,13 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import asyncpg
-from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
+from sqlalchemy import Select, Text, any_, bindparam, literal, null, select, true, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.access.permit import Permit, operations
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import audit, load, rules, visibility
+from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, once
 from fhirgw.store.load import Incoming
 from fhirgw.store.schema import among, resource
@@ -42,7 +43,7 @@ WITH gone AS (SELECT id, version FROM unnest($3::text[], $4::int[]) AS given (id
 class Held(NamedTuple):
     """A current version that the caller may change: `entire` is false where part of it is withheld from them.
 
-    `readable`: a scope lets them read it too.
+    `readable`: a scope lets them read it too. `whole` is all of a list, whatever of it they are shown.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Held(NamedTuple):
     person: str | None
     entire: bool
     readable: bool = True
+    whole: str | None = None
 
 
 def conflict() -> FhirError:
@@ -68,13 +70,8 @@ async def held(
     shape = ("held", verb, resource_type, visibility.shape(permit))
     made = once(shape, partial(_held, permit, verb, resource_type))
     rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"ids": list(ids)}))
-    return {each[0]: Held(*each) for each in rows}
-
-
-async def whole(connection: Connection, permit: Permit, resource_type: str, id: str) -> str:
-    """All of a list, of which part is withheld: that part stays when the permit's holder changes the rest."""
-    made = once(("whole", resource_type, visibility.shape(permit)), partial(_whole, permit, resource_type))
-    return str(await connection.fetchval(made.sql, *made.arguments(visibility.values(permit) | {"ids": [id]})))
+    found = (Held(*each) for each in rows)
+    return {each.id: each if each.whole is None else each._replace(entire=each.body == each.whole) for each in found}
 
 
 async def seen(connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]) -> dict[str, str | None]:
@@ -159,20 +156,17 @@ def _merge(resource_type: str) -> str:
 
 
 def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
-    entire = visibility.whole(permit, resource, resource_type).label("entire")
+    lists = resource_type in LISTS  # which are laid out once, and not again to be compared
+    entire = (true() if lists else visibility.whole(permit, resource, resource_type)).label("entire")
+    whole = visibility.body(operations(permit.organisation), resource_type) if lists else null().label("whole")
     readable = visibility.as_well(permit, "r", verb, resource_type).label("readable")
     columns = (resource.c.version, resource.c.updated, resource.c.origin, resource.c.controller, resource.c.patient)
     return (
-        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire, readable)
+        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire, readable, whole)
         .where(*_named(resource_type), visible(permit, verb, resource_type))
         .order_by(resource.c.id)
         .with_for_update(of=resource)
     )
-
-
-def _whole(permit: Permit, resource_type: str) -> Select[Any]:
-    every = visibility.body(operations(permit.organisation), resource_type)
-    return select(every).where(*_named(resource_type), visible(permit, "u", resource_type))
 
 
 def _seen(permit: Permit, resource_type: str) -> Any:

@@ -254,7 +254,7 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
         return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
     if held.entire or after is None:
         return _Proposal(change, held, before, after, None if after is None else sound(after))
-    whole = decode(await write.whole(connection, permit, change.type, change.id))
+    whole = decode(held.whole or held.body)
     kept = cohort.completed(after, before, whole)
     return _Proposal(change, held, whole, kept, sound(kept), shown=after)
 

@@ -61,7 +61,7 @@ PLACES = {
     "store/said.py:worth": "what a row is sorted by: part of a query that has the predicate, and `whole` where it must",
     "store/segments.py:NUMBERS": "digests by person of what the predicate asks about them: no answer has them",
     "store/segments.py:RULED": "persons whose digests are not to be relied on: no answer has them",
-    "store/segments.py:STALE": "ids that an export is to read again, under the predicate: no answer has them",
+    "store/segments.py:STALE_KIND": "ids that an export is to read again, under the predicate: no answer has them",
     "store/explain.py:SINGLE": "for the controller and auditors: whether a person has an NHS number, opted out",
     "store/export.py:TYPES": "the names of types alone; whoever exports is told of those that have a file",
     "store/division.py:CHANGED": "how many rows changed, to divide an export by: no answer has it",

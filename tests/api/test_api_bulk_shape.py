@@ -38,13 +38,17 @@ WORDS = (
     provenance("of-organisation", "2026-01-03T00:00:00Z", "Organization/provider"),
     provenance("of-nothing", "2026-01-03T00:00:00Z", "Observation/never"),
 )
+TASKS = (
+    made("Task", "assessed", status="completed", intent="order", **{"for": {"reference": "Patient/stranger"}}),
+    made("Task", "nobodys", status="draft", intent="order"),
+)
 WEIGHTS = [{**observation(each), "id": f"w-{each}"} for each in ("cared-for", "stranger", "dissenting")]
 
 
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, *PEOPLE, made("Patient", "dissenting"), *WEIGHTS, *WORDS, REFUSES)
+        await put(url, *PEOPLE, made("Patient", "dissenting"), *WEIGHTS, *WORDS, *TASKS, REFUSES)
         yield url
 
 
@@ -74,7 +78,7 @@ def test_output_in_blocks_by_patient(gateway: Gateway, council: httpx.Client) ->
         "Patient/cared-for": ["Patient/cared-for", "EpisodeOfCare/care", "Observation/w-cared-for"],
         "Patient/dissenting": ["Patient/dissenting", "Consent/no", "Observation/w-dissenting"],
         "Patient/restricted": ["Patient/restricted"],
-        "Patient/stranger": ["Patient/stranger", "Observation/w-stranger", "Provenance/of-patient"],
+        "Patient/stranger": [*("Patient/stranger", "Observation/w-stranger", "Provenance/of-patient", "Task/assessed")],
     }
     by_type = manifest(council, kick_off(council, "Patient/$export"))
     assert "outputOrganizedBy" not in by_type
@@ -101,6 +105,14 @@ def test_blocks_hold_what_is_asked_for_and_shown_alone(gateway: Gateway) -> None
     assert all("subject" not in each for each in found)
     some = kick_off(gateway.http, f"{path}&_type=Observation&_typeFilter=Observation?patient=stranger")
     assert list(blocks(lines(gateway.http, manifest(gateway.http, some)["output"]))) == ["Patient/stranger"]
+
+
+def test_tasks_are_in_the_records_of_those_they_are_for(gateway: Gateway) -> None:
+    """R4's Patient compartment has no Task; assessments, reviews and alerts are Tasks, and whose they are they say."""
+    paths = ("Patient/$export", "Patient/$export?_type=Task", "$export?_type=Task")
+    listed = [lines(gateway.http, manifest(gateway.http, kick_off(gateway.http, each))["output"]) for each in paths]
+    tasks = [[each["id"] for each in found if each["resourceType"] == "Task"] for found in listed]
+    assert tasks == [["assessed"], ["assessed"], ["assessed", "nobodys"]]
 
 
 def words(client: httpx.Client, path: str) -> set[str]:

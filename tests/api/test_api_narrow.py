@@ -52,7 +52,9 @@ def posted(client: httpx.Client, bundle: bytes, request: str) -> httpx.Response:
 
 async def audited(url: str, request: str) -> list[dict[str, Any]]:
     connection = await connected(url)
-    rows = await connection.fetch("SELECT body FROM fhirgw.audit WHERE body LIKE $1 ORDER BY recorded", f"%{request}%")
+    rows = await connection.fetch(
+        "SELECT body FROM fhirgw.audited WHERE body LIKE $1 ORDER BY recorded", f"%{request}%"
+    )
     await connection.close()
     return [json.loads(each["body"]) for each in rows]
 

@@ -36,6 +36,7 @@ ANN = made(
 TWIN = made(
     "Patient",
     "twin",
+    identifier=[{"system": "https://council.example/a|b,c", "value": "7|1,2"}],
     name=[{"family": "O'Brien", "given": ["Beth"]}],
     birthDate="1950-03-01",
     gender="female",
@@ -389,6 +390,16 @@ def test_a_person_is_found_by_what_few_share(ward: Gateway) -> None:
     assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == [("ann", "certain", 1.0)]
     asked = parameters(resource=by_birth, count=1)
     assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == both[:1]
+
+
+def test_a_person_is_found_by_a_councils_own_number(ward: Gateway) -> None:
+    asked = person(identifier=[{"system": "https://council.example/a|b,c", "value": "7|1,2"}])
+    assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == [("twin", "probable", 0.99)]
+    other = person(identifier=[{"system": "https://council.example/a", "value": "7|1,2"}])
+    assert matched(ward.http.post("/fhir/Patient/$match", json=other)) == []
+    known = {**asked, "birthDate": "1950-03-01", "name": [{"family": "O'Brien"}]}
+    certain = parameters(resource=known, onlyCertainMatches=True)
+    assert matched(ward.http.post("/fhir/Patient/$match", json=certain)) == [("twin", "certain", 1.0)]
 
 
 def test_nobody_is_found_by_what_is_withheld_of_them(ward: Gateway) -> None:

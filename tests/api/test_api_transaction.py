@@ -317,7 +317,7 @@ async def test_each_entry_is_in_the_audit(council: httpx.Client, module_database
     batched = sent(council, entry("POST", "Observation", observation()), entry("DELETE", "Patient/x"), kind="batch")
     connection = await connected(module_database)
     rows = [
-        json.loads(each["body"]) for each in await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence")
+        json.loads(each["body"]) for each in await connection.fetch("SELECT body FROM fhirgw.audited ORDER BY sequence")
     ]
     await connection.close()
     told = [each["subtype"][0]["code"] for each in rows]
@@ -332,7 +332,7 @@ async def test_a_read_that_a_transaction_fails_by_is_in_the_audit(council: httpx
     answer = sent(council, entry("POST", "Observation", observation()), *asked)
     assert answer.status_code == 404
     connection = await connected(module_database)
-    found = await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence DESC LIMIT 2")
+    found = await connection.fetch("SELECT body FROM fhirgw.audited ORDER BY sequence DESC LIMIT 2")
     await connection.close()
     whole, read = [json.loads(each["body"]) for each in found]
     assert [(each["subtype"][0]["code"], each["outcome"]) for each in (whole, read)] == [

@@ -434,7 +434,7 @@ async def test_creates_at_once_are_each_answered_for_themselves(
     made = [each.json() for each in answers if each.status_code == 201]
     assert [each["note"][0]["text"] for each in made] == [f"number {n}" for n in range(len(bodies)) if n != spoilt]
     connection = await connected(module_database)
-    audited = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+    audited = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
     assert [await connection.fetchval(audited, each["id"]) for each in made] == [1] * len(made)
     stored = await connection.fetch(
         "SELECT id FROM fhirgw.resource WHERE type = 'Observation' AND body LIKE '%number %'"
@@ -460,7 +460,7 @@ async def test_answers_are_kept_for_a_day(council: httpx.Client, module_database
 async def test_a_write_is_in_the_audit_with_what_it_wrote(council: httpx.Client, module_database: str) -> None:
     given = created(council).json()
     connection = await connected(module_database)
-    rows = await connection.fetch("SELECT body FROM fhirgw.audit WHERE body LIKE $1", f"%{given['id']}%")
+    rows = await connection.fetch("SELECT body FROM fhirgw.audited WHERE body LIKE $1", f"%{given['id']}%")
     await connection.close()
     (event,) = [json.loads(each["body"]) for each in rows]
     assert (event["subtype"][0]["code"], event["action"], event["outcome"]) == ("create", "C", "0")

@@ -110,7 +110,7 @@ def test_what_is_loaded_is_served_as_it_was_and_found(command: Command, database
             assert _ids(gateway.http, query) == ["ann" if query.startswith("P") else "w1"], query
         assert _ids(gateway.http, "Observation?value-quantity=71.2") == []
     assert column(database, "SELECT DISTINCT origin FROM fhirgw.resource") == ["load:files"]
-    events = [json.loads(body) for body in column(database, "SELECT body FROM fhirgw.audit")]
+    events = [json.loads(body) for body in column(database, "SELECT body FROM fhirgw.audited")]
     assert ["import" in json.dumps(each) for each in events].count(True) == 1
 
 

@@ -141,7 +141,7 @@ def test_what_the_other_server_has_is_here_and_what_it_deleted_is_not(
     assert said(database) == said(other_url) and len(said(database)) == 54 - 12 - 1 - 2 + 1
     (load,) = second["loads"]
     assert (load["whole"], load["deletions"]) == (True, {"deleted": 15, "absent": 0, "others": 0, "refused": 0})
-    events = [json.loads(body) for (body,) in ask(database, "SELECT body FROM fhirgw.audit ORDER BY sequence")]
+    events = [json.loads(body) for (body,) in ask(database, "SELECT body FROM fhirgw.audited ORDER BY sequence")]
     deleted = [each for each in events if each["action"] == "D"]
     told = json.dumps(deleted)
     assert [each in told for each in ("g07", "g08", "Patient/p3", "Patient/p0", "g10", "Patient/p2")] == [True] * 4 + [

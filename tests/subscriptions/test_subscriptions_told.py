@@ -177,16 +177,16 @@ async def test_it_is_in_the_audit_before_it_leaves(world: World) -> None:
     found: list[int] = []
 
     def look(notification: Notification) -> tuple[int, dict[str, str]]:
-        found.append(alone(world.sql("SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%\"notify\"%'"))[0][0])
+        found.append(alone(world.sql("SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%\"notify\"%'"))[0][0])
         return 200, {}
 
     world.receiver.answer = look
-    (before,) = (await world.sql("SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%\"notify\"%'"))[0]
+    (before,) = (await world.sql("SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%\"notify\"%'"))[0]
     seen = world.flag()
     await world.turn()
     assert found == [before + 1]
     (told,) = world.told()
-    query = "SELECT persons, registration, body FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+    query = "SELECT persons, registration, body FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
     ((persons, registration, body),) = await world.sql(query, told.headers["x-request-id"])
     assert (persons, registration) == (["cared-for"], "home-care") and seen in body
 

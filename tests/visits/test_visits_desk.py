@@ -127,7 +127,7 @@ async def test_acknowledged_it_climbs_no_further_and_twice_is_once(
     task = get(council, f"/fhir/Task/{id}").json()
     assert task["note"][-1]["authorString"] == "council-system"
     audited = await connection.fetchval(
-        "SELECT count(*) FROM fhirgw.audit WHERE registration = 'council-system' AND body LIKE '%acknowledge%'"
+        "SELECT count(*) FROM fhirgw.audited WHERE registration = 'council-system' AND body LIKE '%acknowledge%'"
         " AND body LIKE $1",
         f"%{id}%",
     )
@@ -300,7 +300,7 @@ async def test_each_event_is_audited_before_it_leaves(
     async with streaming(gateway, council) as http, http.stream("GET", STREAM) as answer:
         await Screen(answer).until(id)
         found = await connection.fetchval(
-            "SELECT count(*) FROM fhirgw.audit WHERE body LIKE $1 AND persons @> ARRAY[$2] AND body LIKE $3",
+            "SELECT count(*) FROM fhirgw.audited WHERE body LIKE $1 AND persons @> ARRAY[$2] AND body LIKE $3",
             *(f"%{b64encode(STREAM.encode()).decode()}%", A, f"%{id}%"),
         )
     assert found >= 1

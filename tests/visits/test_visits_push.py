@@ -278,7 +278,7 @@ async def test_visits_that_come_one_by_one_share_commits(gateway: Gateway, kestr
     try:
         query = "SELECT count(DISTINCT transaction) FROM fhirgw.visit WHERE visit ~ '^t[0-9]+$'"
         assert 0 < await connection.fetchval(query) < 59
-        query = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+        query = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
         for each in told[:7]:
             assert await connection.fetchval(query, each["id"]) == 1
     finally:

@@ -166,7 +166,10 @@ def test_a_file_full_of_mistakes_is_told_row_by_row(kestrel: httpx.Client) -> No
     assert [each["status"] for each in told] == ["stored", "refused", "stored", *["refused"] * 6]
     assert all(issue["rule"] and issue["remedy"] for each in told for issue in each.get("issues", ()))
     assert "9990000019" not in answer.text
-    merged = b"Visit;;;Planned;;;;;\r\n;NHS number;Date;Planned start;Planned end;;;;\r\n" + body
+    merged = b"Visit;;;Planned;;;;;\r\n;NHS number;Date;Planned start;Planned end;;;;\r\n"
     whole = kestrel.post(f"{PUSH}?layout=homecare", content=merged, headers={"content-type": "text/csv"})
     assert whole.status_code == 400
     assert "merged" in whole.text
+    above = kestrel.post(f"{PUSH}?layout=homecare", content=merged + body, headers={"content-type": "text/csv"}).json()
+    assert [each["row"] for each in above["receipts"]] == list(range(4, 4 + len(lines)))
+    assert above["unchanged"] == 2
