@@ -196,10 +196,8 @@ async def acknowledge(
 
 
 def _standing(permit: Permit, wanted: Wanted) -> Select[Any]:
-    found = _alerts(permit).where(resource.c.tokens.overlap(_given("states", TOKENS)))
-    if wanted.provider:
-        of = visit_alert.c.id == resource.c.id, visit_alert.c.provider == _given("provider", Text)
-        found = found.where(exists().where(*of))
+    found = _alerts(permit, of_provider=wanted.provider is not None)
+    found = found.where(resource.c.tokens.overlap(_given("states", TOKENS)))
     return found.where(resource.c.patient == _given("person", Text)) if wanted.person else found
 
 
@@ -209,7 +207,8 @@ def _changed(permit: Permit) -> Select[Any]:
     return _alerts(permit).where(resource.c.updated >= _given("moment", INSTANT), unseen)
 
 
-def _alerts(permit: Permit) -> Select[Any]:
+def _alerts(permit: Permit, *, of_provider: bool = False) -> Select[Any]:
+    of = visit_alert.c.id == resource.c.id, visit_alert.c.provider == _given("provider", Text)
     return (
         select(resource.c.id, visibility.body(permit, "Task"), resource.c.patient, resource.c.updated)
         .where(
@@ -217,6 +216,7 @@ def _alerts(permit: Permit) -> Select[Any]:
             resource.c.tokens.overlap(_given("kind", TOKENS)),
             resource.c.origin == literal(ORIGIN, Text, literal_execute=True),
             visible(permit, "s", "Task"),
+            *([exists().where(*of)] if of_provider else []),
         )
         .order_by(resource.c.updated.desc(), resource.c.id)
         .limit(_given("most", Integer))

@@ -80,6 +80,7 @@ PLACES = {
     "store/visit_changes.py:CHANGED": "ids of visits: noted are those that the permit shows (notices._branch)",
     "store/visit_changes.py:ENDED": "whether a visit was written: then subscriptions are looked at, and no more",
     "store/visit_changes.py:NEWEST": "the transaction that wrote the newest visit: the same",
+    "store/visit_lines.py:LINES": "which line of its own a visit is of: told is whether there is one",
     "store/visit_stays.py:MEETING": "tells a care provider what it called its own visit",
     "store/visit_stays.py:KEEP": "writes: whose carers were where; tells a care provider what it called its own visit",
     "store/write.py:VISITED": "whether a person who is to be deleted has visits: told as that, and no more",

@@ -331,7 +331,7 @@ def test_the_capability_statement_lists_the_topics(clients: Any) -> None:
     url = f"{GUIDE}capabilitystatement-subscriptiontopic-canonical"
     assert [(each["url"], each["valueCanonical"]) for each in found["extension"]] == [(url, each) for each in topics()]
     assert f"{GUIDE}backport-subscription" in found["supportedProfile"]
-    assert {each["name"] for each in found["operation"]} == {"status", "events"}
+    assert {each["name"] for each in found["operation"]} == {"status", "events", "resend"}
 
 
 @pytest.mark.parametrize(
