@@ -6,16 +6,18 @@ controller can check a decision, and whoever was refused can be told what to do 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fhirgw.access.facts import Facts, Held, Reason, Row, current, day
 from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS
+from fhirgw.access.relationship import KINDS, PARTLY
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 
+Rows = tuple[Row, ...]
+PROVIDER = "care-provider"
 TIES = {
     "council": "the person's council",
     "gp": "the person's GP practice",
@@ -38,20 +40,21 @@ AGAIN = {
     "late-visits": "the package of care were running",
     "supplier": "the equipment were asked for, or in the home",
 }
+MORE = f"they were more than {TIES[PROVIDER]}: of the care team, say"
 
 
-def reasons(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> list[Reason]:
+def reasons(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> list[Reason]:
     """All that allows, and all that stands in the way, what stands in the way first."""
     found = [
         *_scopes(permit, resource_type, rows, facts),
-        *BASES[Purpose(permit.purpose)](permit, resource_type, facts),
+        *BASES[Purpose(permit.purpose)](permit, resource_type, rows, facts),
         *dissent(permit, resource_type, rows, facts),
         *classes(permit, resource_type, rows),
     ]
     return sorted(dict.fromkeys(found), key=lambda reason: reason.allows)
 
 
-def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> str | None:
+def broken_glass(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> str | None:
     """What an emergency would change, for a practitioner who may break the glass: all but what is sealed."""
     sealed = any(rule.effect == "seal" and current(rule.starts, rule.ends, facts.now) for rule, _ in facts.rules)
     hidden = any(row.seen < row.held and not row.labels & SEALED for row in rows)
@@ -60,27 +63,43 @@ def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], fact
     return "in an emergency the practitioner broke the glass, with a written reason (half an hour, then reviewed)"
 
 
-def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
+def _scopes(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
     if not covering:
         context = permit.scopes[0].context if permit.scopes else "system"
         remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
         yield Reason(False, "None of its scopes covers these.", None, remedy)
-    elif all(scope.constraint for scope in covering) and any(row.seen < row.held for row in rows):
-        spelt = ", ".join(map(str, covering))
-        yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
+    elif all(row.covered for row in rows):
+        return
     elif all(scope.context == "patient" for scope in covering) and permit.patient != facts.person:
         yield Reason(False, "Its scopes are for another person's record.", None, "it were launched for this person")
+    else:
+        spelt = ", ".join(map(str, covering))
+        yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
 
 
-def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    own = permit.organisation in facts.controllers and not permit.in_person
-    if own:
-        yield Reason(True, f"{_asker(permit, facts)} is the controller of this record.")
+def _direct_care(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    """Of each row some tie, or control: of the rows that nothing opens, what does not open them."""
+    controlled = [row for row in rows if row.controlled and not permit.in_person]
+    if controlled:
+        which = "this record" if len(controlled) == len(rows) else "some of these"
+        yield Reason(True, f"{_asker(permit, facts)} is the controller of {which}.")
     opening = [each for each in facts.ties if not (permit.in_person and each.tie.kind == "council")]
-    told = [_tie(each, resource_type, facts) for each in opening]
-    yield from told if not any(each.allows for each in told) and not own else (each for each in told if each.allows)
-    if not told and not own:
+    told = [(each.tie.kind, _tie(each, resource_type, rows, facts)) for each in opening]
+    allowing = {kind: reason for kind, reason in told if reason.allows}
+    yield from (reason for _, reason in told if reason.allows)
+    partly = allowing.keys() == {PROVIDER} and resource_type in PARTLY
+    left = [row for row in rows if row not in controlled and not (partly and row.own)]
+    if left and (partly or not allowing):
+        yield from _unopened(permit, partly, [reason for _, reason in told], facts)
+
+
+def _unopened(permit: Permit, partly: bool, told: Sequence[Reason], facts: Facts) -> Iterator[Reason]:
+    if partly:
+        yield Reason(False, "A care provider sees its own of these alone, and not those of others.", None, MORE)
+    elif told:
+        yield from told
+    else:
         yield Reason(
             False,
             f"Nothing in the record ties {_asker(permit, facts)} to the person.",
@@ -93,7 +112,7 @@ def _asker(permit: Permit, facts: Facts) -> str:
     return facts.called(f"{ODS_ORGANISATION}|{permit.organisation}")
 
 
-def _tie(held: Held, resource_type: str, facts: Facts) -> Reason:
+def _tie(held: Held, resource_type: str, rows: Rows, facts: Facts) -> Reason:
     _, named, kind, starts, ends = held.tie
     types, party, now = KINDS[kind], facts.called(named), facts.now
     since = f" since {day(starts)}" if starts else ""
@@ -104,13 +123,17 @@ def _tie(held: Held, resource_type: str, facts: Facts) -> Reason:
     if not current(starts, ends, now):
         assert ends is not None
         return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
+    if kind == PROVIDER and resource_type in PARTLY:
+        if any(row.own for row in rows):
+            return Reason(True, f"{party} is {TIES[kind]}{since}, which opens its own visits.", held.rests_on)
+        return Reason(False, f"{party} is {TIES[kind]}{since}, and none of these is its own.", held.rests_on, MORE)
     if types is not None and resource_type not in types:
         told = f"{party} is {TIES[kind]}{since}, which does not open these."
         return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     return Reason(True, f"{party} is {TIES[kind]}{since}.", held.rests_on)
 
 
-def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+def _person(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     if permit.patient != facts.person:
         yield Reason(False, "It is somebody else's record.", None, "the person it acts for were this one")
     elif permit.delegate is None:
@@ -131,12 +154,12 @@ def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
         yield Reason(False, f"{permit.delegate} does not act for the person.", None, remedy)
 
 
-def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    if permit.organisation not in facts.controllers:
+def _agreed(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    if any(row.controlled for row in rows):
+        yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
+    if not all(row.controlled for row in rows):
         told = f"{_asker(permit, facts)} is not the controller of these."
         yield Reason(False, told, None, "the controller asked")
-    else:
-        yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
     if not facts.list_fresh:
         told = "The list of national data opt-outs is missing or too old, so nobody's record is used."
         yield Reason(False, told, None, "a list were loaded (`fhirgw opt-outs`)")
@@ -146,28 +169,30 @@ def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
         yield Reason(False, "The person has opted out of uses beyond their own care.", None, "they opted in (nhs.uk)")
 
 
-def _emergency(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+def _emergency(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     if facts.granted_until is not None and facts.now < facts.granted_until:
         yield Reason(True, f"Break-glass: a grant is in force until {day(facts.granted_until)}.")
     else:
         yield Reason(False, "No break-glass grant is in force.", None, "a practitioner with the role wrote a reason")
 
 
-def _safeguarding(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    if permit.organisation in facts.controllers:
+def _safeguarding(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    if facts.case_open:
         yield Reason(True, "The person has a safeguarding case.", f"Flag/{permit.case}")
     else:
-        told = f"{_asker(permit, facts)} is not the controller of the case."
-        yield Reason(False, told, None, "the controller asked")
+        told = f"{_asker(permit, facts)} has no safeguarding case of the person's that is open."
+        yield Reason(False, told, None, "the controller of the case asked, while it is open")
 
 
-BASES: dict[Purpose, Callable[[Permit, str, Facts], Iterator[Reason]]] = {
+BASES: dict[Purpose, Callable[[Permit, str, Rows, Facts], Iterator[Reason]]] = {
     Purpose.DIRECT_CARE: _direct_care,
     Purpose.PERSON: _person,
     Purpose.PLANNING: _agreed,
     Purpose.RESEARCH: _agreed,
     Purpose.EMERGENCY: _emergency,
     Purpose.SAFEGUARDING: _safeguarding,
-    Purpose.OPERATIONS: lambda permit, resource_type, facts: iter([Reason(True, "Whoever runs the gateway asks.")]),
+    Purpose.OPERATIONS: lambda permit, resource_type, rows, facts: iter(
+        [Reason(True, "Whoever runs the gateway asks.")]
+    ),
 }
 """What each purpose rests on. The rows are those of fhirgw.store.basis."""

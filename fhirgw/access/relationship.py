@@ -41,6 +41,9 @@ them. Of homecare visits it sees all of those that it made, and none of another'
 OWN = ("Appointment", "Encounter", "MedicationAdministration")
 """Of those, what is said of visits: a care provider sees what it brought, or what names it as who provided it."""
 
+PARTLY = (*OWN, "Observation", "Task")
+"""Types of which a care provider may see some: what homecare visits are rendered as, and the alerts of its own."""
+
 SENDING_ALONE: tuple[str, ...] = ()
 """What is opened by a tie that lets its party send, and see nothing."""
 

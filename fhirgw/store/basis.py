@@ -3,6 +3,8 @@
 The table of the security rules, row by row: direct care rests on a legitimate relationship, the person's own access on
 being the person or acting for them, planning and research on an agreement and the national data opt-out, an emergency
 on its grant, safeguarding on its case.
+
+Long, because the rows of that table are to be read in one place.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ COUNCIL = "council"
 ALERTS = "Task"
 """What alerts of homecare are."""
 CARE_PROVIDER = "care-provider"
-PARTLY = (*OWN, ALERTS)
-"""Types of which a care provider sees its own alone; and of whatever its visits are rendered as."""
+STORED_PARTLY = (*OWN, ALERTS)
+"""Types of which it sees its own alone where they are stored; of those that visits are rendered as, too."""
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
@@ -113,11 +115,11 @@ def _whole(kinds: Iterable[str], without: tuple[str, ...] = ()) -> list[str]:
 
 
 def _partly(resource_type: str, table: FromClause) -> bool:
-    return VISIT in table.c or resource_type in PARTLY
+    return VISIT in table.c or resource_type in STORED_PARTLY
 
 
-def _own(resource_type: str, table: FromClause) -> Condition:
-    """Of PARTLY, what is a care provider's own: its visits, what it said of one, and the alerts of its visits.
+def own(resource_type: str, table: FromClause) -> Condition:
+    """Of what opens in part, what is a care provider's own: visits, what it said of one, alerts of its visits.
 
     Other Tasks are the council's assessments, and other notes those of another who looks after the same person.
     """
@@ -145,9 +147,9 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     so that what asks for the others is a function, for few or no rows.
     """
     if permit.controls and not permit.in_person:
-        own = table.c.controller == text("organisation")
+        controlled = table.c.controller == text("organisation")
         others = _tied_to_any(table) if resource_type is None else _each_tied(resource_type, table)
-        return or_(own, others)
+        return or_(controlled, others)
     without = (COUNCIL,) if permit.in_person else ()
     if resource_type is None:
         return _tied_to_any(table, without)
@@ -156,7 +158,7 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
         return _tied(table, _any_of(kinds))
     whole = _whole(kinds)
     # What opens a part only is judged row by row: with it in the join, PostgreSQL could not begin with the ties.
-    partly = or_(_own(resource_type, table), _ties(table, whole))
+    partly = or_(own(resource_type, table), _ties(table, whole))
     return and_(_tied(table, _any_of([*whole, CARE_PROVIDER])), partly)
 
 
@@ -164,7 +166,7 @@ def _each_tied(resource_type: str, table: FromClause) -> Condition:
     kinds = opens(resource_type)
     if not _partly(resource_type, table):
         return _ties(table, kinds)
-    return or_(_ties(table, _whole(kinds)), and_(_own(resource_type, table), _ties(table, [CARE_PROVIDER])))
+    return or_(_ties(table, _whole(kinds)), and_(own(resource_type, table), _ties(table, [CARE_PROVIDER])))
 
 
 def _ties(table: FromClause, kinds: Sequence[str]) -> Condition:
@@ -194,11 +196,11 @@ def _tied_to_any(table: FromClause, without: tuple[str, ...] = ()) -> Condition:
     every = [_any_of(_whole(KINDS, without))]
     for kind, types in KINDS.items():
         if types and kind not in without:
-            opened = [each for each in types if each not in PARTLY]
+            opened = [each for each in types if each not in STORED_PARTLY]
             every.append(and_(relationship.c.kind == kind, table.c.type == any_(literal(opened, IDS))))
-    for each in PARTLY:
+    for each in STORED_PARTLY:
         typed = table.c.type == literal(each, Text, literal_execute=True)
-        every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, _own(each, table)))
+        every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, own(each, table)))
     return _tied(table, or_(*every))
 
 

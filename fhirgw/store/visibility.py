@@ -74,7 +74,7 @@ def as_well(permit: Permit, verb: str, besides: str, resource_type: str) -> Colu
     concerned = [scope for scope in permit.scopes if _concerns(scope, resource_type) and besides in scope.verbs]
     if all(verb in scope.verbs for scope in concerned):
         return true()
-    return _covered(permit, verb, resource_type, resource)
+    return covered(permit, verb, resource_type, resource)
 
 
 def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
@@ -159,7 +159,7 @@ def _named(parties: tuple[str, ...], parameter: str) -> list[int]:
 def _conditions(
     permit: Permit, verb: str, resource_type: str | None, table: FromClause, bulk: bool
 ) -> Iterator[ColumnElement[bool]]:
-    yield _covered(permit, verb, resource_type, table)
+    yield covered(permit, verb, resource_type, table)
     if permit.purpose == Purpose.OPERATIONS:
         return
     classed = _classed(permit, resource_type, table)
@@ -222,7 +222,7 @@ def _sees_whereabouts(permit: Permit) -> bool:
     return permit.themselves or permit.purpose == Purpose.OPERATIONS or bool(permit.clearance & RESTRICTED)
 
 
-def _covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
+def covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
     """What the scopes show, each by itself."""
     allowed = [scope for scope in permit.scopes if verb in scope.verbs and _concerns(scope, resource_type)]
     return or_(false(), *(_granted(permit, scope, resource_type, table) for scope in dict.fromkeys(allowed)))
