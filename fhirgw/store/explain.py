@@ -75,7 +75,7 @@ async def explain(
     `overseer` sees all of it; `days` is how old a list of opt-outs may be. On a connection that declared a permit.
     """
     kinds = types or await _kinds(connection, overseer, person)
-    facts = await _facts(connection, asker, person, days)
+    facts = await _facts(connection, overseer, asker, person, days)
     facts = replace(facts, may_break=_may_break(asker, roles), names=await _names(connection, overseer, asker, facts))
     found = []
     for kind in sorted(kinds):
@@ -201,7 +201,7 @@ SELECT coalesce($4, statement_timestamp()) AS now,
 """
 
 
-async def _facts(connection: Connection, asker: Permit, person: str, days: float) -> Facts:
+async def _facts(connection: Connection, overseer: Permit, asker: Permit, person: str, days: float) -> Facts:
     moment: datetime | None = asker.moment
     ties = await connection.fetch(TIES, person, list(asker.parties), moment)
     rules = await connection.fetch(RULES, person)
@@ -218,18 +218,17 @@ async def _facts(connection: Connection, asker: Permit, person: str, days: float
         opted_out=single["opted_out"],
         list_fresh=await opt_out.fresh(connection, days),
         granted_until=single["granted_until"],
-        case_open=await _case_open(connection, asker, person),
+        case_open=await _case_open(connection, overseer, asker, person),
     )
 
 
-async def _case_open(connection: Connection, asker: Permit, person: str) -> bool:
+async def _case_open(connection: Connection, overseer: Permit, asker: Permit, person: str) -> bool:
     """Whether the case that the asker names opens the record: that it is theirs, the person's, active, not over."""
     if asker.purpose != Purpose.SAFEGUARDING:
         return False
-    founded = basis.founded(asker, "Flag", resource)
     flag = (resource.c.type == literal("Flag", Text, literal_execute=True), resource.c.id == asker.case)
-    found = select(resource.c.id).where(*flag, resource.c.patient == person, founded)
-    return bool(await _fetch(connection, asker, found))
+    case = select(resource.c.id).where(*flag, resource.c.patient == person, visible(overseer, "r", "Flag"))
+    return bool(await _fetch(connection, asker, case.where(basis.founded(asker, "Flag", resource))))
 
 
 def _without(row: Mapping[str, Any]) -> dict[str, Any]:
