@@ -7,6 +7,8 @@ It is one conjunction: what the scopes cover; what the classes of the row allow;
 person at all (fhirgw.store.basis); and that no directive says otherwise (fhirgw.store.directives).
 
 Values travel as bind parameters named `permit_*`, so that permits of one shape share one statement: see `values`.
+
+Long, because that conjunction, and what of a row it shows, are to be read in one place.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     or_,
     true,
 )
@@ -41,7 +44,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import basis, directives, membership
-from fhirgw.store.basis import LISTS, NOBODYS
+from fhirgw.store.basis import LISTS, NOBODYS, STORED_PARTLY
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import PAST, RENDERED_AS, history, resource, same, versions
 
@@ -208,6 +211,7 @@ def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Itera
         more = [~classed] if classed is not None else []
         if not _sees_whereabouts(permit):
             more.append(and_(later.c.redacted.is_not(None), table.c.redacted.is_(None)))
+        more.extend(_lost(permit, resource_type, later))
         if more:
             newer = and_(*same(later, table), later.c.version > table.c.version)
             yield ~exists().where(newer, or_(*more)).correlate(table)
@@ -215,6 +219,17 @@ def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Itera
         tombstone = history.alias("tombstone")
         of_person = and_(tombstone.c.type == literal("Patient", Text), tombstone.c.id == table.c.patient)
         yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(table)
+
+
+def _lost(permit: Permit, resource_type: str | None, later: FromClause) -> Iterator[ColumnElement[bool]]:
+    """That a later version, which is no end of it, is not a care provider's own any more: nor is an earlier one."""
+    if permit.purpose != Purpose.DIRECT_CARE or (resource_type or STORED_PARTLY[0]) not in STORED_PARTLY:
+        return
+    if "visit" in later.c:  # of whom a visit is does not change
+        return
+    lost = ~basis.founded(permit, resource_type, later)
+    typed = later.c.type.in_(STORED_PARTLY) if resource_type is None else true()
+    yield and_(typed, not_(later.c.deleted) if "deleted" in later.c else true(), lost)
 
 
 def _sees_whereabouts(permit: Permit) -> bool:
