@@ -5,7 +5,7 @@ PEOPLE ?= 2000
 PORT ?= 8080
 BENCH ?= all
 
-.PHONY: demo test bench lint lock clean
+.PHONY: demo test browser bench lint lock clean
 
 demo: .venv/ready
 	$(BIN)/fhirgw demo --people $(PEOPLE) --port $(PORT)
@@ -13,7 +13,11 @@ demo: .venv/ready
 # Tests wait for disks and other processes: one more of them than there are cores. They start many processes, which read
 # what was compiled.
 test: .venv/ready
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder --ignore=tests/visits/browser
+
+# Needs Chromium besides: `apt-get install chromium`, or FHIRGW_TEST_BROWSER=/path/to/one.
+browser: .venv/ready
+	$(BIN)/pytest tests/visits/browser
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -34,6 +34,7 @@ from fhirgw.api import (
     subscriptions,
     terminology,
     visit_certify,
+    visit_guide,
     visit_ledger,
     visit_quality,
     visit_status,
@@ -97,7 +98,13 @@ def create_app(settings: Settings) -> FastAPI:
         *(*who_looked.routes(), *break_glass.routes(), *explain.routes(), *audit_events.routes()),
         *(*terminology.routes(), *visits.routes(), *visit_ledger.routes(), *measure.routes()),
         *(*alerts.routes(), *desk.routes(), *subscriptions.routes(), *health.routes(), *landing.routes()),
-        *(*visit_status.routes(), *visit_quality.routes(), *visit_certify.routes(), *visit_upload.routes()),
+        *(
+            *visit_status.routes(),
+            *visit_quality.routes(),
+            *visit_certify.routes(),
+            *visit_upload.routes(),
+            *visit_guide.routes(),
+        ),
     ]
     app.router.redirect_slashes = False
     app.middleware_stack = allowing(Packed(_routed(app.router)), settings.origins)
@@ -169,7 +176,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 for replan in (False, True)
             ]
             writing = await owned.enter_async_context(
-                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True, flushing=True)
+                readers(url, size=settings.writers, seconds=settings.statement_seconds, writing=True)
             )
             engine = connect(url, size=EXPORTING)
             owned.push_async_callback(engine.dispose)
@@ -184,7 +191,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.alerts = Streams(await owned.enter_async_context(readers(url, size=STREAMING)))
             if settings.worker_in_serve or settings.executor != PROCRASTINATE:  # Dask's workers do not watch
                 await owned.enter_async_context(made_watch(engine).watching())
-            app.state.controller = settings.controller
+            app.state.controller, app.state.controllers = settings.controller, settings.controllers
             app.state.directory = directory(settings.controller)
             app.state.smart = _smart(settings, engine, reading)
             await owned.enter_async_context(_notifying(settings, app, engine))
@@ -193,6 +200,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             app.state.terminology = await owned.enter_async_context(_terminology(settings))
             app.state.context = _context(settings, reading, searching, gate)
             packages.load(settings.data)
+            gc.set_threshold(20_000, 20, 20)
             gc.freeze()  # what exists now is never garbage: later collections need not look at it
             yield
 
@@ -221,13 +229,15 @@ def _imports(settings: Settings, engine: Engine) -> ImportJobs:
 async def _visits(settings: Settings, url: str, writers: Writers) -> AsyncIterator[visits.Visits]:
     """Homecare visits, by connections of their own: nothing else that is written keeps them waiting."""
     size, seconds = settings.visit_writers, settings.statement_seconds
-    async with readers(url, size=size, seconds=seconds, writing=True, flushing=True) as pool:
+    async with readers(url, size=size, seconds=seconds, writing=True) as pool:
         mappings = shipped.path("mappings")
         reader = Reader(rules(mappings))
         rows = Rows(reader, layouts(mappings, reader.shapes))
         own = replace(writers, pool=pool)
         async with sweeping(own):
-            yield visits.Visits(own, rows, settings.controller, Company(own), standard(mappings), cases(mappings))
+            yield visits.Visits(
+                own, rows, settings.controller, Company(own, rows.reader.rules), standard(mappings), cases(mappings)
+            )
 
 
 @asynccontextmanager
@@ -235,7 +245,7 @@ async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncI
     """Telling subscribers, if this process works on what nobody waits for, or if no `fhirgw worker` does."""
     app.state.reach = made_reach(settings)
     auditor, keyring = app.state.auditor, app.state.smart.keyring
-    notifier = Notifier(engine, auditor, permits(settings.controller), signer(keyring), app.state.reach)
+    notifier = Notifier(engine, auditor, permits(settings.controllers), signer(keyring), app.state.reach)
     working = settings.worker_in_serve or settings.executor != PROCRASTINATE
     async with notifier.working() if working else nullcontext():
         yield
@@ -276,7 +286,7 @@ def _smart(settings: Settings, engine: Engine, reading: Readers) -> Smart:
         settings.issuers,
         lambda: direct(engine),
         reading.acquire,
-        settings.controller,
+        settings.controllers,
         loopback=settings.loopback_jwks,
         processes=settings.processes,
     )

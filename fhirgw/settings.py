@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fhirgw.fhir.nhs import is_ods_code
+
 ORIGIN = re.compile(r"\*|https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 """`*`, or a scheme, a host and a port: no path, no slash. https://www.rfc-editor.org/rfc/rfc6454#section-6"""
 
@@ -34,6 +36,9 @@ class Settings(BaseSettings):
         description="The FHIR base that callers use, as https://gateway.example/fhir; unset: as each request names it",
     )
     controller: str = Field("Z9C01", description="The ODS code of the organisation whose records these are")
+    other_controllers: str = Field(
+        "", description="ODS codes of other organisations that control records here too, with blanks between"
+    )
     connections: int = Field(
         10, ge=1, le=500, description="Connections a serving process may hold: so many to read, and so many to search"
     )
@@ -162,6 +167,18 @@ class Settings(BaseSettings):
         if not all(ORIGIN.fullmatch(each) for each in _listed(text)):
             raise ValueError("an origin is a scheme, a host and a port: https://app.example:8443, or * for every one")
         return text or None
+
+    @field_validator("other_controllers")
+    @classmethod
+    def _codes(cls, codes: str) -> str:
+        if not all(map(is_ods_code, codes.split())):
+            raise ValueError("each is an ODS code, as RAB, with blanks between")
+        return codes
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """Whose records these are: the gateway's own council first."""
+        return (self.controller, *self.other_controllers.split())
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -64,6 +64,10 @@ def reading(url: str, replan: bool = False) -> asyncpg.Pool:
     return asyncpg.create_pool(url, min_size=0, max_size=10, server_settings=settings)
 
 
+def made(kind: str, id: str, **elements: Any) -> dict[str, Any]:
+    return {"resourceType": kind, "id": id, **elements}
+
+
 def stamped(resource: Resource, version: int = 1, updated: datetime = STAMP) -> Resource:
     """The resource with the meta that the store gives it."""
     instant = updated.isoformat(timespec="milliseconds").replace("+00:00", "Z")

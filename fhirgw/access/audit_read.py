@@ -1,14 +1,19 @@
 """The AuditEvents of the commonest accesses, a resource read and what a search found, without making their like anew.
 
-What differs from one such access to the next of the same application are a moment and ids: the rest of the JSON is made
-once, by `event`, and taken apart where they stand. What was found follows at the end, by person.
+What differs from one such access to the next of the same application are a moment and ids: the rest of the JSON, its
+form, is made once, by `event`, and taken apart where they stand. What was found follows at the end, by person.
+
+So the audit keeps the form once, under the digest of what it says, and of each access what is `brief`: a tenth of the
+JSON. `whole` makes the JSON of it again, byte for byte, as PostgreSQL's view `audited` does (alembic's 0040).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 from fhirgw.access.audit_event import PERSON, Access, Seen, event, instant
@@ -17,14 +22,8 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
 
 MOMENT = datetime(1815, 12, 10, 1, 2, 3, 456789, UTC)
-MARKS = {
-    "!event!": "event",
-    "!request!": "request",
-    "!resource!": "resource",
-    "!person!": "person",
-    instant(MOMENT): "moment",
-}
-"""What stands for each of those that differ: nothing that could be an id, a code or an address."""
+MARKS = {"!event!": 1, instant(MOMENT): 2, "!request!": 3, "!resource!": 4, "!found!": 4, "!person!": 5}
+"""What stands for each of those that differ, by its number: nothing that could be an id, a code or an address."""
 
 IN_RECORD = f'"}},{encode(PERSON).decode()[1:-1]}'
 """What follows a person's id in the entity of their record."""
@@ -33,32 +32,82 @@ END = "}]}"
 """The end of an AuditEvent that is of a request alone: of its one entity, of all entities, and of itself."""
 
 
-class Written(NamedTuple):
-    """The AuditEvent's JSON, and what it is found by."""
+BRIEF, PART = "~", "\n"
+"""What begins a brief body, which no JSON begins with, and what parts the values in it, none of which has it."""
 
-    body: str
+
+class Form(NamedTuple):
+    """What many AuditEvents have in common: texts, each followed by the value of that number, from 1 on (0: none).
+
+    `key` is made of all the rest: nobody can change it and leave the key.
+    """
+
+    key: str
+    pieces: tuple[str, ...]
+    holes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, pieces: Sequence[str], holes: Sequence[int]) -> Form:
+        """The form under its key, of 32 hexadecimal digits."""
+        said = PART.join([*pieces, ",".join(map(str, holes))])
+        return cls(sha256(said.encode()).hexdigest()[:32], tuple(pieces), tuple(holes))
+
+    def whole(self, values: Sequence[str]) -> str:
+        """The AuditEvent's JSON."""
+        around = ["", *values]
+        return "".join(
+            [text for piece, at in zip(self.pieces, self.holes, strict=True) for text in (piece, around[at])]
+        )
+
+
+class Written(NamedTuple):
+    """An AuditEvent: its form, what differs, and what it is found by."""
+
+    form: Form
+    values: tuple[str, ...]
     facets: Facets
+
+    @property
+    def body(self) -> str:
+        """Its JSON."""
+        return self.form.whole(self.values)
+
+    @property
+    def brief(self) -> str:
+        """What says the same to who knows the form."""
+        return PART.join((BRIEF + self.form.key, *self.values))
 
 
 class _Parts(NamedTuple):
-    """The JSON as texts between names of what differs, beginning and ending with a text."""
+    """The JSON's form, and what is found of it."""
 
-    pieces: tuple[str, ...]
+    form: Form
     facets: Facets
 
 
+def whole(body: str, forms: Mapping[str, Form]) -> str:
+    """The JSON of a body, brief or not. Raises KeyError where its form is not there, IndexError for values missing."""
+    if not body.startswith(BRIEF):
+        return body
+    key, *values = body[len(BRIEF) :].split(PART)
+    return forms[key].whole(values)
+
+
+def known(access: Access, id: str) -> Written | None:
+    """The AuditEvent of an access that has a form, under its id; None for any other."""
+    return of_read(access, id) or of_found(access, id)
+
+
 def of_read(access: Access, id: str) -> Written | None:
-    """The AuditEvent of a permitted read of somebody's resource, under its id; None for any other access."""
+    """The AuditEvent of a permitted read of somebody's resource; None for any other access."""
     if access.permit is None or len(access.seen) != 1 or not _alone(access):
         return None
     kind, resource, person = access.seen[0]
     if person is None or (kind == "Patient") != (resource == person) or access.asked != f"{kind}/{resource}":
         return None
     parts = _parts(access.interaction, access.route, kind, access.permit)
-    ids = {"event": id, "request": access.request, "resource": resource, "person": person}
-    ids["moment"] = instant(access.moment)
-    body = "".join([ids[each] if at % 2 else each for at, each in enumerate(parts.pieces)])
-    return Written(body, parts.facets._replace(recorded=access.moment, persons=(person,)))
+    values = (id, instant(access.moment), access.request, resource, *((person,) if kind != "Patient" else ()))
+    return Written(parts.form, values, parts.facets._replace(recorded=access.moment, persons=(person,)))
 
 
 def _alone(access: Access) -> bool:
@@ -83,14 +132,12 @@ def of_found(access: Access, id: str) -> Written | None:
     if "" in held or not _plain("".join([each.id for each in access.seen]) + "".join(map(str, held))):
         return None
     parts = _request(access.interaction, access.route, access.type, tuple(access.parameters), access.permit)
-    ids = {"event": id, "request": access.request, "moment": instant(access.moment)}
-    body = [ids[each] if at % 2 else each for at, each in enumerate(parts.pieces)]
-    body += [_details(nobodys) if nobodys else "", "}"]
+    told = [_details(nobodys) if nobodys else "", "}"]
     persons = tuple(map(str, held))
     for person in persons:
-        body += (',{"what":{"reference":"Patient/', person, IN_RECORD, _details(held[person]), "}")
-    body.append("]}")
-    return Written("".join(body), parts.facets._replace(recorded=access.moment, persons=persons))
+        told += (',{"what":{"reference":"Patient/', person, IN_RECORD, _details(held[person]), "}")
+    values = (id, instant(access.moment), access.request, "".join(told))
+    return Written(parts.form, values, parts.facets._replace(recorded=access.moment, persons=persons))
 
 
 def _plain(text: str) -> bool:
@@ -111,18 +158,19 @@ def _parts(interaction: str, route: str, kind: str, permit: Permit) -> _Parts:
     seen = Seen(kind, resource, person)
     asked = f"{kind}/{resource}"
     access = Access(interaction, route, MOMENT, "!request!", type=kind, asked=asked, seen=(seen,), permit=permit)
-    return _apart(access, "")
+    return _apart(access, "", "")
 
 
 @lru_cache(maxsize=4096)
 def _request(interaction: str, route: str, kind: str | None, parameters: tuple[str, ...], permit: Permit) -> _Parts:
     """All but what was found, up to where that goes on."""
     request = Access(interaction, route, MOMENT, "!request!", type=kind, parameters=parameters, permit=permit)
-    return _apart(request, END)
+    return _apart(request, END, "!found!]}")
 
 
-def _apart(access: Access, end: str) -> _Parts:
-    """Its AuditEvent without the end, taken apart."""
+def _apart(access: Access, end: str, instead: str) -> _Parts:
+    """The form of its AuditEvent, with another end."""
     made = event(access, "!event!")
-    marked = re.split(f"({'|'.join(map(re.escape, MARKS))})", encode(made).decode().removesuffix(end))
-    return _Parts(tuple(MARKS[each] if at % 2 else each for at, each in enumerate(marked)), facets(made))
+    text = encode(made).decode().removesuffix(end) + instead
+    marked = [*re.split(f"({'|'.join(map(re.escape, MARKS))})", text), ""]
+    return _Parts(Form.of(marked[::2], [MARKS.get(each, 0) for each in marked[1::2]]), facets(made))

@@ -13,20 +13,27 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import Resource
 
-RESTRICTED, SAFEGUARDING, SEALED, THIRD_PARTY = 1, 2, 4, 8
-CLASSES = {"restricted": RESTRICTED, "safeguarding": SAFEGUARDING, "sealed": SEALED, "third-party": THIRD_PARTY}
+RESTRICTED, SAFEGUARDING, SEALED, THIRD_PARTY, ENTRY = 1, 2, 4, 8, 16
+CLASSES = {
+    "restricted": RESTRICTED,
+    "safeguarding": SAFEGUARDING,
+    "sealed": SEALED,
+    "third-party": THIRD_PARTY,
+    "entry": ENTRY,
+}
 """Each class by name, as a bit of Permit.clearance and of the store's `labels`."""
 
-EVERY = RESTRICTED | SAFEGUARDING | SEALED | THIRD_PARTY
+EVERY = RESTRICTED | SAFEGUARDING | SEALED | THIRD_PARTY | ENTRY
 
 OPEN: dict[str, int] = {
-    Purpose.DIRECT_CARE: THIRD_PARTY,
-    Purpose.EMERGENCY: THIRD_PARTY,
+    Purpose.DIRECT_CARE: THIRD_PARTY | ENTRY,
+    Purpose.EMERGENCY: THIRD_PARTY | ENTRY,
     Purpose.SAFEGUARDING: THIRD_PARTY | SAFEGUARDING,
     Purpose.OPERATIONS: EVERY,
 }
 """Classes that a purpose sees without clearance. What others said in confidence, and what warns staff, is kept from the
-person and those who act for them, not from professionals."""
+person and those who act for them, not from professionals. How to get into somebody's home is for who comes there, and
+of those who have to do with a person not for all (fhirgw.access.relationship)."""
 
 TELLING = ("RelatedPerson",)
 """Types that may tell of another Patient than the one they are filed under (`also`)."""
@@ -38,7 +45,7 @@ def opened(permit: Permit, resource_type: str) -> int:
     Where they live is not kept from those who live there; where somebody else does, whom a row in their record tells
     of, may well be.
     """
-    own = RESTRICTED if permit.themselves and resource_type not in TELLING else 0
+    own = RESTRICTED | ENTRY if permit.themselves and resource_type not in TELLING else 0
     return permit.clearance | OPEN.get(permit.purpose, 0) | own
 
 

@@ -28,6 +28,7 @@ MEANT = {
     "safeguarding": "about safeguarding",
     "sealed": "sealed",
     "third-party": "what somebody else told in confidence (third-party)",
+    "entry": "how to get into the person's home (entry)",
 }
 """Each class as a reason tells it."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import lru_cache
 
 from fhirgw.access.purpose import BOUND, Purpose
 from fhirgw.access.scope import Scope
@@ -15,6 +17,7 @@ OPERATOR = "operator"
 COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 """The party that every application of a council is."""
 
+PSEUDONYMS = "This application's agreement is for pseudonymised data alone: ask $export for it, with _pseudonymise"
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -34,8 +37,10 @@ class Permit(_Hashed):
     `Practitioner/…`, `system|value`) by which records name whoever asks: relationships and consents are matched with
     them. `clearance` is the set of classes (fhirgw.access.label) it may see. `delegate` is the party who looks for the
     person; `grant` the id of a break-glass; `case` the id of a safeguarding Flag; `agreement` what allows planning or
-    research. `registration` names the application; `controls` is false for an organisation known to control no record
-    here, whose queries need not ask; `moment` is when to judge at, None for the time of the statement.
+    research. `pseudonymous` are the scopes of one whose agreement is of pseudonymised data alone: `scopes` is empty
+    then, so that nothing is shown to it, but in an export with pseudonyms. `registration` names the application;
+    `controls` is true for the council whose gateway this is, `shares` for another that controls records here: queries
+    of the others need not ask what is their own. `moment` is when to judge at, None for the time of the statement.
 
     A scope that names a patient or practitioner needs one: the condition `patient = null` would become
     `patient IS NULL` and show everything that is nobody's. Such a permit raises FhirError when it is built.
@@ -52,8 +57,10 @@ class Permit(_Hashed):
     grant: str | None = None
     case: str | None = None
     agreement: str | None = None
+    pseudonymous: tuple[Scope, ...] = ()
     registration: str = ""
     controls: bool = True
+    shares: bool = False
     moment: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -96,20 +103,47 @@ class Permit(_Hashed):
         return self.purpose == Purpose.DIRECT_CARE and self.controls and COUNCIL in self.parties
 
     @property
+    def owns(self) -> bool:
+        """Whether its organisation may control records here."""
+        return self.controls or self.shares
+
+    @property
     def broad(self) -> bool:
         """Whether it may be all of a controller's people that it shows, and not few of them."""
         shared = self.purpose in (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH)
-        return shared and self.controls and not self.in_person
+        return shared and self.owns and not self.in_person
 
     def covering(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb on the type; none is an answer here."""
-        return tuple(scope for scope in self.scopes if scope.covers(verb, resource_type))
+        return _covering(self, verb, resource_type)
 
     def require(self, verb: str, resource_type: str) -> tuple[Scope, ...]:
         """The scopes that allow the verb (a letter of `cruds`) on the type. Raises FhirError(forbidden), a 403."""
         if scopes := self.covering(verb, resource_type):
             return scopes
+        if self.pseudonymous and not self.scopes:
+            raise _refusal(PSEUDONYMS)
         raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+
+    def among(self, controller: str, others: Collection[str]) -> Permit:
+        """The permit in the gateway of the council `controller`, where `others` control records too."""
+        if self.organisation == controller:
+            return self
+        return replace(self, controls=False, shares=self.organisation in others)
+
+    def exporting(self, project: str | None) -> Permit:
+        """The permit an export is made with, or asked about: one for pseudonyms alone has its scopes for a project's.
+
+        Raises FhirError(forbidden) where it asks for records as they are.
+        """
+        if self.pseudonymous and project is None:
+            raise _refusal(PSEUDONYMS)
+        return replace(self, scopes=self.pseudonymous) if self.pseudonymous else self
+
+
+@lru_cache(maxsize=4096)
+def _covering(permit: Permit, verb: str, resource_type: str) -> tuple[Scope, ...]:
+    return tuple(scope for scope in permit.scopes if scope.covers(verb, resource_type))
 
 
 def operations(controller: str) -> Permit:

@@ -6,18 +6,17 @@ controller can check a decision, and whoever was refused can be told what to do 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from fhirgw.access.facts import Facts, Held, Reason, Row, current, day
 from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, PARTLY
+from fhirgw.access.relationship import KINDS, partly
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 
 Rows = tuple[Row, ...]
-PROVIDER = "care-provider"
 TIES = {
     "council": "the person's council",
     "gp": "the person's GP practice",
@@ -40,7 +39,6 @@ AGAIN = {
     "late-visits": "the package of care were running",
     "supplier": "the equipment were asked for, or in the home",
 }
-MORE = f"they were more than {TIES[PROVIDER]}: of the care team, say"
 
 
 def reasons(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> list[Reason]:
@@ -65,7 +63,10 @@ def broken_glass(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -
 
 def _scopes(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
-    if not covering:
+    if permit.pseudonymous and not covering:
+        told = "Its agreement is for pseudonymised data alone: these are in exports with pseudonyms, and not shown."
+        yield Reason(False, told, None, "the agreement were for identifiable data")
+    elif not covering:
         context = permit.scopes[0].context if permit.scopes else "system"
         remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
         yield Reason(False, "None of its scopes covers these.", None, remedy)
@@ -85,27 +86,32 @@ def _direct_care(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -
         which = "this record" if len(controlled) == len(rows) else "some of these"
         yield Reason(True, f"{_asker(permit, facts)} is the controller of {which}.")
     opening = [each for each in facts.ties if not (permit.in_person and each.tie.kind == "council")]
-    told = [(each.tie.kind, _tie(each, resource_type, rows, facts)) for each in opening]
-    allowing = {kind: reason for kind, reason in told if reason.allows}
+    told = [(each, _tie(each, resource_type, rows, facts)) for each in opening]
     yield from (reason for _, reason in told if reason.allows)
-    partly = allowing.keys() == {PROVIDER} and resource_type in PARTLY
-    left = [row for row in rows if row not in controlled and not (partly and row.own)]
-    if left and (partly or not allowing):
-        yield from _unopened(permit, partly, [reason for _, reason in told], facts)
+    part = partly(resource_type)
+    allowing = [each for each, reason in told if reason.allows]
+    fewer = bool(allowing) and all(each.tie.kind in part.kinds for each in allowing)
+    left = [row for row in rows if row not in controlled and not (fewer and row.own)]
+    if left and fewer:
+        yield from (_others(each, part.told, facts) for each in allowing)
+    elif left and not allowing:
+        yield from [reason for _, reason in told] or [_untied(permit, facts)]
 
 
-def _unopened(permit: Permit, partly: bool, told: Sequence[Reason], facts: Facts) -> Iterator[Reason]:
-    if partly:
-        yield Reason(False, "A care provider sees its own of these alone, and not those of others.", None, MORE)
-    elif told:
-        yield from told
-    else:
-        yield Reason(
-            False,
-            f"Nothing in the record ties {_asker(permit, facts)} to the person.",
-            None,
-            "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
-        )
+def _others(held: Held, told: str, facts: Facts) -> Reason:
+    """That a tie opens a part of a type alone."""
+    as_what = TIES[held.tie.kind]
+    said = f"Of these {facts.called(held.tie.party)} sees, as {as_what}, {told}."
+    return Reason(False, said, held.rests_on, f"they were more than {as_what}: of the council, say")
+
+
+def _untied(permit: Permit, facts: Facts) -> Reason:
+    return Reason(
+        False,
+        f"Nothing in the record ties {_asker(permit, facts)} to the person.",
+        None,
+        "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
+    )
 
 
 def _asker(permit: Permit, facts: Facts) -> str:
@@ -123,10 +129,12 @@ def _tie(held: Held, resource_type: str, rows: Rows, facts: Facts) -> Reason:
     if not current(starts, ends, now):
         assert ends is not None
         return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
-    if kind == PROVIDER and resource_type in PARTLY:
+    part = partly(resource_type)
+    if kind in part.kinds:
         if any(row.own for row in rows):
-            return Reason(True, f"{party} is {TIES[kind]}{since}, which opens its own visits.", held.rests_on)
-        return Reason(False, f"{party} is {TIES[kind]}{since}, and none of these is its own.", held.rests_on, MORE)
+            return Reason(True, f"{party} is {TIES[kind]}{since}, which opens {part.told}.", held.rests_on)
+        told = f"{party} is {TIES[kind]}{since}, which opens {part.told}, and none of these is that."
+        return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     if types is not None and resource_type not in types:
         told = f"{party} is {TIES[kind]}{since}, which does not open these."
         return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")

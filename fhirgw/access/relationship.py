@@ -4,7 +4,7 @@ Direct care rests on them. Each is computed from a record, and begins and ends w
 type of resource names the party, in which statuses, and for how long. What a status has ended counts only where the
 record says when; what was cancelled, revoked, rejected or entered in error never held.
 
-Long, because half of it is that table and the periods its rows name.
+Long, because half of it is those tables and the periods its rows name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from fhirgw.fhir.dates import END, span
 from fhirgw.fhir.issue import FhirError, Resource
+from fhirgw.fhir.tokens import code, coding, plain_reference
 
 Element = Mapping[str, Any]
 Bounds = tuple[datetime | None, datetime | None]
@@ -30,19 +31,19 @@ ESSENTIALS = (
         "Goal",
         "CareTeam",
         "Flag",
-        "Condition",
+        "AllergyIntolerance",
+        "QuestionnaireResponse",
     ),
     *("Appointment", "Encounter", "MedicationStatement", "MedicationAdministration", "Communication", "Device"),
-    *("DeviceUseStatement", "Consent", "AllergyIntolerance"),
+    "DeviceUseStatement",
 )
-"""What a care provider needs to look after somebody: not their assessments (which Tasks are), nor what they said in
-them. Of homecare visits it sees all of those that it made, and none of another's (fhirgw.store.basis)."""
+"""What a care provider needs to look after somebody: the package, contacts, access notes, allergies, about me, the
+contingency plan. Not their assessments (which Tasks are) nor what they said in them, not the council's contacts, not
+diagnoses nor decisions on sharing. Of homecare visits it sees all of those that it made, and none of another's
+(fhirgw.store.basis); of some types a part alone: NARROWED."""
 
 OWN = ("Appointment", "Encounter", "MedicationAdministration")
 """Of those, what is said of visits: a care provider sees what it brought, or what names it as who provided it."""
-
-PARTLY = (*OWN, "Observation", "Task")
-"""Types of which a care provider may see some: what homecare visits are rendered as, and the alerts of its own."""
 
 SENDING_ALONE: tuple[str, ...] = ()
 """What is opened by a tie that lets its party send, and see nothing."""
@@ -63,6 +64,35 @@ KINDS: dict[str, tuple[str, ...] | None] = {
     "supplier": SUPPLIES,
 }
 """Each kind of relationship, and the types it opens; None for every type."""
+
+
+class Narrowed(NamedTuple):
+    """Of a type that they open, these kinds of tie show what has a token (`shown`), or what has it not.
+
+    `token` as in fhirgw.fhir.tokens; `told` says in words what they are shown.
+    """
+
+    kinds: tuple[str, ...]
+    token: int
+    shown: bool
+    told: str
+
+
+RECORD_CLASS = "https://fhirgw.uk/fhir/CodeSystem/record-class"
+ABOUT_ME = "https://fhirgw.uk/fhir/Questionnaire/about-me"
+ORDERED, OF_ABOUT_ME = code("intent", "order"), plain_reference("questionnaire", ABOUT_ME)
+ENTRY_NOTE = coding("_security", RECORD_CLASS, "entry")[0]
+
+NARROWED: dict[str, Narrowed] = {
+    "ServiceRequest": Narrowed(("care-provider",), ORDERED, True, "the lines of the package"),
+    "QuestionnaireResponse": Narrowed(("care-provider",), OF_ABOUT_ME, True, "what the person says in About me"),
+    "Flag": Narrowed(("gp", "care-team", "referral", "supplier"), ENTRY_NOTE, False, "all but how to get in"),
+}
+"""How to get into somebody's home is for those who go there and for the council: who has a key safe's code and an
+address needs nothing else."""
+
+VISITS = (*OWN, "Observation", "Task")
+"""What homecare visits are rendered as, and what alerts of them are."""
 
 LATE_VISITS = timedelta(days=28)
 """The grace for a care provider whose package has ended: visits are recorded, corrected and invoiced in arrears, by the
@@ -133,6 +163,12 @@ def ties(resource: Resource) -> list[Tie]:
 def opens(resource_type: str) -> tuple[str, ...]:
     """The kinds of relationship that open a type."""
     return tuple(kind for kind, types in KINDS.items() if types is None or resource_type in types)
+
+
+def partly(resource_type: str) -> Narrowed:
+    """The kinds of relationship that open a part of a type alone, and which: none, of most types."""
+    visits = Narrowed(("care-provider",), 0, True, "its own visits and the alerts of them")
+    return NARROWED.get(resource_type) or (visits if resource_type in VISITS else Narrowed((), 0, True, ""))
 
 
 def party(reference: Any, types: tuple[str, ...]) -> str | None:

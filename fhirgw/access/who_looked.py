@@ -29,6 +29,7 @@ WHY = {
 }
 
 WHAT = {
+    "AllergyIntolerance": "your allergies",
     "Appointment": "your appointments",
     "AuditEvent": "the list of who has looked at your record",
     "CarePlan": "your care plan",

@@ -21,6 +21,7 @@ Long, because the rules of this table are to be read in one place.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -83,6 +84,7 @@ class Case(NamedTuple):
 Grant = Tie | Directive | Delegation | Case
 
 
+@lru_cache(maxsize=4096)
 def origin(permit: Permit) -> str:
     """By what name the store knows what somebody wrote: no system of record has such a one.
 

@@ -2,7 +2,8 @@
 
     GET /homecare/alerts/stream
 
-First all that is open, then each change; `id` is where the stream stands, and `Last-Event-ID` goes on from there.
+First all that is open, then each change; `id` is where the stream stands, and `Last-Event-ID` goes on from there:
+then `standing` has the ids of all that is open and may be seen, so that the rest is taken off a screen that was away.
 Whoever asks is asked for their token again every REAUTHORISED seconds, and each look is a query with the predicate in
 it; an alert that somebody may not see any more is taken off their screen. Nothing is sent that the audit does not
 have. https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -28,13 +29,13 @@ from fhirgw.access.permit import Permit
 from fhirgw.api.audit import Entry, access
 from fhirgw.api.authenticate import Refusal
 from fhirgw.api.context import WAIT, context, permitted
-from fhirgw.api.visit_status import parameters
+from fhirgw.api.homecare_asked import parameters
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import alerts
 from fhirgw.store.alerts import Alert, Place
 from fhirgw.store.audit import Auditor
 from fhirgw.store.database import Connection, Readers, away, declared
-from fhirgw.visits.alert_task import shown
+from fhirgw.visits.alert_task import shown, stamp
 
 STREAM = "/homecare/alerts/stream"
 LOOKED, REAUTHORISED, HEARTBEAT = 2.0, 30.0, 15.0
@@ -77,7 +78,7 @@ async def stream(request: Request) -> Response:
     since = _since(request)
     if since is not None:  # before the answer's head is gone
         async with _reading(here, permit) as connection:
-            await alerts.changed(connection, permit, since)
+            await anext(alerts.changed(connection, permit, since), None)
     return StreamingResponse(_events(request, here, permit, since), headers=HEADERS)
 
 
@@ -102,16 +103,21 @@ async def _events(request: Request, here: Streams, permit: Permit, since: Place 
 
 async def _following(request: Request, here: Streams, permit: Permit, since: Place | None) -> AsyncIterator[bytes]:
     told: set[str] = set()
+    resumed = since is not None
     asked = alive = time.monotonic()
     while not here.ending:
         if time.monotonic() - asked >= here.reauthorised:
             permit, asked = await context(request).gate(request), time.monotonic()
         async with _reading(here, permit) as connection:
             found, since = await _look(connection, permit, since, told)
+            if resumed:
+                found.append(await _standing(connection, permit, told))
+                resumed = False
         if found:
             await _audited(request, permit, [each for each in found if isinstance(each, Alert)])
+            last = next((each for each in reversed(found) if isinstance(each, Alert)), None)
             for each in found:
-                yield each if isinstance(each, bytes) else _told(each, since)
+                yield each if isinstance(each, bytes) else _told(each, since if each is last else None)
             alive = time.monotonic()
         elif time.monotonic() - alive >= HEARTBEAT:
             yield b": alive\n\n"
@@ -127,9 +133,9 @@ async def _look(
     found: list[Alert | bytes] = []
     if since is None:
         found.append(_event("reset", {}))
-        changes = await alerts.standing(connection, permit)
+        changes = [each async for each in alerts.everything(connection, permit)]
     else:
-        changes = await alerts.changed(connection, permit, since)
+        changes = [each async for each in alerts.changed(connection, permit, since)]
     hidden = told - await alerts.shown(connection, permit, sorted(told)) if told else set()
     found += [_event("gone", {"id": each}) for each in sorted(hidden)]
     found += reversed(changes)
@@ -138,8 +144,26 @@ async def _look(
     return found, here
 
 
-def _told(each: Alert, since: Place) -> bytes:
-    return _event("alert", shown(each.task), f"{int(since.moment.timestamp())}-{since.snapshot}")
+async def _standing(connection: Connection, permit: Permit, told: set[str]) -> bytes:
+    """The alerts that the caller may see now: what else was left on their screen is taken off."""
+    told.clear()
+    told.update([each.id async for each in alerts.everything(connection, permit)])
+    return _event("standing", {"ids": sorted(told)})
+
+
+def _told(each: Alert, since: Place | None) -> bytes:
+    """`since`: up to where all has been told with this one; who is cut off before that hears all of it again."""
+    return _event("alert", screened(each), f"{int(since.moment.timestamp())}-{since.snapshot}" if since else "")
+
+
+def screened(each: Alert) -> dict[str, Any]:
+    """What a screen shows of an alert: as its Task says, and of the visit when it was to be, and its sender's id."""
+    told = {
+        "visitId": each.visit,
+        "plannedStart": stamp(each.start) if each.start else None,
+        "plannedEnd": stamp(each.finish) if each.finish else None,
+    }
+    return shown(each.task) | {name: value for name, value in told.items() if value}
 
 
 def _event(name: str, data: Any, id: str = "") -> bytes:

@@ -259,10 +259,18 @@ def _unexpected(error: Exception, template: str) -> Response:
     return refused(FhirError(issue))
 
 
+def _weak(tag: str) -> str:
+    """The tag, spelt as a weak one: If-None-Match takes both for the same.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2
+    """
+    return tag if tag.startswith("W/") else f"W/{tag}"
+
+
 def _has_already(request: Request, tag: str, updated: datetime) -> bool:
     """If-None-Match decides; If-Modified-Since, to the second, only without it."""
     if (known := headers.header(request, b"if-none-match")) is not None:
-        return tag in (each.strip() for each in known.split(",")) or known.strip() == "*"
+        return tag in (_weak(each.strip()) for each in known.split(",")) or known.strip() == "*"
     if (since := headers.header(request, b"if-modified-since")) is not None:
         try:
             return updated.replace(microsecond=0) <= parsedate_to_datetime(since).astimezone(UTC)

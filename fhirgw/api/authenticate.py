@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
@@ -30,7 +29,7 @@ from fhirgw.api.shared import Shared
 from fhirgw.api.verifier import Verifier
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection
-from fhirgw.store.registration import ODS_CODE, RATE, Asker, Caller, Registration, caller, opened_glass
+from fhirgw.store.registration import ODS_CODE, RATE, Asker, Caller, Registration, caller, callers, opened_glass
 
 HEADERS = "fhirgw.headers"
 """Where in a request's scope the headers are that its answer is to have."""
@@ -69,16 +68,16 @@ class Gatekeeper:
     """`await gatekeeper.permit(request)`. `connect` gives connections that may read reference data and identifiers.
 
     Who asks too often costs the database nothing: the rates are known of the registrations that have asked. Those who
-    ask with one token at the same time are looked up together; the permit is made anew when what it is made of changes.
-    `controller`: whose records these are; the queries of others need not ask whether they are theirs.
+    ask at the same time are looked up together; the permit is made anew when what it is made of changes.
+    `controllers`: whose records these are, the gateway's own council first.
     """
 
-    def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controller: str) -> None:
+    def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controllers: Sequence[str]) -> None:
         self.verifier, self.connect, self.limits = verifier, connect, limits
-        self._controller = controller
+        self._controllers = controllers
         self._rates: dict[str, int] = {}
         self._made: dict[Asker, _Made] = {}
-        self._callers: Shared[Asker, None, Caller] = Shared(self._known)
+        self._callers: Shared[Asker | None, Asker, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
         """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503)."""
@@ -86,7 +85,8 @@ class Gatekeeper:
         key, asker = bearer.registration or bearer.issuer, _asker(bearer)
         if rate := self._rates.get(key):
             self._count(request, bearer, rate)
-        known = await self._callers(asker, None)
+        # What another issuer says is asked of alone: should it be refused, it is for nobody else.
+        known = await self._callers(None if asker.impersonal and asker.jti else asker, asker)
         _check_valid(bearer, known)
         self._rates[key] = known.registration.rate if known.registration else RATE
         if not rate:
@@ -103,18 +103,23 @@ class Gatekeeper:
         return made.permit
 
     def _among(self, permit: Permit) -> Permit:
-        return permit if permit.organisation == self._controller else replace(permit, controls=False)
+        return permit.among(self._controllers[0], self._controllers[1:])
 
-    async def _known(self, asker: Asker, askers: Sequence[None]) -> list[Caller]:
-        """What is known of an asker now: the same object while it is the same."""
+    async def _known(self, one: Asker | None, askers: Sequence[Asker]) -> list[Caller]:
+        """What is known of `one` who asks, or of many applications, now: the same object while it is the same."""
+        asking = [one] if one else list(dict.fromkeys(askers))
         async with self.connect() as connection:
-            known = await caller(connection, asker)
+            found = [await caller(connection, one)] if one else await callers(connection, asking)
+        known = dict(zip(asking, map(self._same, asking, found), strict=True))
+        return [known[each] for each in askers]
+
+    def _same(self, asker: Asker, known: Caller) -> Caller:
         made = self._made.get(asker)
         if made and made.known == known:
-            known = made.known
-        elif len(self._made) >= MOST:
+            return made.known
+        if len(self._made) >= MOST:
             self._made.clear()
-        return [known] * len(askers)
+        return known
 
     async def bearer(self, request: Request) -> Bearer:
         """What the request's token says, if it is one. Raises Refusal (401)."""
@@ -183,11 +188,13 @@ def _check_valid(bearer: Bearer, known: Caller) -> None:
 def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
     registration = known.registration
     purpose = Purpose.SAFEGUARDING if case else _purpose(bearer, known)
+    scopes = _scopes(bearer, known)
+    veiled = registration is not None and registration.pseudonyms
     delegate = registration.delegate if registration and bearer.own else bearer.delegate
     return Permit(
         organisation=_organisation(bearer, known),
         purpose=purpose,
-        scopes=_scopes(bearer, known),
+        scopes=() if veiled else scopes,
         patient=_patient(bearer, known),
         practitioner=_practitioner(bearer, known),
         parties=_parties(bearer, known, delegate),
@@ -195,6 +202,7 @@ def _permit(bearer: Bearer, known: Caller, case: str | None) -> Permit:
         delegate=delegate,
         case=case,
         agreement=_agreement(purpose, known),
+        pseudonymous=scopes if veiled else (),
         registration=_name(bearer, known),
     )
 

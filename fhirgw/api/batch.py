@@ -94,10 +94,10 @@ async def _written(request: Request, asked: Entry, id: str | None) -> Told:
 
 async def _done(request: Request, asked: Entry, connection: Connection) -> Written | None:
     permit = permitted(request)
-    change = await change_of(connection, permit, asked, base(request))
+    change = await change_of(connection, permit, asked, bases(request))
     if not isinstance(change, Change):
         return change
-    (done,) = await apply(connection, permit, [replace(change, bases=bases(request))], writers(request).now())
+    (done,) = await apply(connection, permit, [change], writers(request).now())
     return done
 
 

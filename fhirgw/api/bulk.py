@@ -36,9 +36,10 @@ PATIENCE = 10
 STUCK = 15
 """Seconds after which it is told that nobody works on an export."""
 
-ENDING = "; all of it is done but its end: the gateway's log says what it waits for"
+ENDING = "; only its end waits: see the gateway's log"
 """What is told of a job that has no more to do and runs."""
 
+SILENT = "; its worker is silent: another in {} s"
 PATIENT = Patience()
 
 
@@ -65,6 +66,7 @@ class Exports(Protocol):
     """What runs exports for callers: see fhirgw.jobs.export_jobs."""
 
     kept: timedelta
+    lease: timedelta
 
     async def kick_off(self, permit: Permit, selection: Selection, request: str) -> str: ...
     async def status(self, permit: Permit, id: str) -> Job: ...
@@ -96,7 +98,7 @@ async def status(request: Request) -> Response:
     """GET of the polling address: 202 while it runs (and the first time, always), then the manifest."""
     job = await exports(request).status(permitted(request), request.path_params["job"])
     if job.state == "running" or not job.polled:
-        progress = _progress(job)
+        progress = _progress(job, exports(request).lease)
         if wait := PATIENT.seconds(job.id):
             told = f"The export is asked after too often: wait {wait} seconds, as Retry-After says"
             return refused(FhirError(Issue("throttled", told)), {"retry-after": str(wait)})
@@ -184,13 +186,15 @@ def _manifest(job: Job, base: str, page: int) -> dict[str, Any]:
     return told
 
 
-def _progress(job: Job) -> dict[str, str]:
+def _progress(job: Job, lease: timedelta) -> dict[str, str]:
     """X-Progress, and when to ask again: the longer it takes, the later."""
     age = (datetime.now(UTC) - job.created).total_seconds()
     share = f"{100 * job.done // job.parts}% of its parts, " if job.parts else ""
     told = f"{share}{job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
     if job.state == "running" and not job.running and age > STUCK and job.done < max(job.parts, 1):
         told += "; no worker is at it"
+    elif job.state == "running" and job.believed is not None and job.believed < lease.total_seconds() / 2:
+        told += SILENT.format(max(job.believed, 0))
     elif age > STUCK and 0 < job.parts == job.done:
         told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}

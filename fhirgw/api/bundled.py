@@ -61,7 +61,8 @@ class _Within(Context):
 
 def answered(kind: str, entries: Sequence[Told]) -> str:
     """The Bundle of answers."""
-    return orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries}, option=orjson.OPT_UTC_Z).decode()
+    made = {"resourceType": "Bundle", "type": kind} | ({"entry": entries} if entries else {})
+    return orjson.dumps(made, option=orjson.OPT_UTC_Z).decode()
 
 
 def responded(done: Written | None, base: str, wish: str) -> Told:

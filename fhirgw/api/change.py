@@ -16,19 +16,22 @@ from fhirgw.store.writing import Change, NotAllowed, Written
 KINDS = {"DELETE": "delete", "POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
-async def change_of(connection: Connection, permit: Permit, asked: Entry, base: str) -> Change | Written | None:
+async def change_of(
+    connection: Connection, permit: Permit, asked: Entry, bases: tuple[str, ...]
+) -> Change | Written | None:
     """The change; what is there already, for a create that finds it; None where there is nothing to delete.
 
-    What is created has no id yet. Raises FhirError.
+    What is created has no id yet. `bases` are the gateway's own, its name in links first. Raises FhirError.
     """
     kind, match = KINDS[asked.method], conditions.versions(asked.match)
     if asked.condition is None:
         match = conditions.meant(asked.match, asked.given) if kind == "update" else match
-        return Change(kind, asked.kind, asked.id or "", asked.given, match, place=asked.place)
-    id = await conditions.found(connection, permit, asked.kind, asked.condition, base)
+        return Change(kind, asked.kind, asked.id or "", asked.given, match, place=asked.place, bases=bases)
+    id = await conditions.found(connection, permit, asked.kind, asked.condition, bases[0])
     if kind == "create" and id is not None:
         return await there(connection, permit, asked.kind, id)
-    return on_condition(kind, asked.kind, id, asked.given, match, asked.place)
+    made = on_condition(kind, asked.kind, id, asked.given, match, asked.place)
+    return made and made._replace(bases=bases)
 
 
 def on_condition(

@@ -20,7 +20,7 @@ from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Connection, Readers, declared
 from fhirgw.store.include import Found, beside, fetch
 from fhirgw.store.matching import alone, few, single
-from fhirgw.store.rarity import Rarity
+from fhirgw.store.rarity import Rarity, walkable
 from fhirgw.store.resources import Stored
 from fhirgw.store.search import Page
 
@@ -81,11 +81,11 @@ class Context:
     async def page(self, permit: Permit, query: Query) -> Page | None:
         """The page of a search of few, without a transaction; who searches alike at the same time searches along.
 
-        What comes along is as it is when that is asked. None for any other search, and for more than a page of them.
-        Raises FhirError: forbidden for the type.
+        What comes along is as it is when that is asked. Nor takes it one to read along the order of ids what many have.
+        None for any other search, and for more than a page of few. Raises FhirError: forbidden for the type.
         """
         if not alone(query):
-            return None
+            return await self._walked(permit, query) if walkable(permit, query) else None
         if asked := alike(permit, query):
             matches = await self._searches(asked.key, asked)
         else:
@@ -95,6 +95,13 @@ class Context:
             return None
         along, notes = await beside(partial(self.fetch, permit), query, matches) if query.include else ([], [])
         return Page(matches, along, None if query.total == "none" else len(matches), None, notes)
+
+    async def _walked(self, permit: Permit, query: Query) -> Page | None:
+        await self._finds_few(permit, query)
+        if not self._rarity.walks(query):
+            return None
+        async with self.glance(permit) as connection:
+            return await search.walked(connection, permit, query)
 
     async def _search(self, key: Hashable, asked: Sequence[Alike]) -> list[list[Found]]:
         async with self.glance(asked[0].matching.permit) as connection:

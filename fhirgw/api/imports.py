@@ -23,7 +23,7 @@ from fhirgw.access.writing import check_imports
 from fhirgw.api import asked
 from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
-from fhirgw.api.bulk import ENDING, PATIENCE, STUCK, File, sent
+from fhirgw.api.bulk import ENDING, PATIENCE, SILENT, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.kick_off import JSON, NDJSON, preferences
 from fhirgw.api.patience import Patience
@@ -57,6 +57,8 @@ class Status(Protocol):
     @property
     def running(self) -> int: ...
     @property
+    def believed(self) -> int | None: ...
+    @property
     def counts(self) -> dict[str, int]: ...
 
 
@@ -64,6 +66,7 @@ class Imports(Protocol):
     """What runs imports for callers: see fhirgw.jobs.import_jobs."""
 
     kept: timedelta
+    lease: timedelta
 
     async def kick_off(self, permit: Permit, sources: Sequence[Source], bases: Sequence[str], request: str) -> str: ...
     async def status(self, permit: Permit, id: str) -> Status: ...
@@ -97,7 +100,7 @@ async def status(request: Request) -> Response:
         if wait := PATIENT.seconds(job.id):
             told = f"The import is asked after too often: wait {wait} seconds, as Retry-After says"
             return refused(FhirError(Issue("throttled", told)), {"retry-after": str(wait)})
-        return Response(status_code=202, headers=PRIVATE | _progress(found))
+        return Response(status_code=202, headers=PRIVATE | _progress(found, imports(request).lease))
     expires = format_datetime(job.finished.astimezone(UTC) + imports(request).kept, usegmt=True)
     listed = orjson.dumps(_manifest(job, base(request)))
     return Response(listed, 200, PRIVATE | {"expires": expires}, "application/json")
@@ -229,13 +232,15 @@ def _manifest(job: Any, base: str) -> dict[str, Any]:
     }
 
 
-def _progress(found: Status) -> dict[str, str]:
+def _progress(found: Status, lease: timedelta) -> dict[str, str]:
     """X-Progress by the ledger, and when to ask again: the longer it takes, the later."""
     age = (datetime.now(UTC) - found.job.created).total_seconds()
     told = f"{found.ended} of {found.inputs} inputs, {sum(found.counts.values()):,} lines"
     told += f", {found.counts['refused']:,} refused"
     if found.job.state == "running" and not found.running and age > STUCK and found.ended < found.inputs:
-        told += "; no worker is at it"
+        told += "; no worker that can read it is at it"
+    elif found.believed is not None and found.believed < lease.total_seconds() / 2:
+        told += SILENT.format(max(found.believed, 0))
     elif age > STUCK and found.ended == found.inputs:
         told += ENDING
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}

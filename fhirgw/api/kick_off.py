@@ -9,7 +9,7 @@ Long, because each parameter has a reader of its own, with its refusals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -18,10 +18,11 @@ from typing import Any
 from starlette.requests import Request
 
 from fhirgw.api import asked
+from fhirgw.api.context import bases
 from fhirgw.fhir.cohort import naming
 from fhirgw.fhir.incoming import read
-from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import HELD, compartment
+from fhirgw.fhir.issue import FhirError, Issue, Resource
+from fhirgw.fhir.parameters import HELD, personal
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
 from fhirgw.fhir.type_filter import read as search_of
@@ -38,13 +39,16 @@ FORMATS = {
 """CSV and Parquet are of views: tables of resources (fhirgw.fhir.views)."""
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9\-.]{1,64})")
+PATIENT = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})")
 PARAMETERS = (
     *("_elements", "_outputFormat", "_pseudonymise", "_since", "_type", "_typeFilter", "_until", "_view"),
     *("allowPartialManifests", "includeAssociatedData", "organizeOutputBy", "patient"),
 )
 ASSOCIATED = {"LatestProvenanceResources": "latest", "RelevantProvenanceResources": "relevant"}
 """What may be asked for besides; the later is the less restrictive, which holds where both are."""
+
+APART = ("AuditEvent",)
+"""What is kept elsewhere than what is exported."""
 
 MOST = 1000
 """Patients that one export may name."""
@@ -86,7 +90,9 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
             close = get_close_matches(each, HELD, 1, 0.75)
             meant = f": did you mean {close[0]}?" if close else ""
             raise FhirError(Issue("not-supported", f"_type: {each[:40]!r} is no type this gateway holds{meant}"))
-        if of_patients and each != "Patient" and not compartment(each):
+        if each in APART:
+            raise FhirError(Issue("not-supported", f"_type: {each} is not exported: search it"))
+        if of_patients and each != "Patient" and not personal(each):
             raise _refusal(f"_type: {each} is in nobody's record: ask for it at [base]/$export")
 
 
@@ -120,7 +126,7 @@ async def _given(request: Request) -> Given:
     """The parameters by name, of the address and of the body."""
     pairs = [*request.query_params.multi_items()]
     if request.method == "POST":
-        pairs += list(_sent(request, read(await asked.body(request, 1 << 20, "What asks for an export"))))
+        pairs += list(_sent(await _parameters(request), bases(request)))
     given: Given = {}
     for name, value in pairs:
         if name not in ("_format", "_pretty"):
@@ -128,10 +134,15 @@ async def _given(request: Request) -> Given:
     return given
 
 
-def _sent(request: Request, sent: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The pairs of a Parameters resource. Raises FhirError(structure), a 400, or a 415."""
+async def _parameters(request: Request) -> Resource:
+    """What a POST sends. Raises FhirError: 415, 413, 400."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
         raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)
+    return read(await asked.body(request, 1 << 20, "What asks for an export"))
+
+
+def _sent(sent: Resource, bases: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of a Parameters resource; addresses below one of our `bases` are local. Raises FhirError(structure)."""
     listed = sent.get("parameter", [])
     if sent.get("resourceType") != "Parameters" or not isinstance(listed, list):
         raise FhirError(Issue("structure", "An export is asked for by a Parameters resource"))
@@ -142,6 +153,8 @@ def _sent(request: Request, sent: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 Issue("structure", "Each parameter has a name and one value", f"Parameters.parameter[{at}]")
             )
         value = values[0].get("reference") if isinstance(values[0], dict) else values[0]
+        if isinstance(value, str) and isinstance(values[0], dict):
+            value = next((value.removeprefix(f"{base}/") for base in bases if value.startswith(f"{base}/")), value)
         yield each["name"], value if isinstance(value, str) else str(value).lower()
 
 
@@ -285,7 +298,7 @@ def element(value: str) -> str:
 def _patients(listed: list[str]) -> tuple[str, ...]:
     found = [PATIENT.fullmatch(each) for each in listed]
     if len(found) > MOST or not all(found):
-        raise _refusal(f"patient: at most {MOST} references, each as Patient/ID")
+        raise _refusal(f"patient: at most {MOST} references, each as Patient/ID, or its address here")
     return tuple(dict.fromkeys(each[1] for each in found if each))
 
 

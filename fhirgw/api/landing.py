@@ -37,6 +37,7 @@ application gets its own at <code>{base}/oauth/token</code>, as
 {links}
 <li><a href="/homecare/desk">/homecare/desk</a>: the duty desk's screen, which asks for a token</li>
 <li><a href="/homecare/upload">/homecare/upload</a>: where care providers send visits, by a token of theirs</li>
+<li><a href="/homecare/guide">/homecare/guide</a>: how they are sent, with a spreadsheet or by a program</li>
 <li><a href="/health/ready">/health/ready</a>: whether it can serve</li>
 </ul>
 </html>

@@ -38,8 +38,8 @@ async def match(request: Request) -> Response:
     _check(certain, count)
     if not sought(asked):
         told = (
-            "Too little to look for: give an NHS number, a date of birth with a family or given name,"
-            " or a family name with a postcode"
+            "Too little to look for: give an NHS number or another identifier with its system, a date of birth with a"
+            " family or given name, or a family name with a postcode"
         )
         raise FhirError(Issue("required", told, "Patient"))
     permit = permitted(request)

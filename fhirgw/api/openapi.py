@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from fhirgw.api import visit_openapi
 from fhirgw.api.answer import FORM, answer, interactions
 from fhirgw.api.context import base, context
-from fhirgw.api.served import TEMPLATES, addresses
+from fhirgw.api.served import BASE, TEMPLATES, addresses
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import APART
 from fhirgw.fhir.parameters import HELD, supported
@@ -76,6 +77,7 @@ def description(known: Sequence[BaseRoute], version: str, address: str) -> dict[
     for method, path in addresses(known):
         for each in _spelt(method, path):
             paths.setdefault(each or "/", {})[method.lower()] = _operation(method, each, path)
+    paths |= visit_openapi.paths(address.removesuffix(BASE))
     return {
         "openapi": "3.1.0",
         "info": {"title": "fhirgw", "version": version, "summary": "Adult social care records as FHIR R4"},
@@ -84,7 +86,11 @@ def description(known: Sequence[BaseRoute], version: str, address: str) -> dict[
         "paths": dict(sorted(paths.items())),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Resource": _schema(None), **{each: _schema(each) for each in ("Bundle", "OperationOutcome")}},
+            "schemas": {
+                "Resource": _schema(None),
+                **{each: _schema(each) for each in ("Bundle", "OperationOutcome")},
+                **visit_openapi.schemas(),
+            },
         },
     }
 

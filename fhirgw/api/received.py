@@ -52,7 +52,7 @@ async def pieces(request: Request, longest: int, taken: tuple[str, ...], told: s
     async for piece in _pieces(request, longest):
         size += len(piece)
         if size > longest:
-            raise _too_long(longest)
+            raise _too_long(request, longest)
         yield piece
 
 
@@ -74,12 +74,12 @@ def _of_type(request: Request, taken: tuple[str, ...], told: str, **headers: str
 async def _whole(request: Request, longest: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 12 or int(announced) > longest):
-        raise _too_long(longest)
+        raise _too_long(request, longest)
     body = bytearray()
     async for piece in _pieces(request, longest):
         body += piece
         if len(body) > longest:
-            raise _too_long(longest)
+            raise _too_long(request, longest)
     return bytes(body)
 
 
@@ -107,5 +107,16 @@ async def _unpacked(request: Request) -> AsyncIterator[bytes]:
         raise FhirError(Issue("structure", "The body ends before what gzip packed does"))
 
 
-def _too_long(longest: int) -> FhirError:
-    return FhirError(Issue("too-long", f"A body has at most {longest} bytes, unpacked: send it in parts"))
+def _too_long(request: Request, longest: int) -> FhirError:
+    told = f"At most {size(longest)} are taken at once, counted as they are unpacked: send it in parts"
+    if request.headers.get("content-type", "").startswith(CSV):
+        told += ", for instance a week of the spreadsheet at a time, each with the row of headings"
+    return FhirError(Issue("too-long", told))
+
+
+def size(count: int) -> str:
+    """So many bytes, in words that people know."""
+    for unit, name in ((10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"

@@ -8,7 +8,7 @@ Long by a line or two: four endpoints, and how each refuses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -59,7 +59,7 @@ def assembled(
     issuers: Path | None,
     connect: Connect,
     reference: Connect,
-    controller: str,
+    controllers: Sequence[str],
     *,
     loopback: bool = False,
     processes: int = 1,
@@ -68,7 +68,7 @@ def assembled(
     key_sets, keyring = KeySets(loopback), Keyring(keys)
     verifier = Verifier(keyring, Issuers.read(issuers, key_sets))
     asked, issued = Limits(processes=processes), Limits(processes=processes)
-    gatekeeper = Gatekeeper(verifier, reference, asked, controller)
+    gatekeeper = Gatekeeper(verifier, reference, asked, controllers)
     return Smart(gatekeeper, Exchange(keyring, key_sets, issued), connect, keyring)
 
 

@@ -7,8 +7,7 @@ otherwise now count for what is sent next.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from fhirgw.access import jose
@@ -36,8 +35,8 @@ class Asked(Protocol):
     def purpose(self) -> str: ...
 
 
-def permits(controller: str) -> Callable[[Connection, Asked], Awaitable[Permit]]:
-    """`await permits(controller)(connection, subscription)`: what its subscriber may see now, by no more scopes than
+def permits(controllers: Sequence[str]) -> Callable[[Connection, Asked], Awaitable[Permit]]:
+    """`await permits(controllers)(connection, subscription)`: what its subscriber may see now, by no more scopes than
     when they subscribed. Raises FhirError (401, 403) where they may not ask any more.
     """
 
@@ -47,7 +46,7 @@ def permits(controller: str) -> Callable[[Connection, Asked], Awaitable[Permit]]
             raise FhirError(Issue("forbidden", "The application that subscribed is not registered any more"))
         made = await as_registered(connection, found, asked.purpose, scopes=asked.scopes)
         subscribing(made)
-        return made if made.organisation == controller else replace(made, controls=False)
+        return made.among(controllers[0], controllers[1:])
 
     return permit
 

@@ -1,4 +1,5 @@
-"""Subscriptions to topics over HTTP: create, read, update, delete, search, `$status` and `$events`.
+"""Subscriptions to topics over HTTP: create, read, update, delete, search, `$status`, `$events`,
+`$resend`.
 
 A Subscription is its subscriber's alone: for any other application it does not exist, but for the operators of the
 organisation that runs the gateway, who may look at it and delete it. No headers are shown of one: they are secrets.
@@ -166,6 +167,30 @@ async def events(request: Request) -> Response:
     return answer(notification(standing, "query-event", datetime.now(UTC), listed, foci))
 
 
+async def resend(request: Request) -> Response:
+    """POST [base]/Subscription/[id]/$resend: its events from a number on are sent again, to its endpoint
+
+    https://hl7.org/fhir/uv/subscriptions-backport/2024Jan/OperationDefinition-backport-subscription-resend.html
+    """
+    subscribing(permitted(request), "u")
+    since = _number(addressed(request, ("eventsSinceNumber",)).one("eventsSinceNumber"), "eventsSinceNumber")
+    if not since:
+        raise FhirError(Issue("required", "Say from which event on: eventsSinceNumber; all from there are sent again"))
+    async with smart(request).connect() as connection, connection.transaction():
+        found = await _found(request, connection, own=True)
+        oldest = await notices.oldest(connection, found.id)
+        if told := _forgotten(found, since, oldest):
+            raise FhirError(Issue("invalid", told))
+        if since > found.events:
+            raise FhirError(Issue("invalid", "There is no event of this number yet"))
+        if not await subscription.rewound(connection, found, since):
+            told = "It is not active, so nothing is sent: ask for it with status requested first"
+            raise FhirError(Issue("conflict", told))
+    told = f"Events {since} to {found.events} are sent again, under the same numbers"
+    issue = {"severity": "information", "code": "informational", "diagnostics": told}
+    return answer(encode({"resourceType": "OperationOutcome", "issue": [issue]}))
+
+
 def routes() -> list[Route]:
     """Those of types in general do not take this one: see the convertor `name` of fhirgw.api.fhir."""
     one = f"/fhir/{KIND}/{{id:name}}"
@@ -176,6 +201,7 @@ def routes() -> list[Route]:
         interactions(f"{one}/$status", GET=status, POST=posted(status)),
         interactions(f"/fhir/{KIND}/$status", GET=status_of_all, POST=posted(status_of_all)),
         interactions(f"{one}/$events", GET=events, POST=posted(events)),
+        interactions(f"{one}/$resend", POST=posted(resend)),
     ]
 
 
@@ -210,7 +236,7 @@ def _may_read(permit: Permit, triggers: tuple[Trigger, ...]) -> None:
 async def _asker(request: Request, connection: Connection, permit: Permit) -> Asker:
     """Who subscribes, as they will be asked for later. Raises FhirError(forbidden) where that would be another."""
     asker = _Asker(permit.registration, " ".join(map(str, permit.scopes)), permit.purpose)
-    later = await permits(request.app.state.controller)(connection, asker)
+    later = await permits(request.app.state.controllers)(connection, asker)
     same = later.organisation == permit.organisation and {*later.parties} == {*permit.parties}
     if not same or later.clearance & ~permit.clearance:
         told = "Subscriptions are for applications registered here that ask for themselves: not for another's token"

@@ -1,4 +1,4 @@
-"""Creates that wait at the same time share a transaction: one statement a type, one commit, one piece of the audit.
+"""Creates that wait at the same time share a statement: one round trip, one commit, one piece of the audit.
 
 Nobody waits for company. Whoever comes first writes; those of the same permit who come meanwhile are the next to be
 written together, by the first of them. Where one of them cannot be written, each
@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from fhirgw.access.permit import Permit
 from fhirgw.api.writers import Writers
 from fhirgw.fhir.issue import FhirError
-from fhirgw.store import audit
 from fhirgw.store.audit import Row
-from fhirgw.store.writing import Change, Written, apply
+from fhirgw.store.writing import Change, Written, create
 
 MOST = 64
 """Creates of one transaction."""
-COMPANY = 8
-"""Creates that make it worth while to begin a transaction before the one before is on disk."""
 
 
 @dataclass(slots=True)
@@ -65,39 +61,30 @@ class Together:
     async def _write(
         self, writers: Writers, permit: Permit, queue: list[_Waiting], group: list[_Waiting]
     ) -> Written | None:
-        """Writes the group, of which the first is the caller's own; then it is the turn of the next who waits.
-
-        Where many wait, it is their turn already while the disk has the group's commit.
-        """
-
-        def kept() -> None:
-            if len(queue) >= COMPANY:
-                turn.close()
-
-        with ExitStack() as turn:
-            turn.callback(self._next, permit, queue)
-            try:
-                done: list[Written] = await self._written(writers, permit, group, kept)
-            except FhirError:  # nothing was kept: each finds out alone whose fault it was
-                if len(group) == 1:
-                    raise
-                _tell(group, [None] * len(group))
-                return None
-            except BaseException:  # nobody knows whether it was kept: what is done again would be done twice
-                for each in group[1:]:
-                    if not each.turn.done():
-                        each.turn.set_exception(ConnectionResetError("the write was broken off"))
+        """Writes the group, of which the first is the caller's own; then it is the turn of the next who waits."""
+        try:
+            done = await self._written(writers, permit, group)
+        except FhirError:  # nothing was kept: each finds out alone whose fault it was
+            if len(group) == 1:
                 raise
+            _tell(group, [None] * len(group))
+            return None
+        except BaseException:  # nobody knows whether it was kept: what is done again would be done twice
+            for each in group[1:]:
+                if not each.turn.done():
+                    each.turn.set_exception(ConnectionResetError("the write was broken off"))
+            raise
+        finally:
+            self._next(permit, queue)
         _tell(group, done)
         return done[0]
 
-    async def _written(
-        self, writers: Writers, permit: Permit, group: list[_Waiting], kept: Callable[[], None]
-    ) -> list[Written]:
-        async with writers.transaction(kept) as connection:
-            made = await apply(connection, permit, [each.change for each in group], writers.now())
-            await audit.append(connection, [each.row(one) for each, one in zip(group, made, strict=True)])
-        return made
+    async def _written(self, writers: Writers, permit: Permit, group: list[_Waiting]) -> list[Written]:
+        def rows(made: Sequence[Written]) -> list[Row]:
+            return [each.row(one) for each, one in zip(group, made, strict=True)]
+
+        async with writers.connection() as connection:
+            return await create(connection, permit, [each.change for each in group], writers.now(), rows)
 
     def _gone(self, permit: Permit, queue: list[_Waiting], mine: _Waiting) -> None:
         """One who waited has gone away; whose turn it was passes it on."""

@@ -8,7 +8,6 @@ transaction. The answer has the entries in the order of the request. https://hl7
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ from fhirgw.api.batch import accessed, batch
 from fhirgw.api.change import KINDS, change_of
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.writers import preferred, writers, written
-from fhirgw.fhir.entries import Entry, entries, renamed, resolved
+from fhirgw.fhir.entries import Entry, Names, entries, renamed, resolved
 from fhirgw.fhir.entries import conditions as conditional_references
 from fhirgw.fhir.index import index
 from fhirgw.fhir.issue import FhirError, Issue
@@ -69,7 +68,7 @@ class _Transaction:
     ) -> None:
         self.request, self.connection, self.permit = request, connection, permit
         self.moment, self.base = moment, address
-        self.names: dict[str, str] = {}
+        self.names = Names(address)
         self.results: dict[int, Written | None] = {}
 
     async def done(self, asked: Sequence[Entry]) -> Answer:
@@ -109,10 +108,11 @@ class _Transaction:
     async def _phase(self, asked: Sequence[Entry]) -> None:
         """Conditions, ids, names, and then the changes together."""
         changes: dict[int, Change] = {}
+        own = bases(self.request)
         for each in sorted(asked, key=lambda each: (each.kind, each.condition or "")):
             # Those with a condition wait for whoever has the same, so everybody takes them in one order.
             with at(each.place):
-                made = await change_of(self.connection, self.permit, each, self.base)
+                made = await change_of(self.connection, self.permit, each, own)
                 if isinstance(made, Change):
                     changes[each.number] = made
                 else:
@@ -120,18 +120,15 @@ class _Transaction:
                 if isinstance(made, Written) or (isinstance(made, Change) and made.id):
                     self._call(each, f"{made.type}/{made.id}")
         coming = [each for each in asked if each.number in changes and each.method in ("POST", "PUT")]
-        found = await self._references(coming)
+        self.names.found = await self._references(coming)
         for patients in (True, False):
             for each in coming:
                 if (each.kind == "Patient") is patients:
-                    self._identify(each, changes, found)
+                    self._identify(each, changes)
         for each in coming:
             with at(each.place):
-                given = resolved(each, self.names, found, self.base)
-            changes[each.number] = replace(changes[each.number], given=given)
-        own = bases(self.request)
-        local = [replace(each, bases=own) for each in changes.values()]
-        done = await apply(self.connection, self.permit, local, self.moment)
+                changes[each.number] = changes[each.number]._replace(given=resolved(each, self.names))
+        done = await apply(self.connection, self.permit, list(changes.values()), self.moment)
         self.results |= dict(zip(changes, done, strict=True))
 
     async def _references(self, coming: Sequence[Entry]) -> Found:
@@ -145,28 +142,28 @@ class _Transaction:
             found[kind, criteria] = id
         return found
 
-    def _identify(self, asked: Entry, changes: dict[int, Change], found: Found) -> None:
+    def _identify(self, asked: Entry, changes: dict[int, Change]) -> None:
         """Gives what is created its id: in the place of the person it is about, who has theirs already."""
         change = changes[asked.number]
         if not change.id:
             with at(asked.place):
-                made = replace(change, id=new_id(self._person(asked, found)))
+                made = change._replace(id=new_id(self._person(asked)))
                 self._call(asked, f"{made.type}/{made.id}")
             changes[asked.number] = made
 
-    def _person(self, asked: Entry, found: Found) -> str | None:
+    def _person(self, asked: Entry) -> str | None:
         """Whose record it will be in, as far as it can be told; whether it is sound is judged later."""
         told = telling(asked.kind) & asked.given.keys() if asked.kind != "Patient" else ()
         if not told:
             return None
         saying = {"resourceType": asked.kind, **{name: asked.given[name] for name in told}}
         try:
-            return index(renamed(replace(asked, given=saying), self.names, found, self.base)).patient
+            return index(renamed(asked, saying, self.names)).patient
         except FhirError:
             return None
 
     def _call(self, asked: Entry, reference: str) -> None:
-        if asked.full_url and self.names.setdefault(asked.full_url, reference) != reference:
+        if asked.full_url and not self.names.call(asked.full_url, reference):
             raise FhirError(Issue("invalid", "Two entries have one fullUrl", f"{asked.place}.fullUrl"))
 
 

@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from fhirgw.api.answer import interactions
 from fhirgw.api.context import context
-from fhirgw.api.visit_status import here, parameters, sender, told
+from fhirgw.api.homecare_asked import parameters
+from fhirgw.api.visit_status import here, sender, told
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.mapping.refusal import Refusal
 from fhirgw.store import visits_sent

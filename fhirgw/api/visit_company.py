@@ -17,6 +17,7 @@ from fhirgw.store.audit import Row
 from fhirgw.store.visits import Provider, Result
 from fhirgw.visits.reading import Sent
 from fhirgw.visits.receipt import Receipt
+from fhirgw.visits.rules import Rules
 
 TRIES = 5
 """How often visits are taken again because somebody else was quicker with one of them."""
@@ -33,8 +34,8 @@ class Single(NamedTuple):
 class Company:
     """`await company(single)`: what became of a visit, durable and audited. Raises store.Lost, and what a pool does."""
 
-    def __init__(self, writers: Writers) -> None:
-        self._writers = writers
+    def __init__(self, writers: Writers, rules: Rules) -> None:
+        self._writers, self._rules = writers, rules
         self._shared: Shared[None, Single, Result] = Shared(self._taken)
 
     async def __call__(self, single: Single) -> Result:
@@ -52,7 +53,8 @@ class Company:
     async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
         async with self._writers.transaction() as connection:
             now = self._writers.now()
-            found = await store.take_all(connection, [(each.provider, each.sent) for each in singles], now, alone=alone)
+            rows = [(each.provider, each.sent) for each in singles]
+            found = await store.take_all(connection, rows, self._rules, now, alone=alone)
             told: dict[str, list[Receipt]] = {}
             for each, done in zip(singles, found, strict=True):
                 told.setdefault(each.provider.code, []).append(_receipt(each.sent, done))

@@ -23,11 +23,12 @@ from starlette.routing import Route
 
 from fhirgw.access.permit import COUNCIL, Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.api import asked
+from fhirgw.api import asked, homecare_asked
 from fhirgw.api.answer import ID, PRIVATE, interactions
 from fhirgw.api.audit import MOST_NAMED, entry
 from fhirgw.api.context import context, permitted
 from fhirgw.api.headers import header
+from fhirgw.api.homecare_asked import malformed, parameters
 from fhirgw.api.visits import CARE_PROVIDER
 from fhirgw.fhir.csv_rows import written
 from fhirgw.fhir.dates import LONDON, span
@@ -38,6 +39,7 @@ from fhirgw.visits.batch import placed
 from fhirgw.visits.commission import expected
 from fhirgw.visits.ledger import COLUMNS, Row, totals
 from fhirgw.visits.line import Line
+from fhirgw.visits.spelling import spelt
 from fhirgw.visits.stay import Stay
 from fhirgw.visits.week import Week
 
@@ -52,7 +54,7 @@ PAGE, MOST = 200, 1000
 
 async def ledger(request: Request) -> Response:
     """GET /homecare/ledger"""
-    given = _given(request)
+    given = parameters(request, *PARAMETERS)
     wanted = _wanted(request, given)
     reckoning = made_reckoning(request)
     if _is_csv(request, given):
@@ -71,7 +73,7 @@ async def ledger(request: Request) -> Response:
 
 async def visits(request: Request) -> Response:
     """GET /homecare/ledger/visits"""
-    given = _given(request)
+    given = parameters(request, *PARAMETERS)
     wanted = _wanted(request, given)
     if wanted.person is None:
         raise FhirError(Issue("invalid", "person is the id of a Patient: a trace is of one person's week", "person"))
@@ -142,29 +144,16 @@ async def _csv(request: Request, reckoning: Reckoning, wanted: Asked) -> Respons
     return Response(written([COLUMNS, *(each.cells() for each in rows)]), 200, told | PRIVATE)
 
 
-def _given(request: Request) -> dict[str, str]:
-    """The parameters, each once. Raises FhirError(not-supported) for what there is not."""
-    pairs = asked.pairs(request)
-    for name, _ in pairs:
-        if name not in PARAMETERS:
-            told = f"A parameter is not supported here: these are {', '.join(PARAMETERS)}"
-            raise FhirError(Issue("not-supported", told))
-    if len(dict(pairs)) < len(pairs):
-        raise FhirError(Issue("invalid", "A parameter is given twice: give it once"))
-    return dict(pairs)
-
-
 def _wanted(request: Request, given: Mapping[str, str]) -> Asked:
-    if "week" not in given:
-        raise FhirError(Issue("required", "Say which week: week=2026-W40", "week"))
-    for name in ("person", "_cursor"):
-        if name in given and not ID.fullmatch(given[name]):
-            raise FhirError(Issue("invalid", f"{name} is not one of this gateway's", name))
-    if "_since" in given and "person" in given:
+    if "_cursor" in given and not ID.fullmatch(given["_cursor"]):
+        raise malformed()
+    person = homecare_asked.person(given)
+    if "_since" in given and person:
         raise FhirError(Issue("invalid", "_since finds people, and person names one: leave out either", "_since"))
     since = span(given["_since"])[0] if "_since" in given else None
-    provider = whose(permitted(request), given.get("provider") or None)
-    return Asked(Week.parse(given["week"]), provider, given.get("person"), since)
+    provider = whose(permitted(request), homecare_asked.provider(given))
+    week = homecare_asked.week(given, request.app.state.visits.writers.now())
+    return Asked(week, provider, person, since)
 
 
 def _is_csv(request: Request, given: Mapping[str, str]) -> bool:
@@ -224,4 +213,4 @@ def _local(moment: datetime) -> str:
 
 
 def _json(told: Mapping[str, Any]) -> Response:
-    return Response(orjson.dumps(told), 200, {"content-type": "application/json"} | PRIVATE)
+    return Response(orjson.dumps(spelt(told)), 200, {"content-type": "application/json"} | PRIVATE)

@@ -8,6 +8,7 @@ others they stand: the score is there to help.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,10 +18,11 @@ from starlette.routing import Route
 
 from fhirgw.access.permit import COUNCIL, Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.api import asked
+from fhirgw.api import asked, homecare_asked
 from fhirgw.api.answer import interactions
 from fhirgw.api.context import context, permitted
-from fhirgw.api.visit_status import here, parameters, sender, told
+from fhirgw.api.homecare_asked import malformed, parameters
+from fhirgw.api.visit_status import here, sender, told
 from fhirgw.api.visits import Visits
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import is_ods_code
@@ -40,7 +42,10 @@ async def of_week(request: Request) -> Response:
     if _oversees(permit, visits):
         return await _council(request, permit, visits)
     own = sender(request)
-    asked_for = _week(parameters(request, "week"), visits)
+    given = parameters(request, "week", "provider", "_count", "_cursor")
+    if homecare_asked.provider(given) not in (None, permit.organisation):
+        raise FhirError(Issue("forbidden", "A care provider sees its own quality: leave provider out"))
+    asked_for = homecare_asked.week(given, visits.writers.now())
     async with context(request).searcher(own) as connection:
         return told({"week": str(asked_for), **await _provider(connection, own, visits, own.organisation, asked_for)})
 
@@ -55,13 +60,13 @@ def _oversees(permit: Permit, visits: Visits) -> bool:
 async def _council(request: Request, permit: Permit, visits: Visits) -> Response:
     """Every care provider, in the order of their codes, page by page; or the one that is asked for."""
     given = parameters(request, "week", "provider", "_count", "_cursor")
-    asked_for = _week(given, visits)
+    asked_for, one = homecare_asked.week(given, visits.writers.now()), homecare_asked.provider(given)
     count = asked.count(given.get("_count", str(PAGE)), MOST)
-    if not all(is_ods_code(given[name]) for name in ("provider", "_cursor") if name in given):
-        raise FhirError(Issue("invalid", "A care provider is named by its ODS code", "provider"))
+    if "_cursor" in given and not is_ods_code(given["_cursor"]):
+        raise malformed()
     async with context(request).searcher(permit) as connection:
-        if "provider" in given:
-            codes = [given["provider"]]
+        if one:
+            codes = [one]
         else:
             times = (asked_for.starts, asked_for.ends)
             codes = await visits_sent.providers(connection, given.get("_cursor", ""), *times, count + 1)
@@ -74,20 +79,19 @@ async def _council(request: Request, permit: Permit, visits: Visits) -> Response
     return told(document)
 
 
-def _week(given: Mapping[str, str], visits: Visits) -> Week:
-    """The week that is asked for, or the last that is over."""
-    return Week.parse(given["week"]) if "week" in given else Week.over(visits.writers.now())
-
-
 async def _provider(
     connection: Connection, permit: Permit, visits: Visits, code: str, asked_for: Week
 ) -> dict[str, Any]:
     times = (asked_for.starts, asked_for.ends)
-    sent = [each async for each in visits_sent.of_week(connection, permit, code, *times)]
+    sent = await visits_sent.of_week(connection, permit, code, *times)
     rows, refused, reasons = await visits_sent.rows_of_week(connection, code, *times)
-    rules, now = visits.rows.reader.rules, visits.writers.now()
-    found = quality(sent, rows, reasons, refused, visits.standard, rules, now)
-    return {"provider": code, **document(found, visits.standard)}
+    rules, now, standard = visits.rows.reader.rules, visits.writers.now(), visits.standard
+
+    def scored() -> Quality:
+        return quality(visits_sent.read(sent), rows, reasons, refused, standard, rules, now)
+
+    told = document(await asyncio.to_thread(scored), standard)
+    return {"provider": code, **told, "rows": {"sent": rows, "refused": refused}}
 
 
 def document(found: Quality, standard: Standard) -> Mapping[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from fhirgw.api import asked
+from fhirgw.api.homecare_asked import parameters
+from fhirgw.api.received import NotTaken, size
 from fhirgw.fhir import incoming
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.mapping.refusal import Refusal
@@ -28,6 +29,8 @@ CSV = ("text/csv",)
 BUNDLE = ("application/fhir+json",)
 TAKEN = (*JSON, *LINES, *CSV, *BUNDLE)
 TOLD = f"Send visits as {JSON[0]}, {LINES[0]}, {CSV[0]} or {BUNDLE[0]} (a Bundle)"
+SPREADSHEETS = ("officedocument.spreadsheet", "ms-excel", "opendocument.spreadsheet")
+"""What stands in the types of spreadsheets that are not CSV."""
 PARAMETERS = ("file", "layout")
 
 NumberedRow = tuple[int, Any]
@@ -55,7 +58,7 @@ class Rows:
 
     def of(self, request: Request, body: bytes, provider: str) -> Batch:
         """The batch that a body is. Raises FhirError for a body of which no row can be read, or too many can."""
-        given, kind = _parameters(request), media(request)
+        given, kind = parameters(request, *PARAMETERS), media(request)
         if kind in CSV:
             read = sheet.read(body, self._layout(given.get("layout"), provider))
             batch = Batch(read.rows, file=read.file, called=read.called)
@@ -82,6 +85,12 @@ class Rows:
             meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(self.layouts)}"
             raise FhirError(Issue("invalid", f"There is no such layout: {meant}", "layout"))
         return self.layouts[name]
+
+
+def readable(request: Request) -> None:
+    """Raises FhirError(415) for a spreadsheet as its program keeps it: whoever sends one is told how to save it."""
+    if any(each in media(request) for each in SPREADSHEETS):
+        raise NotTaken(f"{sheet.WORKBOOK}, and send that as {CSV[0]}")
 
 
 def media(request: Request) -> str:
@@ -118,20 +127,8 @@ async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _short(line: bytearray) -> bytearray:
     if len(line) > LINE:
-        raise FhirError(Issue("too-long", f"A line has at most {LINE} bytes: it is one visit"))
+        raise FhirError(Issue("too-long", f"A line has at most {size(LINE)}: it is one visit"))
     return line
-
-
-def _parameters(request: Request) -> dict[str, str]:
-    given = asked.pairs(request)
-    for name, _ in given:
-        if name not in PARAMETERS:
-            near = get_close_matches(name, PARAMETERS, 1)
-            meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(PARAMETERS)}"
-            raise FhirError(Issue("not-supported", f"A parameter is not supported here: {meant}"))
-    if len(dict(given)) < len(given):
-        raise FhirError(Issue("invalid", "A parameter is given twice: give it once"))
-    return dict(given)
 
 
 def _reference(value: str) -> str:

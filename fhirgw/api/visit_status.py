@@ -29,6 +29,7 @@ from fhirgw.api import asked
 from fhirgw.api.answer import PRIVATE, interactions
 from fhirgw.api.audit import entry
 from fhirgw.api.context import context, permitted
+from fhirgw.api.homecare_asked import malformed, parameters
 from fhirgw.api.visits import Visits, makes_visits
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.dates import LONDON
@@ -36,12 +37,14 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import submissions, visit_stays, visits_sent
 from fhirgw.store.database import Connection
 from fhirgw.store.submissions import Cursor, Submission
+from fhirgw.store.visit_lines import LINELESS
 from fhirgw.store.visits import UNKNOWN, UNNAMED
 from fhirgw.visits.batch import key, met
 from fhirgw.visits.field import ID
 from fhirgw.visits.outcome import came
 from fhirgw.visits.quality import missing
 from fhirgw.visits.reading import Fault
+from fhirgw.visits.spelling import spelt
 
 SUBMISSIONS = "/homecare/submissions"
 PAGE, MOST = 50, 1000
@@ -54,12 +57,6 @@ HEADER = ("Row", "Visit", "Status", "Column", "Reason", "What is wrong", "What t
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula at the beginning of a cell. https://owasp.org/www-community/attacks/CSV_Injection"""
 NEVER = "There is no visit with this id among those that you have sent"
-LINELESS = Fault(
-    "line.order",
-    "line",
-    "no line of the person's package that you deliver, as far as you may see it, has this number",
-    "The visit is kept, and counts for the line once the council has it: check the number, or ask the council",
-)
 WITHHELD = (
     "The visit is kept. What it says is shown while the package of care runs, to tokens that may read Encounters"
     " (system/Encounter.r), unless the person does not want it"
@@ -68,7 +65,7 @@ WITHHELD = (
 
 def told(document: Mapping[str, Any]) -> Response:
     """A document of ours."""
-    return Response(encode(dict(document)), 200, JSON)
+    return Response(encode(spelt(dict(document))), 200, JSON)
 
 
 def here(request: Request) -> Visits:
@@ -84,17 +81,6 @@ def sender(request: Request) -> Permit:
     if not permit.covering("c", "Encounter"):
         permit.require("r", "Encounter")
     return permit
-
-
-def parameters(request: Request, *known: str) -> dict[str, str]:
-    """The parameters of the address, each once. Raises FhirError(not-supported, invalid)."""
-    given = asked.pairs(request)
-    if any(name not in known for name, _ in given):
-        these = f"these are: {', '.join(known)}" if known else "there are none"
-        raise FhirError(Issue("not-supported", f"A parameter is not supported here: {these}"))
-    if len(dict(given)) < len(given):
-        raise FhirError(Issue("invalid", "A parameter is given twice: give it once"))
-    return dict(given)
 
 
 async def status(request: Request) -> Response:
@@ -180,7 +166,7 @@ def _cursor(text: str) -> Cursor:
     try:
         return Cursor(datetime.strptime(f"{received}+0000", "%Y%m%dT%H%M%S.%f%z"), UUID(id))
     except ValueError:
-        raise FhirError(Issue("invalid", "_cursor is malformed: follow `next` as it is", "_cursor")) from None
+        raise malformed() from None
 
 
 class _Whole(NamedTuple):

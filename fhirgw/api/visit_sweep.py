@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from fhirgw.api.writers import Writers
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import visit_allotment
 from fhirgw.store.database import away
 
@@ -22,12 +23,8 @@ log = structlog.get_logger("fhirgw")
 @asynccontextmanager
 async def sweeping(writers: Writers) -> AsyncIterator[None]:
     """While the block runs, visits find their person."""
-    task = asyncio.create_task(_sweep(writers), name="visits that wait")
-    try:
+    async with meanwhile(_sweep(writers), "visits that wait"):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _sweep(writers: Writers) -> None:

@@ -51,6 +51,7 @@ from fhirgw.api.visit_rows import (
     lines,
     media,
     numbered,
+    readable,
 )
 from fhirgw.api.writers import Writers, request_id, written
 from fhirgw.fhir.issue import FhirError, Issue
@@ -197,7 +198,7 @@ class Visits:
             for at, each in zip(part.places, part.judged, strict=True)
         ]
         sound = [(provider, each) for _, each, provider in judged if provider and isinstance(each, Sent)]
-        results = iter(await store.take_all(connection, sound, now, alone=alone))
+        results = iter(await store.take_all(connection, sound, self.rows.reader.rules, now, alone=alone))
         twice = {part.places[at]: other for part in parts for at, other in at_once(part.judged).items()}
         receipts: dict[int, Receipt] = {}
         about: dict[About, None] = {}
@@ -219,6 +220,7 @@ async def push(request: Request) -> Response:
     """POST /homecare/visits: 422 where one visit is sent alone and refused, else 200 with a receipt for each row."""
     here: Visits = request.app.state.visits
     sender = here.provider(permitted(request), request.scope.get(ROLES, ()))
+    readable(request)
     if media(request) in LINES and request_id(request) is None:
         return await _streamed(request, here, sender)
     body = await received.body(request, here.writers.longest, TAKEN, TOLD)

@@ -29,7 +29,7 @@ from fhirgw.store.audit import Row
 from fhirgw.store.audit import row as audit_row
 from fhirgw.store.database import Connection
 from fhirgw.store.replay import Answer
-from fhirgw.store.writing import Change, Written, apply
+from fhirgw.store.writing import UNIQUE, Change, Written, apply
 
 INSTANCE = "/fhir/{type}/{id}"
 TYPE = "/fhir/{type}"
@@ -44,7 +44,8 @@ async def create(request: Request) -> Response:
     body, resource = await received.resource(request, writers(request).longest)
     _is_a(resource, kind)
     condition, address = request.headers.get("if-none-exist"), base(request)
-    if condition is None and request_id(request) is None and (done := await _in_company(request, kind, resource)):
+    plain = condition is None and kind != UNIQUE and request_id(request) is None
+    if plain and (done := await _in_company(request, kind, resource)):
         return sent(told_of(done, address, preferred(request) or "representation"))
 
     async def making(connection: Connection, permit: Permit) -> Change | Written | None:
@@ -159,7 +160,7 @@ async def _changed(request: Request, template: str, interaction: str, body: byte
     async def work(connection: Connection, permit: Permit, moment: datetime) -> Answer:
         made = await making(connection, permit)
         if isinstance(made, Change):
-            (made,) = await apply(connection, permit, [replace(made, bases=bases(request))], moment)
+            (made,) = await apply(connection, permit, [made._replace(bases=bases(request))], moment)
         if made is None:
             return Answer(204, {})
         return told_of(made, address, wish)._replace(about=((made.type, made.id, made.person),))

@@ -26,7 +26,7 @@ from fhirgw.api.headers import REQUEST_ID, UUID
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, outcome
 from fhirgw.store import audit, replay, submissions, write
-from fhirgw.store.database import Connection, Readers, flushed
+from fhirgw.store.database import Connection, Readers
 from fhirgw.store.replay import Answer
 from fhirgw.store.writing import Written
 
@@ -64,23 +64,23 @@ class Writers:
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
     @asynccontextmanager
-    async def transaction(self, kept: Callable[[], None] = lambda: None) -> AsyncIterator[Connection]:
-        """A transaction that is kept where its block ends well. Raises FhirError for what the store refuses.
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction that is kept where its block ends well. Raises FhirError for what the store refuses."""
+        async with self.connection() as connection, connection.transaction():
+            await self._sweep(connection)
+            yield connection
 
-        `kept` is called when others see what was written. Not before the end is it on disk, to be told of.
-        """
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection whose statements are kept one by one. Raises FhirError for what the store refuses."""
         async with self.pool.acquire(timeout=WAIT) as connection:
             try:
-                async with connection.transaction():
-                    await self._sweep(connection)
-                    yield connection
+                yield connection
             except write.COLLISIONS:
                 raise write.conflict() from None
             except write.REFUSED:
                 told = "A text, a number or a date in it is more than can be stored: shorten it"
                 raise FhirError(Issue("too-long", told), status=422) from None
-            kept()
-            await flushed(connection)
 
     async def _sweep(self, connection: Connection) -> None:
         if time.monotonic() - self.swept > SWEEP:

@@ -81,6 +81,10 @@ def add(
     delegate: Annotated[str | None, typer.Option(help="Who looks for the Patient, as RelatedPerson/ID.")] = None,
     agreement: Annotated[str | None, typer.Option(help="What planning or research rests on.")] = None,
     agreement_until: Annotated[datetime | None, typer.Option(help="When the agreement ends, in UTC.")] = None,
+    pseudonyms: Annotated[
+        bool | None,
+        typer.Option("--pseudonymised/--identifiable", help="What the agreement is for."),
+    ] = None,
     rate: Annotated[int, typer.Option(min=1, help="Requests a minute.")] = RATE,
     title: Annotated[str, typer.Option(help="What people call it.")] = "",
     json: Json = False,
@@ -103,8 +107,12 @@ def add(
         delegate=delegate,
         agreement=agreement,
         agreement_until=agreement_until and agreement_until.replace(tzinfo=UTC),
+        pseudonyms=bool(pseudonyms),
         rate=rate,
     )
+    if agreement is not None and pseudonyms is None:
+        told = "Say what the agreement is for: --pseudonymised (exports with pseudonyms alone), or --identifiable."
+        raise CommandError(told, 2)
     if lacking := list(unmet(wanted, elsewhere=elsewhere)):
         raise CommandError("\n".join(f"{each}." for each in lacking), 2)
     made, public = (None, None) if elsewhere else _keys(given, name, jwks, jwks_url, generate)

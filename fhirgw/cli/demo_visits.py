@@ -16,6 +16,7 @@ from fhirgw.cli.audited import audited
 from fhirgw.cli.demo_apps import PROVIDER
 from fhirgw.cli.permits import permit_of
 from fhirgw.council.rota import rota
+from fhirgw.meanwhile import meanwhile
 from fhirgw.settings import Settings
 from fhirgw.store import visits
 from fhirgw.store.database import Engine, away, direct
@@ -52,7 +53,7 @@ class Carers:
             people = await looked_after(connection, permit.parties, PEOPLE)
             read = told_apart([self._reader.read(row, provider.code, now) for row in rota(people, self.opened, now)])
             sent = [each for each in read if isinstance(each, Sent)]
-            results = await visits.take(connection, provider, sent, now)
+            results = await visits.take(connection, provider, sent, self._reader.rules, now)
             news = [each for each in results if each.status == "stored" and each.id]
             if news:
                 seen = [Seen("Encounter", str(each.id), each.patient) for each in news]
@@ -67,12 +68,8 @@ class Carers:
     @asynccontextmanager
     async def going(self) -> AsyncIterator[None]:
         """While the block runs, carers come and go."""
-        task = asyncio.create_task(self._again(), name="demo's carers")
-        try:
+        async with meanwhile(self._again(), "demo's carers"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _again(self) -> None:
         while True:

@@ -35,6 +35,7 @@ from fhirgw.cli.export_asked import (
 )
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.jobs.alive import gone
 from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.conclusion import cleared
 from fhirgw.jobs.engine import executor
@@ -133,7 +134,7 @@ def run_job(
 
     async def work() -> Job:
         async with opened(given) as (url, engine):
-            permit, id = await _permit(engine, given, application, purpose), uuid4().hex
+            permit, id = await _permit(engine, given, application, purpose, project), uuid4().hex
             if to is not None:
                 await ready(Folder(to.absolute()))  # said now, not by a worker when the job has been written down
             if project is not None:
@@ -165,8 +166,12 @@ def resume(id: Id, json: Json = False) -> None:
             async with direct(engine) as connection:
                 await _found(connection, id)
                 await ledger.resume(connection, id)
-                for each in await ledger.parts(connection, id):
-                    if each["worker"]:
+                held = [each for each in await ledger.parts(connection, id) if each["worker"]]
+                await ledger.disbelieve(connection, id, [each["worker"] for each in held if gone(each["worker"])])
+                for each in held:
+                    if gone(each["worker"]):
+                        console.note(f"Part {each['number']} was {each['worker']}'s, who has gone: it is begun again")
+                    else:
                         told = f"Part {each['number']} is {each['worker']}'s for {each['lease']} s more"
                         console.note(f"{told}: if that has gone, another takes it then")
             return await _followed(console, given, url, engine, id, detach=False)
@@ -230,8 +235,12 @@ def ls(json: Json = False) -> None:
     console.document([_as_json(each) for each in found])
 
 
-async def _permit(engine: Engine, given: Settings, application: str | None, purpose: str | None = None) -> Permit:
-    return await permit_of(engine, given, application, purpose) if application else operations(given.controller)
+async def _permit(
+    engine: Engine, given: Settings, application: str | None, purpose: str | None = None, project: str | None = None
+) -> Permit:
+    if application is None:
+        return operations(given.controller)
+    return (await permit_of(engine, given, application, purpose)).exporting(project)
 
 
 async def _found(connection: Any, id: str) -> Job:

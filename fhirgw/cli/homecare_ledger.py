@@ -21,6 +21,7 @@ from fhirgw.store.database import declared, direct
 from fhirgw.store.reconciliation import Asked, Reckoning
 from fhirgw.visits.ledger import COLUMNS, Row, totals
 from fhirgw.visits.rules import rules
+from fhirgw.visits.spelling import spelt
 from fhirgw.visits.week import Week
 
 SHOWN = ("commissioned", "planned", "delivered", "claimed")
@@ -56,7 +57,7 @@ def ledger(
         console.line(f"{len(rows):,} rows of {asked.week} are in {to}.")
     lines = [[each, found[f"{each}_visits"], found[f"{each}_minutes"]] for each in SHOWN]
     console.table(f"{asked.week}: {found['people']:,} people", ["", "visits", "minutes"], lines)
-    console.document({"week": str(asked.week), "totals": found, "rows": [each.told() for each in rows]})
+    console.document(spelt({"week": str(asked.week), "totals": found, "rows": [each.told() for each in rows]}))
 
 
 def _week(text: str) -> Week:

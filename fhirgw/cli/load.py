@@ -10,7 +10,7 @@ import typer
 from fhirgw.cli import loading
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
-from fhirgw.cli.loading import Loading
+from fhirgw.cli.loading import Controller, Loading
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.import_end import Came
 from fhirgw.store import identity
@@ -32,6 +32,7 @@ def load_files(
         list[str] | None, typer.Option(help="A FHIR base whose addresses in references mean what is loaded here.")
     ] = None,
     errors: Annotated[Path | None, typer.Option(help="Where to tell which lines were refused, and why.")] = None,
+    controller: Controller = None,
     processes: Annotated[int | None, typer.Option(min=0, help="Processes that judge lines; 0 for none.")] = None,
     json: Json = False,
 ) -> None:
@@ -41,7 +42,7 @@ def load_files(
         raise CommandError("--from names who brings them, in 1 to 100 printable characters.", 2)
     files = [(each, "") for each in _files(paths)]
     told_in = errors or given.data / "errors" / "load.ndjson"
-    asked = Loading(origin, files, base or [], told_in, processes)
+    asked = Loading(origin, files, base or [], told_in, loading.whose(given, controller), processes)
 
     async def work() -> tuple[list[Came], list[Claim]]:
         async with opened(given) as (_, engine):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 from uuid import uuid4
 
 import orjson
+import typer
 
 from fhirgw.access.audit_event import Access
 from fhirgw.access.permit import Permit, operations
 from fhirgw.cli.console import Console
+from fhirgw.cli.running import CommandError
 from fhirgw.jobs import import_end
+from fhirgw.jobs.alive import named
 from fhirgw.jobs.digests import Said
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.line import helpers, judges
@@ -33,6 +34,10 @@ from fhirgw.store.import_job import Job
 BETWEEN = 100_000
 """Lines between two collections of garbage."""
 
+Controller = Annotated[
+    str | None,
+    typer.Option(help="ODS code of whose records they are: one of FHIRGW_OTHER_CONTROLLERS; else our own."),
+]
 End = Callable[[Connection, Sequence[Came], TextIO], Awaitable[None]]
 """What else is done in the transaction that ends it; it may tell more in the file of errors."""
 
@@ -40,13 +45,15 @@ End = Callable[[Connection, Sequence[Came], TextIO], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class Loading:
     """What is taken in: `files`, each of a type or of any (empty), that `origin` brings, with `bases` that are local
-    ones. What is wrong is told in `errors`; `processes` judge lines (None: as many as it is worth).
+    ones. They are the `controller`'s records. What is wrong is told in `errors`; `processes` judge lines (None: as many
+    as it is worth).
     """
 
     origin: str
     files: Sequence[tuple[Path, str]]
     bases: Sequence[str]
     errors: Path
+    controller: str
     processes: int | None = None
 
     @property
@@ -57,6 +64,19 @@ class Loading:
         return helpers(sum(path.stat().st_size for path, _ in self.files))
 
 
+def whose(given: Settings, controller: str | None) -> str:
+    """The organisation whose records are taken in. Raises CommandError for one that controls none here."""
+    if controller is not None and controller not in given.controllers:
+        told = f"{controller[:40]!r} controls no record here: FHIRGW_OTHER_CONTROLLERS names who does"
+        raise CommandError(f"--controller: {told}, besides {given.controller}.", 2)
+    return controller or given.controller
+
+
+def brought(given: Settings, name: str, controller: str) -> str:
+    """By what origin is known what `name` brings of a controller's: another's is not changed by the same name."""
+    return f"load:{name}" if controller == given.controller else f"load:{name}@{controller}"
+
+
 async def _nothing(connection: Connection, came: Sequence[Came], told_in: TextIO) -> None:
     """There is no more to do."""
 
@@ -65,7 +85,7 @@ async def load(
     console: Console, engine: Engine, given: Settings, loading: Loading, end: End = _nothing, *, what: str = "load"
 ) -> list[Came]:
     """What came of each file. Raises AlreadyRunning."""
-    name, permit = f"load:{loading.origin}", operations(given.controller)
+    name, permit = brought(given, loading.origin, loading.controller), operations(given.controller)
     async with direct(engine) as connection, runs.alone(connection, name):
         job = await _begun(connection, permit, name, loading, f"fhirgw {what}")
         await _taken(console, engine, job, given.longest_body, loading.judging)
@@ -75,7 +95,7 @@ async def load(
 async def _begun(connection: Connection, permit: Permit, origin: str, loading: Loading, route: str) -> Job:
     """The import of these files as they are, gone on with if it was broken off; the audit has it before it begins."""
     stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path, _ in loading.files]
-    request = orjson.dumps([*stamps, loading.bases]).decode()
+    request = orjson.dumps([*stamps, loading.bases, loading.controller]).decode()
     async with connection.transaction():
         id = await import_job.unfinished(connection, origin, request)
         if id is not None:
@@ -83,7 +103,8 @@ async def _begun(connection: Connection, permit: Permit, origin: str, loading: L
         else:
             id = uuid4().hex
             inputs = [(str(path), kind) for path, kind in loading.files]
-            await import_job.accept(connection, id, permit, origin, request, inputs, bases=loading.bases, local=True)
+            theirs = operations(loading.controller)
+            await import_job.accept(connection, id, theirs, origin, request, inputs, bases=loading.bases, local=True)
         told: dict[str, Any] = {"operation": "import", "everybody": True, "permit": permit}
         await record_now(connection, Access("operation", route, datetime.now(UTC), str(uuid4()), **told))
     job = await import_job.find(connection, id)
@@ -93,7 +114,7 @@ async def _begun(connection: Connection, permit: Permit, origin: str, loading: L
 
 async def _taken(console: Console, engine: Engine, job: Job, longest: int, processes: int) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
-    worker, said = f"{socket.gethostname()}:{os.getpid()}", Said()
+    worker, said = named(), Said()
 
     def progress(lines: int) -> None:
         before = stage.done

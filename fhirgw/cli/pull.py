@@ -21,7 +21,8 @@ from fhirgw.cli.audited import audited
 from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console, Stage
 from fhirgw.cli.data import Json
-from fhirgw.cli.pull_load import Loaded
+from fhirgw.cli.loading import Controller, whose
+from fhirgw.cli.pull_load import Loaded, Way
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.files import MANIFEST
 from fhirgw.jobs.pull import pull as pulling
@@ -40,6 +41,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 
+Accepting = Annotated[
+    bool, typer.Option("--accept-refused", help="Let it count as loaded though lines of it were refused.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Leave the files of what is loaded in the data folder; else they are removed.")
+]
+
+
 # Long, because each option is declared and explained.
 @app.callback(invoke_without_command=True)
 def pull(
@@ -54,9 +63,9 @@ def pull(
     patients: Annotated[bool, typer.Option("--patients", help="Only what is in somebody's record.")] = False,
     group: Annotated[str | None, typer.Option(help="Only the records of that Group's members.")] = None,
     load: Annotated[bool, typer.Option("--load", help="Load it too; what changed since the last that was.")] = False,
-    accepting: Annotated[
-        bool, typer.Option("--accept-refused", help="Let it count as loaded though lines of it were refused.")
-    ] = False,
+    accepting: Accepting = False,
+    keep: Keep = False,
+    controller: Controller = None,
     full: Annotated[bool, typer.Option("--full", help="All of it, not what changed since the last pull.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Give up a pull that is open, and begin anew.")] = False,
     scope: Annotated[str, typer.Option(help="What to ask the token for.")] = "system/*.rs",
@@ -95,16 +104,17 @@ def pull(
         most=int(most * 1e9),
         seconds=hours * 3600,
     )
+    way = Way(accepting, keep, whose(given, controller))
     credentials = Credentials(name, _key(given, name, key), scope, token_url)
 
     async def work() -> tuple[Pulled, list[Loaded]]:
         what, loaded = (asked.source, reach.base, asked.kick_off), []
         async with opened(given) as (_, engine):
             if load and not full:
-                loaded = await pull_load.load_waiting(console, engine, given, what, accepting)
+                loaded = await pull_load.load_waiting(console, engine, given, what, way)
             done = await _pulled(console, given, engine, credentials, asked, to)
             if load:
-                loaded += await pull_load.load_waiting(console, engine, given, what, accepting)
+                loaded += await pull_load.load_waiting(console, engine, given, what, way)
         return done, loaded
 
     done, loaded = run(work())
@@ -114,13 +124,14 @@ def pull(
 @app.command("load")
 def load_pulled(
     source: Annotated[str, typer.Argument(help="What we know the other server by, as `fhirgw pull ls` says.")],
-    accepting: Annotated[
-        bool, typer.Option("--accept-refused", help="Let it count as loaded though lines of it were refused.")
-    ] = False,
+    accepting: Accepting = False,
+    keep: Keep = False,
+    controller: Controller = None,
     json: Json = False,
 ) -> None:
     """Load what was pulled from a server and is not loaded yet, without asking that server again."""
     console, given = Console(json), settings()
+    way = Way(accepting, keep, whose(given, controller))
 
     async def work() -> list[Loaded]:
         async with opened(given) as (_, engine):
@@ -129,9 +140,7 @@ def load_pulled(
             if not every:
                 raise CommandError(f"Nothing was pulled from {source[:64]!r}: `fhirgw pull ls` names what was.", 2)
             asked = dict.fromkeys((each.source, each.base, each.asked) for each in every)
-            return [
-                each for what in asked for each in await pull_load.load_waiting(console, engine, given, what, accepting)
-            ]
+            return [each for what in asked for each in await pull_load.load_waiting(console, engine, given, what, way)]
 
     done = run(work())
     if not done:
@@ -230,6 +239,10 @@ class _Progress:
             self._stage.detail = told
             self._stage.update(self._stage.done + 1)
 
+    def retrying(self, told: str) -> None:
+        """Something does not come, and is asked for again."""
+        self._console.note(told)
+
     def fetching(self, done: int, files: int, size: int) -> None:
         """So many files of so many lie there; so many bytes have come."""
         if not self._fetching:
@@ -247,7 +260,9 @@ def _show(console: Console, done: Pulled, loaded: list[Loaded], *, loading: bool
         row = counted.setdefault((each.kind, each.type), [0, 0, 0])
         row[:] = [row[0] + 1, row[1] + (each.lines or 0), row[2] + (each.bytes or 0)]
     rows = [[kind, type, *numbers] for (kind, type), numbers in counted.items()]
-    console.table(f"Pulled to {done.pull.place}", ["list", "type", "files", "lines", "bytes"], rows)
+    listed = Path(done.pull.place) / MANIFEST
+    where = f"to {done.pull.place}" if listed.exists() else "and removed once it was loaded"
+    console.table(f"Pulled {where}", ["list", "type", "files", "lines", "bytes"], rows)
     if not rows:
         console.line(f"Nothing {'has changed' if done.pull.since else 'is there'}: the manifest lists no file.")
     said = [[severity, code, count] for (severity, code), count in sorted(done.issues.items())]
@@ -259,7 +274,7 @@ def _show(console: Console, done: Pulled, loaded: list[Loaded], *, loading: bool
         pulls.as_json(done.pull)
         | ({"loads": [each.as_json() for each in loaded]} if loading else {"load": to_load})
         | {
-            "manifest": str(Path(done.pull.place) / MANIFEST),
+            "manifest": str(listed) if listed.exists() else None,
             "files": [
                 {"list": kind, "type": type, "files": files, "lines": lines, "bytes": bytes}
                 for (kind, type), (files, lines, bytes) in counted.items()

@@ -7,12 +7,13 @@ not held here are told and left out: they would be refused for ever.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from uuid import uuid4
 
 from fhirgw.access.audit_event import Access, Seen
@@ -27,6 +28,7 @@ from fhirgw.fhir.parameters import HELD
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.import_end import Came
 from fhirgw.jobs.pull.deletions import BATCH, delete
+from fhirgw.jobs.pull.folder import clear
 from fhirgw.jobs.taking import told
 from fhirgw.settings import Settings
 from fhirgw.store import pulls, runs
@@ -37,6 +39,16 @@ from fhirgw.store.pulls import Pull, PulledFile
 ROUTE = "fhirgw pull --load"
 NOT_HELD = "Resources of type {} are not held here: they are left out. --type names those that are to be asked for"
 DELETED = ("deleted", "absent", "others", "refused")
+
+
+class Way(NamedTuple):
+    """How what was pulled is loaded: `accepting`: one is whole whose lines were refused; `keep`: its files stay;
+    `controller`: whose records they are.
+    """
+
+    accepting: bool
+    keep: bool
+    controller: str
 
 
 @dataclass(slots=True)
@@ -68,10 +80,10 @@ class Loaded:
 
 
 async def load_waiting(
-    console: Console, engine: Engine, given: Settings, what: tuple[str, str, str], accepting: bool
+    console: Console, engine: Engine, given: Settings, what: tuple[str, str, str], way: Way
 ) -> list[Loaded]:
     """Loads what was pulled and waits for it, oldest first, up to the first that is not whole; `what` as in
-    fhirgw.store.pulls.to_load, `accepting`: one is whole whose lines were refused.
+    fhirgw.store.pulls.to_load. What no load needs any more is removed then.
     """
     done: list[Loaded] = []
     lost: set[str] = set()
@@ -82,10 +94,24 @@ async def load_waiting(
         if pull is None:
             break
         if _there(pull, files):
-            done.append(await _loaded(console, engine, given, pull, files, accepting))
+            done.append(await _loaded(console, engine, given, pull, files, way))
         else:
             lost.add(pull.id)
+    if not way.keep:
+        await _removed(engine, given, what)
     return done
+
+
+async def _removed(engine: Engine, given: Settings, what: tuple[str, str, str]) -> None:
+    """Removes the files of what is loaded, and of what came before it, from the data folder: they are about people.
+
+    What was put elsewhere (--to) is whose the folder is.
+    """
+    async with direct(engine) as connection:
+        for pull in await pulls.loaded(connection, *what):
+            folder = Path(pull.place)
+            if folder.is_relative_to((given.data / "pulls").absolute()):
+                await asyncio.to_thread(clear, folder, await pulls.files(connection, pull.id))
 
 
 def _there(pull: Pull, files: Sequence[PulledFile]) -> bool:
@@ -94,12 +120,13 @@ def _there(pull: Pull, files: Sequence[PulledFile]) -> bool:
 
 
 async def _loaded(
-    console: Console, engine: Engine, given: Settings, pull: Pull, files: Sequence[PulledFile], accepting: bool
+    console: Console, engine: Engine, given: Settings, pull: Pull, files: Sequence[PulledFile], way: Way
 ) -> Loaded:
     folder, held = Path(pull.place), sorted(set(HELD) - set(NEVER))
     found = Loaded(pull, given.data / "errors" / f"pull-{pull.source}-{pull.id}.ndjson")
     output = [(folder / str(each.name), each.type) for each in files if each.kind == "output"]
     taken = [(path, kind) for path, kind in output if kind in held]
+    origin = loading.brought(given, pull.source, way.controller)
 
     async def end(connection: Connection, came: Sequence[Came], errors: TextIO) -> None:
         found.came = came
@@ -109,17 +136,17 @@ async def _loaded(
                 errors.write(told(path.name, 1, [issue]) + "\n")
         seen: list[Seen] = []
         moment = _millisecond(datetime.now(UTC) + await runs.skew(connection))
-        done = await delete(connection, f"load:{pull.source}", pull.base, folder, files, moment, seen.extend)
+        done = await delete(connection, origin, pull.base, folder, files, moment, seen.extend)
         errors.writelines(f"{each}\n" for each in done.outcomes)
         found.deletions = done.counts
-        found.whole = not any(each.failure for each in came) and (accepting or not found.refused)
+        found.whole = not any(each.failure for each in came) and (way.accepting or not found.refused)
         await pulls.load_ended(connection, pull.id, found.refused, found.whole)
         reach("pull deleted")
         for at in range(0, len(seen), BATCH):
             who: dict[str, Any] = {"permit": operations(given.controller), "seen": seen[at : at + BATCH]}
             await record_now(connection, Access("delete", ROUTE, datetime.now(UTC), str(uuid4()), **who))
 
-    asked = Loading(pull.source, taken, [pull.base], found.errors)
+    asked = Loading(pull.source, taken, [pull.base], found.errors, way.controller)
     await loading.load(console, engine, given, asked, end, what="pull --load")
     reach("pull loaded")
     if not found.errors.stat().st_size:

@@ -57,7 +57,7 @@ def worker(
 def _notifier(given: Settings, engine: Engine, auditor: Auditor) -> Notifier:
     """Who tells subscribers, signed as by whoever serves: by the same keys."""
     keys = Keyring(given.key_folder)
-    return Notifier(engine, auditor, permits(given.controller), signer(keys), made_reach(given))
+    return Notifier(engine, auditor, permits(given.controllers), signer(keys), made_reach(given))
 
 
 async def _until_stopped(exports: Queue, imports: Queue, notifier: Notifier) -> None:

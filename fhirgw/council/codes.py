@@ -576,6 +576,31 @@ not-seeking   | N2 | Not seeking work or retired | Not in paid employment: Not a
 voluntary     | N3 | Voluntary work              | Not in paid employment: Voluntary work only
 unknown       | UK | Not known                   | Unknown
 
+= allergy_substance: SNOMED CT
+none-known  | NKA | No known allergies
+penicillin  | PEN | Penicillin
+sulfonamide | SUL | Sulfonamides
+latex       | LTX | Latex
+shellfish   | SHF | Shellfish
+peanut      | PNT | Peanuts
+egg         | EGG | Eggs
+milk        | MLK | Cow's milk
+
+= allergy_criticality
+low          | L | Low risk
+high         | H | High risk
+not-assessed | U | Not assessed
+
+= allergy_status
+active   | A | Current
+resolved | R | Resolved
+
+= access_kind
+key-safe      | KS | Key safe
+opens-door    | OD | Opens the door
+neighbour-key | NK | Key with a neighbour
+door-entry    | DE | Door entry system
+
 = consent_kind
 consent | C | Consent
 dissent | D | Dissent

@@ -254,6 +254,7 @@ class Plan:
     review_due: date
     contingency: bool
     team: dict[str, int]
+    contingency_actions: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -347,6 +348,44 @@ class Alert:
     start: date
     end: date | None
     worker: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Allergy:
+    """What a person must not be given or touch; or that nothing is known of which they must not."""
+
+    number: int = 0
+    person: int
+    substance: str
+    criticality: str | None
+    reaction: str | None
+    status: str
+    recorded: date
+    worker: int
+
+
+@dataclass(slots=True, kw_only=True)
+class AccessNote:
+    """How whoever comes gets into a person's home."""
+
+    number: int = 0
+    person: int
+    kind: str
+    detail: str
+    status: str
+    since: date
+    until: date | None
+    worker: int
+
+
+@dataclass(slots=True, kw_only=True)
+class AboutMe:
+    """What a person wants known about them, by the headings of the national standard."""
+
+    number: int = 0
+    person: int
+    told: date
+    answers: dict[str, str]
 
 
 @dataclass(slots=True, kw_only=True)

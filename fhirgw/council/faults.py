@@ -59,6 +59,8 @@ PLOTS = (
     Plot("local-time", "contact", "received", 0.010),
     Plot("local-time", "assessment", "started", 0.010),
     Plot("local-time", "review", "held", 0.010),
+    Plot("unknown-code", "allergy", "substance", 0.010),
+    Plot("order", "access_note", "until", 0.010, after="since"),
 )
 """Shares are assumptions of ours: between one and two in a hundred rows are wrong in all (not counting child tables').
 

@@ -13,6 +13,7 @@ from random import Random
 from fhirgw.council import county, nhs_numbers
 from fhirgw.council.case import Case, World
 from fhirgw.council.council import Council
+from fhirgw.council.essentials import essentials
 from fhirgw.council.faults import plant
 from fhirgw.council.odds import Odds, pick
 from fhirgw.council.reference import reference
@@ -48,6 +49,7 @@ def generate(people: int, seed: int = 1, faults: bool = True) -> Council:
             supported(world, turn.group, rng.random() < 0.4, left=True)
         else:
             {"reabled": reabled, "turned-away": turned_away, "technology": technology_only}[turn.sort](world)
+    essentials(council, Random(seed + 2))
     if faults:
         plant(council, Random(seed + 1))
     return council

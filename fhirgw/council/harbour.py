@@ -207,6 +207,7 @@ DATE_FROM        | start          | date             |
 DATE_TO          | end            | date             |
 REVIEW_DUE       | review_due     | date             |
 CONTINGENCY      | contingency    | flag             | has a contingency plan
+CONTINGENCY_PLAN | contingency_actions | text        | what to do when care fails
 LEAD_STAFF_NO    | team.lead      | key:worker       | the plan's team: lead worker
 OT_STAFF_NO      | team.therapist | key:worker       | occupational therapist
 SUPPORT_STAFF_NO | team.support   | key:worker       | support worker
@@ -286,6 +287,38 @@ STATUS    | status   | code:alert_status   |
 DATE_FROM | start    | date                |
 DATE_TO   | end      | date                |
 STAFF_NO  | worker   | key:worker          |
+
+= ALLERGY: allergy
+ALLERGY_NO  | number      | key:allergy              |
+PERSON_NO   | person      | key:person               |
+ALLERGIC_TO | substance   | code:allergy_substance   |
+RISK        | criticality | code:allergy_criticality |
+REACTION    | reaction    | text                     |
+STATUS      | status      | code:allergy_status      |
+RECORDED    | recorded    | date                     |
+STAFF_NO    | worker      | key:worker               |
+
+= ACCESS: access_note
+ACCESS_NO | number | key:access_note   |
+PERSON_NO | person | key:person        |
+ACCESS_BY | kind   | code:access_kind  |
+DETAIL    | detail | text              | where the key safe is, and its code
+STATUS    | status | code:alert_status |
+DATE_FROM | since  | date              |
+DATE_TO   | until  | date              |
+STAFF_NO  | worker | key:worker        |
+
+= ABOUT_ME: about_me
+ABOUT_ME_NO   | number                | key:about_me |
+PERSON_NO     | person                | key:person   |
+TOLD          | told                  | date         | when the person said it
+MATTERS       | answers.matters       | text         | what is most important to me
+PEOPLE        | answers.people        | text         | people who are important to me
+COMMUNICATION | answers.communication | text         | how I communicate, and how to communicate with me
+WELLNESS      | answers.wellness      | text         | my wellness
+DO_DO_NOT     | answers.do-and-do-not | text         | please do, and please don't
+SUPPORT       | answers.support       | text         | how and when to support me
+ALSO          | answers.also          | text         | also worth knowing about me
 
 = EQUIPMENT: equipment
 EQUIPMENT_NO    | number     | key:equipment         |

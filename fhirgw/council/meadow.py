@@ -216,6 +216,7 @@ start_date      | start       | date             |
 end_date        | end         | date             |
 review_due_date | review_due  | date             |
 contingency     | contingency | flag             | has a contingency plan
+contingency_plan | contingency_actions | text    | what to do when care fails
 
 = plan_team_member: plan each team
 plan_team_member_id | #       | serial         |
@@ -316,6 +317,37 @@ status     | status   | code:alert_status   |
 start_date | start    | date                |
 end_date   | end      | date                |
 worker_id  | worker   | key:worker          |
+
+= allergy: allergy
+allergy_id    | number      | key:allergy              |
+person_id     | person      | key:person               |
+substance     | substance   | code:allergy_substance   |
+criticality   | criticality | code:allergy_criticality |
+reaction      | reaction    | text                     |
+status        | status      | code:allergy_status      |
+recorded_date | recorded    | date                     |
+worker_id     | worker      | key:worker               |
+
+= access_note: access_note
+access_note_id | number | key:access_note   |
+person_id      | person | key:person        |
+kind           | kind   | code:access_kind  |
+detail         | detail | text              | where the key safe is, and its code
+status         | status | code:alert_status |
+start_date     | since  | date              |
+end_date       | until  | date              |
+worker_id      | worker | key:worker        |
+
+= about_me: about_me
+about_me_id | number | key:about_me |
+person_id   | person | key:person   |
+told_date   | told   | date         | when the person said it
+
+= about_me_answer: about_me each answers
+answer_id   | #       | serial          |
+about_me_id | ^number | parent:about_me |
+heading     | 0       | text            | heading of the national standard; at most one answer each
+answer      | 1       | text            |
 
 = equipment: equipment
 equipment_id   | number     | key:equipment         |

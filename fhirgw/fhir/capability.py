@@ -63,6 +63,7 @@ DEFINITIONS = {
     ("Patient", "summary"): f"{IPS}summary",
     ("Patient", "who-looked"): f"{OURS}Patient-who-looked",
     ("Subscription", "events"): f"{BACKPORT}OperationDefinition/backport-subscription-events",
+    ("Subscription", "resend"): f"{BACKPORT}OperationDefinition/backport-subscription-resend",
     ("Subscription", "status"): f"{BACKPORT}OperationDefinition/backport-subscription-status",
     ("ValueSet", "expand"): f"{R4}ValueSet-expand",
     ("ValueSet", "validate-code"): f"{R4}ValueSet-validate-code",

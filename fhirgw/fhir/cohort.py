@@ -7,12 +7,14 @@ of them; those of several types, by meeting one of each.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue, Resource
-from fhirgw.fhir.parameters import compartment
+from fhirgw.fhir.parameters import personal
 from fhirgw.fhir.references import LOCAL
 from fhirgw.fhir.type_filter import read
 
@@ -49,6 +51,23 @@ def people(group: Resource) -> list[str]:
     return list(dict.fromkeys(each[2] for each in named if each and each[1] == "Patient"))
 
 
+def completed(after: Resource, seen: Resource, whole: Resource) -> Resource:
+    """A Group as its writer would have it, and those of its members besides whom they were not shown.
+
+    `seen` is what they were shown of the `whole`. What is contained was withheld with its members, and stays likewise.
+    """
+    shown = Counter(encode(each) for each in seen.get("member", ()))
+    named = {entity.get("reference") for entity in _entities(after)}
+    left = []
+    for each in whole.get("member", ()):
+        if shown[text := encode(each)]:
+            shown[text] -= 1
+        elif each.get("entity", {}).get("reference") not in named:
+            left.append(each)
+    contained = {"contained": whole["contained"]} if "contained" in whole else {}
+    return contained | after | {"member": [*after.get("member", ()), *left]}
+
+
 def check(group: Resource) -> None:
     """Raises FhirError (422) for a Group whose members nobody could find, or keep from those who may not see them."""
     filters(group)
@@ -71,7 +90,7 @@ def _search(extension: dict[str, Any]) -> str:
         raise FhirError(
             *(Issue(each.code, each.diagnostics or "", AT_FILTER) for each in error.issues), status=422
         ) from None
-    if query.type != "Patient" and not compartment(query.type):
+    if query.type != "Patient" and not personal(query.type):
         told = f"A member-filter is of Patient, or of what is in a patient's record, and {query.type} is not"
         raise FhirError(Issue("value", told, AT_FILTER), status=422)
     if named := naming(search):
@@ -85,7 +104,7 @@ def naming(search: str) -> str | None:
     of, _, text = search.partition("?")
     for name, _ in parse_qsl(text):
         kind, asked = _asked(of, name)
-        if asked in PERSONAL and (kind == "Patient" or compartment(kind)):
+        if asked in PERSONAL and (kind == "Patient" or personal(kind)):
             return asked
     return None
 

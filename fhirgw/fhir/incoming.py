@@ -32,9 +32,8 @@ LARGEST = 32
 STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 BLANKS, SPACED = b" \t\r\n", b'": '
-FRACTIONS = [re.compile(each) for each in (rb'":-?[0-9]+[.eE]', rb"\[-?[0-9]", rb",-?[0-9]", rb"\A-?[0-9]")]
-"""One of them is in every compact text with a number that is to keep its text; four, for each begins with a letter of
-its own to look for."""
+FRACTION = re.compile(rb"[0-9][.eE]")
+"""In every text with a number that is to keep its text, outside of its strings."""
 SUSPECT = re.compile(rb"\\u(?:00[01]|[dD][89a-fA-F])")
 """An escape that may stand for a control character or half a character."""
 REFUSED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
@@ -50,9 +49,10 @@ def read(body: bytes) -> Resource:
 
 def parse(body: bytes) -> Any:
     """The JSON value of a body, as `read` does it; a JSON Patch is a list."""
-    if body.count(b"{") + body.count(b"[") > DEEPEST:
-        _shallow(body)
-    found = _quickly(_compact(body) if SPACED in body else body)
+    outside = _outside(body)
+    if outside.count(b"{") + outside.count(b"[") > DEEPEST:
+        _shallow(outside)
+    found = _quickly(_compact(body) if SPACED in body else body, outside)
     if found is None:
         found = _slowly(body)
     if SUSPECT.search(body):
@@ -60,10 +60,15 @@ def parse(body: bytes) -> Any:
     return found
 
 
-def _quickly(body: bytes) -> Any:
+def _outside(body: bytes) -> bytes:
+    """The body without its strings."""
+    return STRINGS.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
+
+
+def _quickly(body: bytes, outside: bytes) -> Any:
     """What the body says, where writing that down gives the body again, so that no key and no digit was lost."""
     try:
-        found = _reader.decode(body.decode()) if any(each.search(body) for each in FRACTIONS) else orjson.loads(body)
+        found = _reader.decode(body.decode()) if FRACTION.search(outside) else orjson.loads(body)
         return found if encode(found) == body else None
     except (ValueError, TypeError, RecursionError, FhirError):
         return None
@@ -80,19 +85,18 @@ def _compact(body: bytes) -> bytes:
 
 def _slowly(body: bytes) -> Any:
     """What the body says, each object pair by pair. Raises FhirError."""
-    _shallow(body)  # which tells of brackets that do not match, too
+    _shallow(_outside(body))  # which tells of brackets that do not match, too
     try:
         return _decoder.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise FhirError(Issue("structure", f"The body is not JSON: {_place(error)}")) from None
 
 
-def _shallow(body: bytes) -> None:
+def _shallow(outside: bytes) -> None:
     """Takes out pairs of brackets that hold none, level by level: what is then left is deeper.
 
     First two levels at a time, which is sure of what is at most half as deep, and that is everything but an attack.
     """
-    outside = STRINGS.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
     brackets = left = outside.translate(None, NOT_BRACKETS)
     for _ in range(DEEPEST // 2):
         if not left:

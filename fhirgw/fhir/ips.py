@@ -52,7 +52,7 @@ class Section:
 
 SECTIONS = (
     Section("11450-4", "Problems and reasons for support", ("Condition",), required=True),
-    Section("48765-2", "Allergies and intolerances", required=True),
+    Section("48765-2", "Allergies and intolerances", ("AllergyIntolerance",), required=True),
     Section("10160-0", "Medicines", required=True),
     Section("18776-5", "Care and support plan", ("CarePlan", "Goal")),
     Section("packages", "Packages of care", ("EpisodeOfCare",)),

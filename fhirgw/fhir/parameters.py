@@ -22,7 +22,7 @@ HELD = (
     *("HealthcareService", "ServiceRequest", "Task", "QuestionnaireResponse", "Questionnaire", "Observation"),
     *("Condition", "CarePlan", "Goal", "CareTeam", "EpisodeOfCare", "Flag", "DeviceRequest", "Device"),
     *("DeviceUseStatement", "Consent", "Encounter", "Appointment", "Communication", "Provenance"),
-    *("AuditEvent", "MedicationAdministration", "DocumentReference", "Group"),
+    *("AuditEvent", "MedicationAdministration", "DocumentReference", "Group", "AllergyIntolerance"),
 )
 """The resource types the gateway holds."""
 
@@ -173,6 +173,13 @@ def compartment(resource_type: str) -> tuple[str, ...]:
     But a Group: it is in the compartments of all its members, and in nobody's record.
     """
     return () if resource_type == "Group" else tuple(table("parameters")["compartment"].get(resource_type, ()))
+
+
+def personal(resource_type: str) -> bool:
+    """Whether a resource of the type may be in somebody's record: R4's compartment leaves out some that say whose they
+    are, as Task (`for`) and Device.
+    """
+    return bool(compartment(resource_type)) or "patient" in supported(resource_type)
 
 
 def _has_bit(parameter: Parameter) -> bool:

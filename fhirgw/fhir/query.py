@@ -32,7 +32,6 @@ UNSUPPORTED = {
     "_list": "lists are not held here: name the ids with _id",
     "_filter": "use parameters and chains",
     "_query": "there are no named queries",
-    "_contained": "contained resources are found with what holds them",
     "_containedType": "contained resources are found with what holds them",
 }
 """What R4 has and the gateway has not, and what to do instead."""
@@ -258,6 +257,13 @@ def _cursor(query: Query, value: str) -> dict[str, Any]:
     return {"cursor": value}
 
 
+def _contained(query: Query, value: str) -> dict[str, Any]:
+    """What R4 does unless it is told otherwise, and no more."""
+    if value != "false":
+        raise FhirError(Issue("not-supported", f"_contained is false only: {UNSUPPORTED['_containedType']}"))
+    return {}
+
+
 def _format(query: Query, value: str) -> dict[str, Any]:
     if value.partition(";")[0].strip().replace(" ", "+") not in JSON_FORMATS:
         raise FhirError(Issue("not-supported", "_format is JSON only: application/fhir+json"))
@@ -265,6 +271,7 @@ def _format(query: Query, value: str) -> dict[str, Any]:
 
 
 CONTROLS: dict[str, Callable[[Query, str], dict[str, Any]]] = {
+    "_contained": _contained,
     "_count": _count,
     "_cursor": _cursor,
     "_elements": _elements,

@@ -35,10 +35,27 @@ def references(resource: Any, path: str = "") -> Iterator[tuple[str, str]]:
                 yield path, value
 
 
-def local(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those that name something held here, as (type, id)."""
-    named = (LOCAL.fullmatch(text) for _, text in found)
-    return [(each[1], each[2]) for each in named if each and each[1] in HELD]
+def referred(resource: Any) -> list[str]:
+    """Each `Reference.reference` as `references` finds them, without their paths, which cost as much again."""
+    found: list[str] = []
+    waiting = [resource]
+    while waiting:
+        each = waiting.pop()
+        if each.__class__ is list:
+            waiting += [one for one in each if one.__class__ is dict]
+        elif each.__class__ is dict:
+            for name, value in each.items():
+                if value.__class__ is dict or value.__class__ is list:
+                    waiting.append(value)
+                elif name == "reference" and value.__class__ is str:
+                    found.append(value)
+    return found
+
+
+def local(found: Iterable[str]) -> list[tuple[str, str]]:
+    """Those of the references that name something held here, as (type, id)."""
+    matches = map(LOCAL.fullmatch, found)
+    return [(each[1], each[2]) for each in matches if each and each[1] in HELD]
 
 
 def localised(resource: Resource, bases: Sequence[str]) -> Resource:
@@ -48,13 +65,14 @@ def localised(resource: Resource, bases: Sequence[str]) -> Resource:
     nobody's record. https://hl7.org/fhir/R4/references.html#literal
     """
     ours: dict[str, str] = {}
-    for path, text in references(resource):
+    for text in referred(resource):
         if "//" in text or text[:1] in ("/", "."):
             below = next((found for base in bases if (found := _below(base, text)) is not None), None)
             if below is None:
                 continue
             if not LOCAL.fullmatch(below):
                 told = "This is an address of the gateway's own that is no resource: refer to one as Type/id"
+                path = next(path for path, found in references(resource) if found == text)
                 raise FhirError(Issue("value", told, f"{resource.get('resourceType')}.{path}"), status=422)
             ours[text] = below
     return replaced(resource, {}, lambda text: ours.get(text, text)) if ours else resource

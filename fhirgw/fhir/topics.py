@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fhirgw import shipped
 from fhirgw.fhir.criterion import Criterion, Missing, Tokens
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.parameters import HELD, compartment, supported
+from fhirgw.fhir.parameters import HELD, personal, supported
 from fhirgw.fhir.query import CONTROLS, Query
 
 FILE = "topics.yaml"
@@ -113,12 +113,7 @@ def _triggers(name: str, told: _Trigger) -> Iterator[Trigger]:
 
 def _of_persons() -> tuple[str, ...]:
     """The types that are of a person, but for the audit and for what tells how others came to be."""
-    return tuple(each for each in HELD if each == "Patient" or (_of_a_person(each) and each not in _APART))
-
-
-def _of_a_person(resource_type: str) -> bool:
-    """R4's compartment leaves out some that say whose they are, as Task."""
-    return bool(compartment(resource_type)) or "patient" in supported(resource_type)
+    return tuple(each for each in HELD if each == "Patient" or (personal(each) and each not in _APART))
 
 
 _APART = ("AuditEvent", "Provenance", "Group")

@@ -22,6 +22,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Status
 
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store.database import away, plain
 from fhirgw.store.queue import OPTIONS
 
@@ -85,12 +86,8 @@ async def swept(sweep: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             except Exception as error:
                 log.error("jobs not swept", error=type(error).__name__, away=away(error))
 
-    sweeper = asyncio.create_task(again(), name="jobs swept")
-    try:
+    async with meanwhile(again(), "jobs swept"):
         yield
-    finally:
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
 
 
 class Queue:
@@ -117,12 +114,8 @@ class Queue:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Works in this process while the block runs, on one part at a time; the part it is at goes back at the end."""
-        task = asyncio.create_task(self.work(), name="exports worked on")
-        try:
+        async with meanwhile(self.work(), "exports worked on"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def work(self) -> None:
         """Works until it is cancelled; when the database has been away, again."""

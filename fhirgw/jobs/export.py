@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from fhirgw.access.permit import Permit
 from fhirgw.jobs.files import Draft
+from fhirgw.store.copied import Line
 
 SAVED_AFTER = 32 << 20
 """Bytes after which the disk is asked to keep what it has, while more is being written."""
@@ -41,7 +42,7 @@ class Filling:
         self._saving: asyncio.Task[None] | None = None
         self._refused: Exception | None = None
 
-    async def sink(self, lines: list[bytes]) -> None:
+    async def sink(self, lines: list[Line]) -> None:
         """What COPY writes to; nothing more, once any of it was refused."""
         if self._refused is None:
             try:
@@ -49,16 +50,19 @@ class Filling:
             except Exception as error:
                 self._refused = error
 
-    def _made(self, lines: list[bytes]) -> tuple[bytes, int]:
+    def _made(self, lines: list[Line]) -> tuple[bytes, int]:
         """What is written for some lines, and how many resources or rows that is."""
         return b"\n".join([*lines, b""]), len(lines)
 
+    def put(self, data: bytes, count: int) -> None:
+        """Writes what is in the file's form already; from any thread, if from one at a time. Raises Unwritable."""
+        if data or count:
+            self.draft.write(data, count)
+            self._told(count, len(data))
+
     async def _write(self, data: bytes, count: int) -> None:
-        if not data and not count:
-            return
         draft = self.draft
-        draft.write(data, count)
-        self._told(count, len(data))
+        self.put(data, count)
         if draft.bytes - self._saved > SAVED_AFTER and (self._saving is None or self._saving.done()):
             await self.settled()
             self._saved = draft.bytes

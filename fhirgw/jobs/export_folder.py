@@ -25,6 +25,7 @@ from fhirgw.jobs.lease import Lost, abreast
 from fhirgw.jobs.parts import run_part
 from fhirgw.jobs.place import Folder
 from fhirgw.jobs.work import LANES
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import export_job, ledger
 from fhirgw.store.database import Engine, direct
 from fhirgw.store.export import Selection
@@ -79,12 +80,8 @@ async def export(
             given = replace(selection, job=id)
             await export_job.accept(connection, id, permit, given, request, policy=policy, place=str(place), local=True)
         try:
-            telling = asyncio.create_task(_told(engine, id, progress))
-            try:
+            async with meanwhile(_told(engine, id, progress), "progress told"):
                 done = await _done(engine, id, Folder(place))
-            finally:
-                telling.cancel()
-                await asyncio.gather(telling, return_exceptions=True)
             progress(done.rows, done.bytes, done.expected)
             listed = [each for name in LISTS for each in done.result[name]]
             for each in listed:

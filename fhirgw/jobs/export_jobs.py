@@ -32,6 +32,7 @@ from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy, tidy
 from fhirgw.jobs.withdrawal import withdraw
 from fhirgw.jobs.work import Worker
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import cohort, export_job, withdrawal, write
 from fhirgw.store.database import Connection, Engine, away, declared, direct
 from fhirgw.store.export import PART, PROVENANCE, Selection
@@ -89,6 +90,7 @@ class ExportJobs:
         self._worker = Worker(engine, places, lease, projects)
         self._queue = executor(moved, engine.url.render_as_string(hide_password=False), self._worker)
         self._owned = AsyncExitStack()
+        self.lease = lease
 
     async def __aenter__(self) -> Self:
         with suppress(TimeoutError):  # whoever serves does not wait for an object store that is away
@@ -97,18 +99,17 @@ class ExportJobs:
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
-        self._keeper = asyncio.create_task(self._keep(), name="exports kept")
+        await self._owned.enter_async_context(meanwhile(self._keep(), "exports kept"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
         await self._owned.aclose()
 
     async def kick_off(self, permit: Permit, asked: Selection, request: str) -> str:
         """Writes an export down and names it. Raises FhirError: throttled, or forbidden for a type it asks for."""
+        permit = permit.exporting(asked.project)
         if permit.purpose not in COPIED:
             told = f"Nothing is exported for the purpose {permit.purpose}: ask for one person's record"
             raise FhirError(Issue("forbidden", told))
@@ -162,7 +163,8 @@ class ExportJobs:
             made = (each["type"] for each in job.result["output"])
             several = job.result.get("deleted") or job.asked.organized
             types = job.effective if several else tuple(made)
-        if not entitled(permit, job.permit, types):
+        project = job.asked.project
+        if (permit.pseudonymous and project is None) or not entitled(permit.exporting(project), job.permit, types):
             raise absent()
         return job
 

@@ -26,6 +26,7 @@ from fhirgw.jobs.export_jobs import ID, KEPT, LOOKED
 from fhirgw.jobs.files import DATA
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.place import MEDIA, File
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import import_job
 from fhirgw.store.database import Connection, away, direct
 from fhirgw.store.import_job import COUNTS, Job
@@ -41,13 +42,17 @@ Source = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An import as it is: `inputs` of it, of which `ended` are at their end, and lines by COUNTS."""
+    """An import as it is: `inputs` of it, of which `ended` are at their end, and lines by COUNTS.
+
+    `believed`: seconds until others take what is worked on, unless there is a sign of life; None where nobody is at it.
+    """
 
     job: Job
     inputs: int
     ended: int
     running: int
     counts: dict[str, int]
+    believed: int | None
 
 
 class ImportJobs:
@@ -62,20 +67,19 @@ class ImportJobs:
         self._engine = importer.engine
         self._queue = executor(moved, self._engine.url.render_as_string(hide_password=False), importer, IMPORTS)
         self._owned = AsyncExitStack()
+        self.lease = importer.lease
 
     async def __aenter__(self) -> Self:
         await self._tidy()
         await self._owned.enter_async_context(self._queue.opened())
         if self._working:
             await self._owned.enter_async_context(self._queue.working())
-        self._keeper = asyncio.create_task(self._keep(), name="imports kept")
+        await self._owned.enter_async_context(meanwhile(self._keep(), "imports kept"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
         await self._owned.aclose()
 
     async def kick_off(self, permit: Permit, sources: Sequence[Source], bases: Sequence[str], request: str) -> str:
@@ -101,7 +105,9 @@ class ImportJobs:
                 await import_job.poll(connection, id)
         ended = sum(each["state"] in ("done", "failed") for each in rows)
         running = sum(each["state"] == "running" for each in rows)
-        return Status(job, len(rows), ended, running, {name: sum(each[name] for each in rows) for name in COUNTS})
+        counts = {name: sum(each[name] for each in rows) for name in COUNTS}
+        believed = max((each["believed"] for each in rows if each["state"] == "running"), default=None)
+        return Status(job, len(rows), ended, running, counts, believed)
 
     async def cancel(self, permit: Permit, id: str) -> None:
         """Ends the import: what was taken in stays, nothing more comes. Raises FhirError(not-found)."""

@@ -31,6 +31,7 @@ from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.import_job import Input, Job
 from fhirgw.store.lease import LEASE
 
+REMEDY = "give this worker the FHIRGW_IMPORT_FOLDER and FHIRGW_IMPORT_ORIGINS of whoever serves"
 ROOM = "The gateway cannot keep what it fetches: its operators have to make room"
 GONE = "The database went away while it was taken in, each time: import it again"
 FAULT = "Taking it in failed; the gateway's log says where"
@@ -43,12 +44,31 @@ class Importer(Work[Job, Input]):
     def __init__(self, engine: Engine, folder: Path, sources: Sources, longest: int, lease: timedelta = LEASE) -> None:
         super().__init__(engine, import_job.LEASES, lease)
         self.folder, self.sources, self.longest = folder, sources, longest
+        self._left: dict[str, list[str]] = {}
 
     async def claim(self, connection: Connection, id: str) -> tuple[Job, Input] | None:
         """The next input of a job, begun; None where none waits."""
-        held = await import_job.claim(connection, id, self.name, self.lease)
+        unseen = await self._unseen(connection, id)
+        held = await import_job.claim(connection, id, self.name, self.lease, unseen=unseen)
         job = await import_job.find(connection, id) if held else None
         return (job, held) if held and job else None
+
+    async def running(self) -> list[str]:
+        """As for all work, but for jobs of which only others can do what there is to do."""
+        async with direct(self.engine) as connection:
+            ids = [id for id, *_ in await self.swept(connection)]
+            return [id for id in ids if not await import_job.left(connection, id, await self._unseen(connection, id))]
+
+    async def _unseen(self, connection: Connection, id: str) -> list[str]:
+        """The sources of a job that this worker's settings do not let it read: another's will, and if none do, the
+        status says so.
+        """
+        if id not in self._left:
+            sources = [each["source"] for each in await import_job.inputs(connection, id)]
+            self._left = {id: [each for each in sources if not self.sources.named(each)]}
+            if self._left[id]:
+                log.warning("inputs left to others", job=id, inputs=len(self._left[id]), remedy=REMEDY)
+        return self._left[id]
 
     async def do(self, job: Job, part: Input) -> None:
         """Takes in an input. The lines of a large one are judged by other processes."""

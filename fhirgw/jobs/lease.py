@@ -7,8 +7,6 @@ The one home of it, for exports (fhirgw.jobs.work) and imports (fhirgw.jobs.impo
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import structlog
 
+from fhirgw.jobs.alive import named
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.store.lease import Holding, Leases
 
@@ -66,16 +66,13 @@ async def renewed(keep: Callable[[], Awaitable[bool]], lease: timedelta) -> Asyn
                 working.cancel()
                 return
 
-    renewal = asyncio.create_task(renewing(), name="lease")
-    try:
-        yield
-    except asyncio.CancelledError:
-        if lost and working is not None and working.uncancel() == 0:
-            raise Lost from None
-        raise
-    finally:
-        renewal.cancel()
-        await asyncio.gather(renewal, return_exceptions=True)
+    async with meanwhile(renewing(), "lease"):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost and working is not None and working.uncancel() == 0:
+                raise Lost from None
+            raise
 
 
 async def abreast(
@@ -118,7 +115,7 @@ class Work(ABC, Generic[Job, Part]):
 
     def __init__(self, engine: Engine, leases: Leases, lease: timedelta) -> None:
         self.engine, self.leases, self.lease = engine, leases, lease
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = named()
 
     @abstractmethod
     async def claim(self, connection: Connection, id: str) -> tuple[Job, Part] | None:

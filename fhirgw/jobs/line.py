@@ -24,7 +24,7 @@ from fhirgw.fhir.incoming import read
 from fhirgw.fhir.index import Index
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD
-from fhirgw.fhir.references import local, localised, references
+from fhirgw.fhir.references import local, localised, referred
 from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming, Staged, staged
 from fhirgw.store.writing import named, sound
@@ -112,7 +112,7 @@ def resource_of(text: bytes, terms: Terms) -> Resource:
 def _references(text: bytes, resource: Resource) -> list[tuple[str, str]]:
     """What is referred to, as (type, id). Looked for in the text where that is sure: a fifth of all the work else."""
     if b"\\" in text or FOREIGN.search(text):
-        return local(references(resource))
+        return local(referred(resource))
     found = [(kind.decode(), id.decode()) for kind, id in REFERENCE.findall(text)]
     return [each for each in found if each[0] in HELD]
 

@@ -98,6 +98,7 @@ class Notifier:
         async with direct(self._engine) as connection:
             if self._turns % SWEPT == 0:
                 await subscription.sweep(connection)
+                log.info("subscriptions", **await subscription.counted(connection))
             self._turns += 1
             for id in await notices.stirred(connection):
                 await self._note(connection, id)
@@ -152,6 +153,8 @@ class Notifier:
     async def _told(self, lane: Subscription) -> None:
         """Tells a lane what is next, and writes down what came of it."""
         try:
+            async with direct(self._engine) as connection:  # who has the handshake is told of all that comes after it
+                place = await subscription.here(connection)
             number = await self._tell(lane)
         except FhirError as error:  # whoever subscribed may not ask any more, or what it was signed with is not there
             if error.status < 500:
@@ -168,7 +171,7 @@ class Notifier:
             reach("before told")
             async with direct(self._engine) as connection:
                 if lane.status == "requested":
-                    await subscription.greeted(connection, lane)
+                    await subscription.greeted(connection, lane, place)
                 else:
                     await subscription.told(connection, lane, number)
 

@@ -24,7 +24,7 @@ from fhirgw.jobs.lease import Lost, renewed
 from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.segments import Base, patch, segment_of
 from fhirgw.store import cohort, division, ledger
-from fhirgw.store.copied import Sink
+from fhirgw.store.copied import Line, Sink
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
@@ -214,9 +214,5 @@ class _Filling(Filling):
         if self._refused is None:
             await self._write(self._form.end(), 0)
 
-    async def put(self, data: bytes, lines: int) -> None:
-        """Writes what is in the file's form already. Raises Unwritable."""
-        await self._write(data, lines)
-
-    def _made(self, lines: list[bytes]) -> tuple[bytes, int]:
-        return super()._made(lines) if self._form.plain else self._form.add(lines)
+    def _made(self, lines: list[Line]) -> tuple[bytes, int]:
+        return super()._made(lines) if self._form.plain else self._form.add(list(map(bytes, lines)))

@@ -26,19 +26,19 @@ class Patch:
             raise ValueError("a line of something that is not stale")
         self._at = self.dropped = 0
 
-    def add(self, block: bytes) -> Iterator[bytes]:
+    def add(self, block: bytes) -> Iterator[bytes | memoryview]:
         """What becomes of more of the file."""
-        done = 0
+        done, view = 0, memoryview(block)
         last = _id(block, block.rfind(b"\n", 0, -1) + 1, len(block))
         while self._at < len(self._stale) and (id := self._stale[self._at]) <= last:
             start = _place(block, id, done)
-            yield block[done:start]
+            yield view[done:start]
             yield self._fresh.get(id, b"")
             done, self._at = start, self._at + 1
             end = block.find(b"\n", start) + 1
             if end and _id(block, start, end) == id:
                 done, self.dropped = end, self.dropped + 1
-        yield block[done:] if done else block
+        yield view[done:]
 
     def end(self) -> bytes:
         """What comes after the last line."""

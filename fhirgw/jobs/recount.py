@@ -13,6 +13,7 @@ from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.jobs.forms import Form, form_of
 from fhirgw.jobs.projects import Projects
 from fhirgw.store import ledger
+from fhirgw.store.copied import Line
 from fhirgw.store.database import Connection
 from fhirgw.store.export import Stretch, copy_part
 from fhirgw.store.export_job import Job
@@ -52,11 +53,11 @@ class _Counting:
         self._refused: Exception | None = None
         form.begin()
 
-    async def sink(self, lines: list[bytes]) -> None:
+    async def sink(self, lines: list[Line]) -> None:
         """What COPY writes to. It never raises: asyncpg would not come back from that."""
         if self._refused is None and len(self._pseudonyms.persons) < rules().smallest:
             try:
-                self._form.add(lines)
+                self._form.add(list(map(bytes, lines)))
             except Exception as error:
                 self._refused = error
 

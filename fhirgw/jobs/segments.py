@@ -31,9 +31,10 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
@@ -49,6 +50,7 @@ from fhirgw.jobs.patch import Patch
 from fhirgw.private import private_folder
 from fhirgw.store import segments
 from fhirgw.store.basis import LISTS
+from fhirgw.store.copied import Line
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.export import PROVENANCE, Selection, Stretch, copy_part, relation
 from fhirgw.store.export_job import Job
@@ -57,8 +59,11 @@ from fhirgw.store.segments import RULES, Held, Segment
 
 FOLDER = ".segments"
 
-BLOCK = 4 << 20
-"""Bytes of a file that are looked through at once."""
+BLOCK = 1 << 20
+"""Bytes of a file that are looked through at once: what is read is hashed and written from the processor's cache."""
+
+BLOCKS = 8
+"""Blocks that a thread does before it asks whether anybody still wants them."""
 
 MOST = 4
 """Where more than one in so many resources is stale, reading all of them costs no more."""
@@ -69,8 +74,8 @@ GROWN = 2
 ASIDE = ("job", "paged", "ignored")
 """What of a request says nothing of the resources."""
 
-Write = Callable[[bytes, int], Awaitable[None]]
-"""What takes bytes of a file, and how many resources they are."""
+Write = Callable[[bytes, int], None]
+"""What takes bytes of a file, and how many resources they are; in a thread."""
 
 log = structlog.get_logger("fhirgw.jobs")
 
@@ -79,6 +84,7 @@ class Damaged(Exception):
     """A segment is not what was kept."""
 
 
+@cache
 def policy() -> str:
     """Whose rules an export is made by: those of this version of the gateway."""
     try:
@@ -191,8 +197,8 @@ async def patch(engine: Engine, job: Job, part: Part, form: Form, segment: Path,
     assert job.snapshot is not None
     lines: list[bytes] = []
 
-    async def sink(read: list[bytes]) -> None:
-        lines.extend(read)
+    async def sink(read: list[Line]) -> None:
+        lines.extend(map(bytes, read))
 
     if found.stale:
         stretch = Stretch(part.type, part.low, part.high, tuple(found.stale))
@@ -202,20 +208,23 @@ async def patch(engine: Engine, job: Job, part: Part, form: Form, segment: Path,
     patching = Patch(found.stale, fresh)
     size = 0
     with await asyncio.to_thread(unpacked, segment) as file:
-        while block := await asyncio.to_thread(_block, file):
-            size += len(block)
-            for piece in patching.add(block):
-                await write(piece, 0)
+        while done := await asyncio.to_thread(_patched, file, patching, write):
+            size += done
     if size != found.bytes:
         raise Damaged(f"{segment.name}: {size} bytes, not {found.bytes}")
     kept = found.rows - patching.dropped
-    await write(patching.end(), kept + len(fresh))
+    await asyncio.to_thread(write, patching.end(), kept + len(fresh))
     return kept
 
 
-def _block(file: IO[bytes]) -> bytes:
-    """More of the file, in whole lines."""
-    return file.read(BLOCK) + file.readline()
+def _patched(file: IO[bytes], patching: Patch, write: Write) -> int:
+    """Writes what becomes of some more blocks of whole lines; how many bytes these were."""
+    size = 0
+    for _ in range(BLOCKS):
+        block = file.read(BLOCK) + file.readline()
+        size += len(block)
+        write(b"".join(patching.add(block)) if block else b"", 0)
+    return size
 
 
 async def keep(connection: Connection, job: Job, keys: Sequence[str], folder: Path) -> bool:

@@ -53,14 +53,23 @@ class Sources:
     def check(self, url: str) -> None:
         """Raises FhirError(forbidden) for what may not be imported from; says what may, and not what is there."""
         try:
-            split = _split(url)
-            allowed = self._path(split) is not None if split.scheme == FILE else _origin(split) in self.origins
+            allowed = self._allowed(_split(url))
         except ValueError:
             told = "input.url: not an address that can be imported from: https or file"
             raise FhirError(Issue("value", told)) from None
         if not allowed:
             told = "input.url: nothing is imported from there. Whoever runs the gateway names the origins"
             raise FhirError(Issue("forbidden", f"{told} (FHIRGW_IMPORT_ORIGINS) and the folder (FHIRGW_IMPORT_FOLDER)"))
+
+    def named(self, url: str) -> bool:
+        """Whether what is at an address that somebody has checked may be read here too."""
+        try:
+            return self._allowed(_split(url))
+        except ValueError:
+            return False
+
+    def _allowed(self, split: SplitResult) -> bool:
+        return self._path(split) is not None if split.scheme == FILE else _origin(split) in self.origins
 
     async def text(self, url: str, kept: Path) -> Path:
         """The file that holds what is at an address; `kept` is for what has to be fetched. Raises Unreadable."""

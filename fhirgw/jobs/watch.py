@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from fhirgw.meanwhile import meanwhile
 from fhirgw.store import watch, write
 from fhirgw.store.database import Connection, Engine, away, direct
 from fhirgw.visits.rules import Rules
@@ -34,7 +35,7 @@ class Watch:
         async with direct(self.engine) as connection:
             now = self.clock() if self.clock else await _now(connection)
             found = 0
-            for step in (watch.look, watch.listen, watch.climb):
+            for step in (watch.look, watch.forsake, watch.listen, watch.climb):
                 while done := await step(connection, self.rules, now):
                     found += done
         return found
@@ -42,12 +43,8 @@ class Watch:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Looks again and again while the block runs."""
-        task = asyncio.create_task(self._again(), name="visits watched")
-        try:
+        async with meanwhile(self._again(), "visits watched"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _again(self) -> None:
         while True:

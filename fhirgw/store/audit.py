@@ -3,6 +3,8 @@
 Requests share commits: while one is written, those that come meanwhile wait to be the next, as PostgreSQL's own group
 commit would have it, but in one statement. A commit has two steps: once its rows are written, others may add theirs;
 `record` comes back when the row is on disk, and no answer leaves before (`audit_write`, alembic's 0028).
+
+Long, because a row, how it is handed over, and who writes it change together.
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ import asyncpg
 import structlog
 
 from fhirgw.access.audit_event import Access, event
-from fhirgw.access.audit_facets import facets
+from fhirgw.access.audit_facets import Facets, facets
 from fhirgw.access.audit_query import EPOCH, MILLISECOND
-from fhirgw.access.audit_read import of_found, of_read
+from fhirgw.access.audit_read import PART as BRIEF_PART
+from fhirgw.access.audit_read import Form, known
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.store.audit_forms import Forms
 from fhirgw.store.audit_strangers import Strangers
 from fhirgw.store.database import Connection, readers
 
-APPEND = "SELECT fhirgw.audit_append($1, $2, $3, $4, $5, $6, $7)"
-WRITE = "CALL fhirgw.audit_write($1, $2, $3, $4, $5, $6, $7)"
+PART = "\x02"
+"""Parts the values of a column that is handed over: one text a column costs a third of an array (asyncpg looks at every
+element).
+"""
 AT_ONCE = 2
 """Commits on their way: while the disk has one, the rows of the next are written."""
 COMPANY = 8
@@ -66,7 +72,10 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class _Waiting:
+    """`form` is what the body of the row rests on, if it is brief."""
+
     row: Row
+    form: Form | None
     written: asyncio.Future[None]
 
 
@@ -87,6 +96,7 @@ class Auditor:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._strangers = Strangers(self._recorded)
+        self._forms = Forms()
 
     async def __aenter__(self) -> Auditor:
         await self._pool.__aenter__()
@@ -115,7 +125,7 @@ class Auditor:
     async def _recorded(self, access: Access) -> None:
         if self._closed or self._task is None or self._task.done():
             raise Unrecorded
-        waiting = _Waiting(_written_out(access), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(*self._written_out(access), asyncio.get_running_loop().create_future())
         await self._queue.put(waiting)
         if self._queue.qsize() >= COMPANY:
             self._news.set()
@@ -174,8 +184,10 @@ class Auditor:
         """Writes a batch in one commit; where PostgreSQL refuses a value, each alone: one does not fail the others."""
         try:
             async with self._pool.acquire(timeout=SECONDS) as connection:
-                await connection.execute(WRITE, *_columns([each.row for each in batch]))
+                await self._forms.keep(connection, [each.form for each in batch if each.form])
+                await connection.execute(WRITE, *columns([each.row for each in batch]))
         except Exception as error:
+            self._forms.doubt()
             if len(batch) > 1 and isinstance(error, asyncpg.DataError):
                 for each in batch:
                     await self._written([each])
@@ -185,16 +197,33 @@ class Auditor:
         else:
             _settle(batch, failed=False)
 
+    def _written_out(self, access: Access) -> tuple[Row, Form | None]:
+        """The row, before anybody else's is at stake, and its form. Raises Unrecorded for what JSON cannot say."""
+        try:
+            made = known(access, _id(access.moment))
+            if made is None or not self._forms.has_met(made.form) or made.brief.count(BRIEF_PART) != len(made.values):
+                return row(access), None
+            return _row(made.brief, made.facets), made.form
+        except (TypeError, ValueError) as error:  # as a lone surrogate
+            log.error("audit not written", rows=1, error=type(error).__name__)
+            raise Unrecorded from None
+
 
 def row(access: Access) -> Row:
-    """The row of an access, under an id of its own."""
+    """The row of an access, under an id of its own, with all of its JSON. Raises ValueError as `_row`."""
     id = _id(access.moment)
-    if known := of_read(access, id) or of_found(access, id):
-        body, found = known
-    else:
-        made = event(access, id)
-        body, found = encode(made).decode(), facets(made)
-    return Row(found.recorded, " ".join(found.persons), *found[2:], body)
+    if (short := known(access, id)) is not None:
+        return _row(short.body, short.facets)
+    made = event(access, id)
+    return _row(encode(made).decode(), facets(made))
+
+
+def _row(body: str, found: Facets) -> Row:
+    """Raises ValueError for what would not arrive as it is."""
+    written = Row(found.recorded, " ".join(found.persons), *found[2:], body)
+    if any(PART in each for each in written[1:]):
+        raise ValueError("a value with a control character cannot be handed to the audit")
+    return written
 
 
 def _id(moment: datetime) -> str:
@@ -208,16 +237,32 @@ def _id(moment: datetime) -> str:
 
 
 async def append(connection: Connection, rows: Sequence[Row]) -> int:
-    """Adds rows to the chain; returns the sequence of the last.
-
-    They are durable when the transaction has ended, or, in a session that `flushes`, when it has called `flushed`.
-    """
-    last: int = await connection.fetchval(APPEND, *_columns(rows))
+    """Adds rows to the chain, durable when the transaction has ended; returns the sequence of the last."""
+    last: int = await connection.fetchval(APPEND, *columns(rows))
     return last
 
 
-def _columns(rows: Sequence[Row]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def columns(rows: Sequence[Row]) -> list[str]:
+    """The rows as `appended` takes them."""
+    moments, *others = zip(*rows, strict=True)
+    return [PART.join([each.isoformat() for each in moments]), *map(PART.join, others)]
+
+
+def appended(first: int) -> str:
+    """The call that adds `columns`, from parameter `first` on."""
+    return f"fhirgw.audit_append({_handed(first)})"
+
+
+def _handed(first: int) -> str:
+    # Of one empty value `string_to_array` makes none.
+    texts = [
+        f"CASE ${at} WHEN '' THEN ARRAY[''] ELSE string_to_array(${at}, E'\\x02') END" for at in range(first, first + 7)
+    ]
+    return f"({texts[0]})::timestamptz[], {', '.join(texts[1:])}"
+
+
+APPEND = f"SELECT {appended(1)}"
+WRITE = f"CALL fhirgw.audit_write({_handed(1)})"
 
 
 async def record_now(connection: Connection, access: Access) -> None:
@@ -226,15 +271,6 @@ async def record_now(connection: Connection, access: Access) -> None:
     For commands. No other process can record until the transaction ends: let it be the last thing in it.
     """
     await append(connection, [row(access)])
-
-
-def _written_out(access: Access) -> Row:
-    """The row, before anybody else's is at stake. Raises Unrecorded for what JSON cannot say, as a lone surrogate."""
-    try:
-        return row(access)
-    except (TypeError, ValueError) as error:
-        log.error("audit not written", rows=1, error=type(error).__name__)
-        raise Unrecorded from None
 
 
 def _settle(batch: Sequence[_Waiting], *, failed: bool) -> None:

@@ -5,7 +5,7 @@ A digest covers the one before it, the body and the sequence; what a row is sear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from fhirgw.access.audit_facets import facets
+from fhirgw.access.audit_read import BRIEF, PART, Form, whole
 from fhirgw.store.database import Connection
 
 START = bytes(32)
@@ -24,6 +25,7 @@ ROWS = (
     "SELECT sequence, recorded, persons, registration, organisation, purpose, outcome, body, digest"
     " FROM fhirgw.audit WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 )
+FORMS = "SELECT key, pieces, holes FROM fhirgw.audit_form WHERE key = ANY ($1)"
 ANEW = "it is not what was noted: the chain was written anew, or cut off"
 
 
@@ -77,8 +79,9 @@ async def verify(connection: Connection, noted: Sequence[Point] = (), start: Poi
         if start.sequence and await connection.fetchval(DIGEST, start.sequence) != start.digest:
             return Verdict(0, head, start.sequence, ANEW)
         while rows := await connection.fetch(ROWS, last.sequence, BATCH):
+            forms = await _forms(connection, [row["body"] for row in rows])
             for row in rows:
-                if why := _wrong(row, last, known):
+                if why := _wrong(row, last, known, forms):
                     return Verdict(last.sequence - start.sequence, head, last.sequence + 1, why)
                 last = Point(row["sequence"], row["digest"])
     broken, why = _ended(last, head, known)
@@ -94,7 +97,14 @@ def _ended(last: Point, head: Point, known: dict[int, bytes]) -> tuple[int | Non
     return None, ""
 
 
-def _wrong(row: Any, last: Point, known: dict[int, bytes]) -> str | None:
+async def _forms(connection: Connection, bodies: Sequence[str]) -> dict[str, Form]:
+    """The forms that brief bodies rest on, by key: those that say what they said when they got it."""
+    keys = {body[len(BRIEF) :].partition(PART)[0] for body in bodies if body.startswith(BRIEF)}
+    found = {row["key"]: Form.of(row["pieces"], row["holes"]) for row in await connection.fetch(FORMS, list(keys))}
+    return {key: form for key, form in found.items() if key == form.key}
+
+
+def _wrong(row: Any, last: Point, known: dict[int, bytes], forms: Mapping[str, Form]) -> str | None:
     """What is wrong with the row that should come after the last."""
     sequence, body = row["sequence"], row["body"].encode()
     if sequence != last.sequence + 1:
@@ -104,7 +114,7 @@ def _wrong(row: Any, last: Point, known: dict[int, bytes]) -> str | None:
     if known.get(sequence, row["digest"]) != row["digest"]:
         return ANEW
     try:
-        found = facets(orjson.loads(body))
+        found = facets(orjson.loads(whole(row["body"], forms)))
     except (ValueError, LookupError, TypeError, AttributeError):
         return "its body is no AuditEvent of the gateway's"
     if (row["recorded"], tuple(row["persons"]), *tuple(row)[3:7]) != (found[0], found[1], *found[2:]):

@@ -18,7 +18,7 @@ from fhirgw.access.audit_query import Condition, by_id, recorded_in
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store.database import Connection, once
 from fhirgw.store.looked import FIRST, TIPPING_OFF
-from fhirgw.store.schema import audit
+from fhirgw.store.schema import audited
 
 INSTANT = TIMESTAMP(timezone=True)
 ID_LENGTH = 36
@@ -64,18 +64,18 @@ async def found(
         following = bodies[-1][len(FRONT) :][:ID_LENGTH] if len(rows) > count else None
     number = None
     if total:
-        counted = once(("audit count", shape), lambda: _matching(select(func.count()).select_from(audit), groups))
+        counted = once(("audit count", shape), lambda: _matching(select(func.count()).select_from(audited), groups))
         number = await connection.fetchval(counted.sql, *counted.arguments(values))
     return Found(bodies, following, number)
 
 
 def _page(groups: Sequence[Sequence[Condition]]) -> Select[Any]:
-    query = _matching(select(audit.c.body), groups)
+    query = _matching(select(audited.c.body), groups)
     # Without the `+ 0` PostgreSQL may walk the whole audit backwards for a few rows that an index would find.
     indexed = any(each.part in ("persons", "spans") for each in groups[0])
-    order = audit.c.sequence + 0 if indexed else audit.c.sequence
+    order = audited.c.sequence + 0 if indexed else audited.c.sequence
     before, count = (bindparam(name, type_=BigInteger, required=False) for name in ("before", "count"))
-    return query.where(audit.c.sequence < before).order_by(order.desc()).limit(count)
+    return query.where(audited.c.sequence < before).order_by(order.desc()).limit(count)
 
 
 def _matching(query: Select[Any], groups: Sequence[Sequence[Condition]]) -> Select[Any]:
@@ -92,22 +92,22 @@ def _condition(condition: Condition, name: str) -> ColumnElement[bool]:
             ways = (_during(f"{name}_{at}") for at in range(len(condition.values)))
             met: ColumnElement[bool] = or_(False, *ways)
         case "persons":
-            met = audit.c.persons.overlap(_texts(name))
+            met = audited.c.persons.overlap(_texts(name))
         case "id":
-            met = func.substr(audit.c.body, len(FRONT) + 1, ID_LENGTH) == any_(_texts(name))
+            met = func.substr(audited.c.body, len(FRONT) + 1, ID_LENGTH) == any_(_texts(name))
         case "body":
-            document = cast(audit.c.body, JSONB)
+            document = cast(audited.c.body, JSONB)
             met = document.contains(any_(cast(_texts(name), ARRAY(JSONB))))
         case "detail":
-            met = audit.c.body.op("~")(any_(_texts(name)))
+            met = audited.c.body.op("~")(any_(_texts(name)))
         case column:
-            met = audit.c[column] == any_(_texts(name))
+            met = audited.c[column] == any_(_texts(name))
     return not_(met) if condition.negated else met
 
 
 def _during(name: str) -> ColumnElement[bool]:
     low, high = (bindparam(f"{name}_{bound}", type_=INSTANT, required=False) for bound in ("low", "high"))
-    return and_(audit.c.recorded >= low, audit.c.recorded < high)
+    return and_(audited.c.recorded >= low, audited.c.recorded < high)
 
 
 def _texts(name: str) -> ColumnElement[Any]:
@@ -133,7 +133,7 @@ def _width(condition: Condition) -> int:
 
 async def _before(connection: Connection, cursor: str) -> int:
     """The sequence of the AuditEvent that a page ended with. Raises FhirError(invalid) where there is none."""
-    made = once("audit cursor", lambda: _matching(select(audit.c.sequence), [by_id(cursor), ()]))
+    made = once("audit cursor", lambda: _matching(select(audited.c.sequence), [by_id(cursor), ()]))
     sequence: int | None = None
     if recorded_in(cursor) is not None:
         sequence = await connection.fetchval(made.sql, *made.arguments(_values([by_id(cursor)])))

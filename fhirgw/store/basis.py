@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Text,
+    all_,
     and_,
     any_,
     bindparam,
@@ -34,7 +35,7 @@ from fhirgw.access.alerted import ORIGIN
 from fhirgw.access.label import SAFEGUARDING
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, OWN, opens
+from fhirgw.access.relationship import KINDS, NARROWED, OWN, opens
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store.schema import break_glass, delegation, identifier, opt_out, relationship, resource
 
@@ -50,8 +51,10 @@ COUNCIL = "council"
 ALERTS = "Task"
 """What alerts of homecare are."""
 CARE_PROVIDER = "care-provider"
-STORED_PARTLY = (*OWN, ALERTS)
-"""Types of which it sees its own alone where they are stored; of those that visits are rendered as, too."""
+PARTLY = (*OWN, ALERTS, *(each for each, part in NARROWED.items() if CARE_PROVIDER in part.kinds))
+"""Types of which a care provider sees its own alone, or what it needs; and of whatever its visits are rendered as."""
+FEWER = (*PARTLY, *(each for each in NARROWED if each not in PARTLY))
+"""Types of which some tie opens a part alone."""
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
@@ -114,12 +117,15 @@ def _whole(kinds: Iterable[str], without: tuple[str, ...] = ()) -> list[str]:
     return [each for each in kinds if KINDS[each] is None and each not in without]
 
 
-def _partly(resource_type: str, table: FromClause) -> bool:
-    return VISIT in table.c or resource_type in STORED_PARTLY
+def _fewer(resource_type: str, table: FromClause) -> tuple[str, ...]:
+    """The kinds of tie that open a part alone of what there is."""
+    if VISIT in table.c or resource_type in PARTLY:
+        return (CARE_PROVIDER,)
+    return NARROWED[resource_type].kinds if resource_type in NARROWED else ()
 
 
 def own(resource_type: str, table: FromClause) -> Condition:
-    """Of what opens in part, what is a care provider's own: visits, what it said of one, alerts of its visits.
+    """The part: of visits a care provider's own, what it said of one, and the alerts of its visits; else NARROWED's.
 
     Other Tasks are the council's assessments, and other notes those of another who looks after the same person.
     """
@@ -128,6 +134,9 @@ def own(resource_type: str, table: FromClause) -> Condition:
     if resource_type == ALERTS:
         raised = table.c.origin == literal(ORIGIN, Text, literal_execute=True)
         return and_(raised, func.fhirgw.own_alert(table.c.id, text("organisation")))
+    if part := NARROWED.get(resource_type):
+        has: Condition = table.c.tokens.overlap(literal([part.token], ARRAY(BigInteger), literal_execute=True))
+        return has if part.shown else ~has
     if resource_type not in OWN:
         return false()
     named = bindparam("permit_provided", type_=ARRAY(BigInteger), required=False)
@@ -146,27 +155,26 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     Ties are a join, which PostgreSQL can begin with: a care provider has few people. A controller's own rows need none,
     so that what asks for the others is a function, for few or no rows.
     """
-    if permit.controls and not permit.in_person:
+    if permit.owns and not permit.in_person:
         controlled = table.c.controller == text("organisation")
         others = _tied_to_any(table) if resource_type is None else _each_tied(resource_type, table)
         return or_(controlled, others)
     without = (COUNCIL,) if permit.in_person else ()
     if resource_type is None:
         return _tied_to_any(table, without)
-    kinds = [each for each in opens(resource_type) if each not in without]
-    if not _partly(resource_type, table):
-        return _tied(table, _any_of(kinds))
-    whole = _whole(kinds)
+    fewer = _fewer(resource_type, table)
+    whole = [each for each in opens(resource_type) if each not in (*without, *fewer)]
+    if not fewer:
+        return _tied(table, _any_of(whole))
     # What opens a part only is judged row by row: with it in the join, PostgreSQL could not begin with the ties.
     partly = or_(own(resource_type, table), _ties(table, whole))
-    return and_(_tied(table, _any_of([*whole, CARE_PROVIDER])), partly)
+    return and_(_tied(table, _any_of([*whole, *fewer])), partly)
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
-    kinds = opens(resource_type)
-    if not _partly(resource_type, table):
-        return _ties(table, kinds)
-    return or_(_ties(table, _whole(kinds)), and_(own(resource_type, table), _ties(table, [CARE_PROVIDER])))
+    fewer = _fewer(resource_type, table)
+    whole = _ties(table, [each for each in opens(resource_type) if each not in fewer])
+    return or_(whole, and_(own(resource_type, table), _ties(table, fewer))) if fewer else whole
 
 
 def _ties(table: FromClause, kinds: Sequence[str]) -> Condition:
@@ -196,12 +204,19 @@ def _tied_to_any(table: FromClause, without: tuple[str, ...] = ()) -> Condition:
     every = [_any_of(_whole(KINDS, without))]
     for kind, types in KINDS.items():
         if types and kind not in without:
-            opened = [each for each in types if each not in STORED_PARTLY]
+            opened = [each for each in types if each not in PARTLY]
             every.append(and_(relationship.c.kind == kind, table.c.type == any_(literal(opened, IDS))))
-    for each in STORED_PARTLY:
+    for each in PARTLY:
         typed = table.c.type == literal(each, Text, literal_execute=True)
         every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, own(each, table)))
-    return _tied(table, or_(*every))
+    return _tied(table, and_(or_(*every), *(_but(each, table) for each in NARROWED if each not in PARTLY)))
+
+
+def _but(resource_type: str, table: FromClause) -> Condition:
+    """That a row is not of the type, or not of the part of it that this kind of tie does not open."""
+    fewer = literal(list(NARROWED[resource_type].kinds), IDS, literal_execute=True)
+    other = table.c.type != literal(resource_type, Text, literal_execute=True)
+    return or_(other, relationship.c.kind != all_(fewer), own(resource_type, table))
 
 
 def _person(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:

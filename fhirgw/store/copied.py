@@ -12,8 +12,11 @@ from typing import Any
 
 from fhirgw.store.database import Connection, Statement
 
-Sink = Callable[[list[bytes]], Awaitable[None]]
-"""Takes lines, each without its end."""
+Line = bytes | memoryview
+"""Without its end; a view of what came with others, for who needs it no longer than it has it."""
+
+Sink = Callable[[list[Line]], Awaitable[None]]
+"""Takes lines."""
 
 PARTED = "\x02"
 """Parts the columns of a row, where it has several: no text holds it (fhirgw.store.schema.NO_CONTROL)."""
@@ -40,31 +43,44 @@ class Lines:
     """Turns what is copied into lines, however it comes in pieces."""
 
     def __init__(self) -> None:
-        self._rest, self._begun = b"", False
+        self._rest, self._wanted, self._begun = bytearray(), 0, False
 
-    def of(self, data: bytes | bytearray) -> list[bytes]:
+    def of(self, data: bytes | bytearray) -> list[Line]:
         """The rows that are whole by now, a line each."""
-        data, at = (self._rest + data if self._rest else bytes(data)), 0
-        if not self._begun:
-            at = BEFORE.size + (BEFORE.unpack_from(data)[2] if len(data) >= BEFORE.size else 0)
-            if len(data) < at:
-                self._rest = data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:  # a large row comes in many pieces
                 return []
-            self._begun = True
-        found, end, first = [], len(data) - FIRST.size, FIRST.unpack_from
+            data, self._rest = self._rest, bytearray()
+        whole, at = bytes(data), 0
+        if not self._begun:
+            at = BEFORE.size + (BEFORE.unpack_from(whole)[2] if len(whole) >= BEFORE.size else 0)
+            self._begun = len(whole) >= at
+        found: list[Line] = []
+        if self._begun:
+            at = self._rows(whole, at, found.append)
+        self._rest += whole[at:] if self._begun else whole
+        return found
+
+    def _rows(self, data: bytes, at: int, add: Callable[[Line], None]) -> int:
+        """Adds the rows that are whole from a place on; the place where they end."""
+        view, end, first, front = memoryview(data), len(data) - FIRST.size, FIRST.unpack_from, FIRST.size
+        self._wanted = 0
         while at <= end:
             columns, size = first(data, at)
-            ended = at + FIRST.size + size
-            if columns == 1 and size >= 0 and ended <= len(data):
-                found.append(data[at + FIRST.size : ended])
+            begun, ended = at + front, at + front + size
+            if columns == 1 and size >= 0:
+                if ended > len(data):
+                    self._wanted = ended - at
+                    break
+                add(view[begun:ended])
             elif columns == END or (whole := _row(data, at + ROW.size, columns)) is None:
                 break
             else:
                 line, ended = whole
-                found.append(line)
+                add(line)
             at = ended
-        self._rest = data[at:]
-        return found
+        return at
 
 
 def _row(data: bytes, at: int, columns: int) -> tuple[bytes, int] | None:

@@ -106,7 +106,7 @@ def _demanded(criteria: Sequence[Tokens]) -> Term:
     def build(table: FromClause, binds: Binds) -> Condition:
         if "visit" not in table.c:
             return table.c.tokens.contains(binds[0])
-        found = [table.c[name] == bind for (name, *_), bind in zip(hints, binds[2:], strict=True)]
+        found = [rendered.bound(table.c[name], bind) for (name, *_), bind in zip(hints, binds[2:], strict=True)]
         return and_(true(), *found, *([table.c.tokens.contains(binds[1])] if rest else []))
 
     every = [each.any_of[0] for each in criteria]

@@ -41,9 +41,6 @@ SESSION = {
 WRITING = {"fhirgw.writing": "on"}
 """What who writes says besides, to pass row-level security; who answers requests declares a permit (`declared`)."""
 
-FLUSHING = {"fhirgw.flushes": "on", "synchronous_commit": "off"}
-"""What sessions say besides whose commits do not wait for the disk: who writes through them calls `flushed` after."""
-
 STANDING = {"fhirgw.permit": "standing", "default_transaction_read_only": "on"}
 """What sessions say that answer by one statement, which has a permit in it (`standing`)."""
 
@@ -112,7 +109,6 @@ def readers(
     seconds: float = 30.0,
     replan: bool = False,
     writing: bool = False,
-    flushing: bool = False,
     standing: bool = False,
 ) -> Readers:
     """A pool of at most `size` connections for requests, each statement allowed `seconds`; nothing is opened yet.
@@ -120,10 +116,9 @@ def readers(
     `async with readers(url) as pool` opens and closes it; `async with pool.acquire() as connection` borrows one.
     `replan` plans each statement for its own values: a search for a rare code and one for a common code are of one
     shape, and a plan that suits the one reads the whole table for the other. Reading by id needs one plan only, and
-    planning costs as much as reading (41 and 84 µs). `writing`: for requests that write, in transactions; `flushing`:
-    these are durable when `flushed` has been called, and not before. `standing`: its sessions have declared a permit
-    once for all and can do nothing but read. For the pools that requests read and search through, and for nobody else:
-    a transaction for each read, to declare it, costs twice the read.
+    planning costs as much as reading (41 and 84 µs). `writing`: for requests that write. `standing`: its sessions have
+    declared a permit once for all and can do nothing but read. For the pools that requests read and search through, and
+    for nobody else: a transaction for each read, to declare it, costs twice the read.
     """
     planning = {"plan_cache_mode": "force_custom_plan" if replan else "force_generic_plan"}
     return asyncpg.create_pool(
@@ -137,7 +132,6 @@ def readers(
         server_settings=SESSION
         | planning
         | (WRITING if writing else {})
-        | (FLUSHING if flushing else {})
         | (STANDING if standing else {})
         | {"statement_timeout": f"{int(seconds * 1000)}ms"},
     )
@@ -148,14 +142,6 @@ class _Reader(asyncpg.Connection):  # type: ignore[misc]
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 (asyncpg's signature)
         """Nothing to undo: `async with connection.transaction()` ends what it begins."""
-
-
-async def flushed(connection: Connection) -> None:
-    """Comes back when all that the session has committed is on disk.
-
-    It is the session's own word: had the server crashed since it committed, the session would be gone (alembic's 0028).
-    """
-    await connection.execute("SELECT fhirgw.flushed()")
 
 
 @asynccontextmanager

@@ -19,12 +19,15 @@ from fhirgw.store.export import Selection
 COLUMNS = """
 SELECT j.id, j.state, j.permit::text, j.types, j.effective, j.asked::text, j.request, j.place, j.created, j.finished,
     j.polled, j.local, j.snapshot, j.time, p.rows, p.bytes, p.expected, p.parts, p.done, p.running, j.looked,
-    j.result::text, p.reused
+    j.result::text, p.reused, p.believed
 FROM fhirgw.export_job j CROSS JOIN LATERAL (
     SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(sum(bytes), 0)::bigint AS bytes,
-        coalesce(sum(reused), 0)::bigint AS reused, coalesce(sum(expected), 0)::bigint AS expected, count(*) AS parts,
-        count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'running') AS running
-    FROM fhirgw.export_part WHERE job = j.id AND kind <> 'plan') p"""
+        coalesce(sum(reused), 0)::bigint AS reused, coalesce(sum(expected), 0)::bigint AS expected,
+        count(*) FILTER (WHERE kind <> 'plan') AS parts,
+        count(*) FILTER (WHERE kind <> 'plan' AND state = 'done') AS done,
+        count(*) FILTER (WHERE state = 'running') AS running,
+        ceil(extract(epoch FROM max(lease) FILTER (WHERE state = 'running') - clock_timestamp()))::int AS believed
+    FROM fhirgw.export_part WHERE job = j.id) p"""
 FIND = f"{COLUMNS} WHERE j.id = $1"
 
 REVOKED = """
@@ -32,8 +35,9 @@ EXISTS (
     SELECT FROM fhirgw.registration r WHERE r.id = permit ->> 'registration' AND (
         NOT r.active OR NOT permit ->> 'purpose' = ANY (r.purposes)
         OR (permit ->> 'purpose' IN ('planning', 'research') AND (
-            r.agreement IS DISTINCT FROM permit ->> 'agreement' OR r.agreement_until <= statement_timestamp()))))"""
-"""The application that asked for the job has been stopped since, or may no longer ask for its purpose."""
+            r.agreement IS DISTINCT FROM permit ->> 'agreement' OR r.agreement_until <= statement_timestamp()))
+        OR (r.pseudonyms AND coalesce(permit -> 'pseudonymous', '[]') = '[]')))"""
+"""The application that asked for the job has been stopped since, or may no longer ask for its purpose, or not so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Job:
     for, `effective` are those it is of, once it is planned, as of `snapshot` (`time` for callers). `place` is its
     folder, None for the one where all exports are. `expected` is about how many rows there will be, 0 if that is not
     for the caller to know; `polled`: somebody has asked how it goes. `local`: no worker takes it but who asked for it.
-    `reused`: of its rows, those that were taken from the files of an earlier one.
+    `reused`: of its rows, those that were taken from the files of an earlier one. `believed`: seconds until others take
+    what is worked on, unless whoever is at it gives a sign of life, as each does every second; None where nobody is.
     """
 
     id: str
@@ -70,6 +75,7 @@ class Job:
     looked: datetime
     result: Any
     reused: int
+    believed: int | None
 
 
 async def accept(
@@ -126,11 +132,14 @@ def _job(found: Any) -> Job:
 
 def permit_of(stored: dict[str, Any]) -> Permit:
     """The permit as `accept` wrote it down. It is judged anew, at the moment of each statement."""
-    scopes = tuple(
-        Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))
-        for each in stored["scopes"]
-    )
-    return Permit(**(stored | {"scopes": scopes, "parties": tuple(stored["parties"]), "moment": None}))
+    scopes = {
+        name: tuple(
+            Scope(each["context"], each["type"], each["verbs"], tuple(map(tuple, each["constraint"])))
+            for each in stored.get(name, ())
+        )
+        for name in ("scopes", "pseudonymous")
+    }
+    return Permit(**(stored | scopes | {"parties": tuple(stored["parties"]), "moment": None}))
 
 
 async def end(connection: Connection, id: str, state: str, result: dict[str, Any] | None = None) -> bool:

@@ -133,7 +133,7 @@ async def _undone(connection: Connection, rows: Sequence[Any], since: datetime) 
         for row, found in zip(there, known, strict=True)
     ]
     if ruling := [each for each in made if each.ties or each.directives or each.delegations]:
-        lists = [list(column) for column in zip(*map(load.cells, ruling), strict=True)]
+        lists = load.columns(ruling)
         await rules.write(connection, renewed=False, any_made=True, source=load.handed(1), lists=lists)
         persons |= {each.patient for each in ruling if each.patient}
     return persons

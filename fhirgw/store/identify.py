@@ -37,9 +37,11 @@ def sought(asked: Facts) -> bool:
 
 
 def _searches(asked: Facts) -> Iterator[list[tuple[str, str]]]:
-    """By number; by date of birth with a name; by family name with the postcode."""
+    """By number, whoever gave it; by date of birth with a name; by family name with the postcode."""
     if numbers := asked.get("number"):
         yield [("identifier", ",".join(f"{NHS_NUMBER}|{each}" for each in sorted(numbers)))]
+    if own := asked.get("own"):
+        yield [("identifier", ",".join(sorted(own)))]
     birth, family, given, postcode = (_any(asked, name) for name in ("birth", "family", "given", "postcode"))
     if birth and family:
         yield [("birthdate", birth), ("family", family)]

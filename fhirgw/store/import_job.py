@@ -28,7 +28,8 @@ STOPPED = """
 PATIENTS = "i.source !~ '(^|/)Patient[.][^/]*$'"
 """Files of Patients first, by their names: what decides who sees somebody's record waits for them."""
 
-LEASES = Leases("fhirgw.import_job", "fhirgw.import_input", STOPPED, first=PATIENTS, ours="NOT j.local")
+SEEN = "i.source <> ALL ($4::text[])"
+LEASES = Leases("fhirgw.import_job", "fhirgw.import_input", STOPPED, first=PATIENTS, able=SEEN, ours="NOT j.local")
 renew, fail, release, waiting = LEASES.renew, LEASES.fail, LEASES.release, LEASES.waiting
 
 BEGIN = f"UPDATE fhirgw.import_input SET stamp = $4, size = $5 WHERE {LEASES.wanted}"
@@ -144,9 +145,14 @@ async def reopen(connection: Connection, id: str) -> None:
     )
 
 
-async def claim(connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Input | None:
-    """The next input of a job that waits, begun; None where none does or the job is not to go on."""
-    found = await LEASES.claim(connection, job, worker, lease)
+async def claim(
+    connection: Connection, job: str, worker: str, lease: timedelta = LEASE, *, unseen: Sequence[str] = ()
+) -> Input | None:
+    """The next input of a job that waits, begun; None where none does or the job is not to go on.
+
+    `unseen`: sources that the worker cannot read, and leaves to others.
+    """
+    found = await LEASES.claim(connection, job, worker, lease, list(unseen))
     return Input(*(found[each.name] for each in fields(Input))) if found else None
 
 
@@ -198,7 +204,20 @@ async def references(connection: Connection, job: str) -> list[tuple[str, str, i
 
 async def inputs(connection: Connection, job: str) -> list[Any]:
     """What the ledger says of each input of a job, in their order."""
-    return list(await connection.fetch("SELECT * FROM fhirgw.import_input WHERE job = $1 ORDER BY number", job))
+    query = (
+        "SELECT *, ceil(extract(epoch FROM lease - clock_timestamp()))::int AS believed"
+        " FROM fhirgw.import_input WHERE job = $1 ORDER BY number"
+    )
+    return list(await connection.fetch(query, job))
+
+
+async def left(connection: Connection, job: str, unseen: Sequence[str]) -> bool:
+    """Whether all that is not done of a job are sources that nobody can read who cannot read these."""
+    query = (
+        "SELECT FROM fhirgw.import_input i WHERE job = $1 AND state IN ('waiting', 'running')"
+        " AND source <> ALL ($2::text[]) LIMIT 1"
+    )
+    return bool(unseen) and await connection.fetchrow(query, job, list(unseen)) is None
 
 
 async def outcomes(connection: Connection, job: str, number: int, after: int, count: int) -> list[tuple[int, str]]:

@@ -40,9 +40,9 @@ class Leases:
     """Those on the rows of `parts`, of jobs in the table `jobs`.
 
     `progress`: columns that tell how far an attempt is, 0 at its beginning. `first`: by what parts (i) are ordered that
-    were begun as often. `unless`: the job a part of which (i) is claimed is not to go on; `over`: it (j) has ended,
-    though parts wait; `ours`: only jobs (j) of which others know. `stopped` says why a part failed whose workers
-    stopped without a word. All are SQL.
+    were begun as often. `able`: of parts (i) those that a worker can do, by what it says of itself ($4). `unless`: the
+    job a part of which (i) is claimed is not to go on; `over`: it (j) has ended, though parts wait; `ours`: only jobs
+    (j) of which others know. `stopped` says why a part failed whose workers stopped without a word. All are SQL.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Leases:
         *,
         progress: Sequence[str] = (),
         first: str = "i.number",
+        able: str = "true",
         unless: str = "false",
         over: str = "false",
         ours: str = "true",
@@ -69,6 +70,7 @@ class Leases:
             WITH next AS (
                 SELECT i.job, i.number FROM {parts} i JOIN {jobs} j ON j.id = i.job
                 WHERE i.state = 'waiting' AND i.job = $1 AND j.state = 'running' AND NOT {REVOKED} AND NOT ({unless})
+                    AND {able}
                 ORDER BY i.attempts, {first}, i.number LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
             UPDATE {parts} i
             SET state = 'running', attempts = i.attempts + 1, token = i.token + 1,
@@ -89,9 +91,11 @@ class Leases:
         self._waiting = f"""
             SELECT number, token FROM {parts} WHERE job = $1 AND state = 'waiting' ORDER BY attempts, number LIMIT $2"""
 
-    async def claim(self, connection: Connection, job: str, worker: str, lease: timedelta = LEASE) -> Any | None:
+    async def claim(
+        self, connection: Connection, job: str, worker: str, lease: timedelta = LEASE, *able: Any
+    ) -> Any | None:
         """The row of the next part of a job that waits, begun; None where none does or the job is not to go on."""
-        return await connection.fetchrow(self._claim, job, worker, lease)
+        return await connection.fetchrow(self._claim, job, worker, lease, *able)
 
     async def renew(self, connection: Connection, part: Holding, *far: int, lease: timedelta = LEASE) -> bool:
         """Says that it is being worked on, and how far it is. False: it is not one's own any more, or not wanted."""

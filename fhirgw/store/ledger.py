@@ -169,6 +169,16 @@ def _columns(each: Planned) -> tuple[Any, ...]:
     return each.kind, each.type, each.low, each.high, each.expected, each.view, each.base, each.segment
 
 
+async def disbelieve(connection: Connection, job: str, workers: Sequence[str]) -> None:
+    """Takes the parts that workers have who are known to be gone: it need not be waited for what they would say."""
+    query = (
+        "UPDATE fhirgw.export_part SET lease = clock_timestamp() - interval '1 second'"
+        " WHERE job = $1 AND state = 'running' AND worker = ANY ($2)"
+    )
+    await connection.execute(query, job, list(workers))
+    await sweep(connection)
+
+
 async def parts(connection: Connection, job: str) -> list[Any]:
     """What the ledger says of each part of a job, by type and number."""
     return list(await connection.fetch(PARTS, job))

@@ -28,7 +28,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import Resource
 from fhirgw.store.database import Connection, once
-from fhirgw.store.schema import audit
+from fhirgw.store.schema import audited
 
 FIRST = 2**63 - 1
 """Comes after every sequence: where the newest page begins."""
@@ -96,33 +96,35 @@ def _patient(person: str) -> Resource:
 
 def _looked(first: bool, own: bool) -> Select[Any]:
     hidden = bindparam("hidden", type_=ARRAY(Text), required=False)
-    found = select(audit.c.recorded, audit.c.digest, audit.c.body).where(_whom(), audit.c.purpose != all_(hidden))
+    found = select(audited.c.recorded, audited.c.digest, audited.c.body).where(
+        _whom(), audited.c.purpose != all_(hidden)
+    )
     if not own:
-        asked = cast(audit.c.body, JSONB).contains(cast(bindparam("themselves", type_=Text, required=False), JSONB))
-        found = found.where(case((audit.c.purpose == Purpose.PERSON.value, not_(asked)), else_=True))
-    place = tuple_(audit.c.recorded, audit.c.digest)
+        asked = cast(audited.c.body, JSONB).contains(cast(bindparam("themselves", type_=Text, required=False), JSONB))
+        found = found.where(case((audited.c.purpose == Purpose.PERSON.value, not_(asked)), else_=True))
+    place = tuple_(audited.c.recorded, audited.c.digest)
     if not first:
         recorded = bindparam("recorded", type_=TIMESTAMP(timezone=True), required=False)
         found = found.where(place < tuple_(recorded, bindparam("digest", type_=LargeBinary, required=False)))
-    return found.order_by(audit.c.recorded.desc(), audit.c.digest.desc()).limit(_count())
+    return found.order_by(audited.c.recorded.desc(), audited.c.digest.desc()).limit(_count())
 
 
 def _listed(person: bool, registration: bool, since: bool) -> Select[Any]:
-    found = select(audit.c.sequence, audit.c.body)
+    found = select(audited.c.sequence, audited.c.body)
     if person:
         found = found.where(_whom())
     if registration:
-        found = found.where(audit.c.registration == bindparam("registration", type_=Text, required=False))
+        found = found.where(audited.c.registration == bindparam("registration", type_=Text, required=False))
     if since:
-        found = found.where(audit.c.recorded >= bindparam("since", type_=TIMESTAMP(timezone=True), required=False))
+        found = found.where(audited.c.recorded >= bindparam("since", type_=TIMESTAMP(timezone=True), required=False))
     before = bindparam("before", type_=BigInteger, required=False)
     # Without the `+ 0` PostgreSQL may walk the whole audit backwards for one person's few rows.
-    order = audit.c.sequence + 0 if person else audit.c.sequence
-    return found.where(audit.c.sequence < before).order_by(order.desc()).limit(_count())
+    order = audited.c.sequence + 0 if person else audited.c.sequence
+    return found.where(audited.c.sequence < before).order_by(order.desc()).limit(_count())
 
 
 def _whom() -> ColumnElement[bool]:
-    found: ColumnElement[bool] = audit.c.persons.overlap(bindparam("whom", type_=ARRAY(Text), required=False))
+    found: ColumnElement[bool] = audited.c.persons.overlap(bindparam("whom", type_=ARRAY(Text), required=False))
     return found
 
 

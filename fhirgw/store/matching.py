@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    false,
     func,
     literal,
     not_,
@@ -63,7 +64,7 @@ class Matching:
     for now. `at` sets the parameters of one type's matching apart from another's in one statement. `lists`: of lists of
     people, those that name one of these whom the permit shows (tokens), or anybody (True) or nobody (False) of them.
     `of_visits`: of a type that visits are rendered as, whether they may match at all; `costly`: only by rendering
-    visit after visit (fhirgw.store.rendered).
+    visit after visit (fhirgw.store.rendered). `walked`: it is read along its order, whatever an index has.
     """
 
     permit: Permit
@@ -75,6 +76,7 @@ class Matching:
     lists: tuple[tuple[int, ...] | bool, ...] = ()
     of_visits: bool = True
     costly: bool = False
+    walked: bool = False
 
     @classmethod
     def of(
@@ -107,7 +109,7 @@ class Matching:
         """Equal for searches that differ in values alone."""
         told = tuple(term.shape for term in self.terms)
         lists = tuple(each if isinstance(each, bool) else None for each in self.lists)
-        own = self.type, self.whole, self.of_visits, self.snapshot is None, self.at
+        own = self.type, self.whole, self.of_visits, self.snapshot is None, self.at, self.walked
         return *own, visibility.shape(self.permit), told, lists
 
     def values(self) -> dict[str, Any]:
@@ -162,7 +164,8 @@ class Matching:
         at = 0
         for term in self.terms:
             binds = [asked(f"v{self.at}{at + offset}", kind) for offset, (_, kind) in enumerate(term.values)]
-            yield term.build(table, binds)
+            built = term.build(table, binds)
+            yield func.coalesce(built, false()) if self.walked else built  # which no index has
             at += len(binds)
         yield from self._lists(table, lambda at: asked(f"m{self.at}{at}", ARRAY(BigInteger)))
 

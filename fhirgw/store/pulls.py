@@ -127,6 +127,17 @@ async def to_load(
     return next((each for each in waiting if each.since in since and each.id not in without), None)
 
 
+async def loaded(connection: Connection, source: str, base: str, asked: str) -> list[Pull]:
+    """The pulls of the same whose files no load needs any more: the newest that was loaded whole, and those before."""
+    last = await _newest(connection, source, base, asked, loaded=True)
+    query = (
+        f"SELECT {PULLS} FROM fhirgw.pull WHERE source = $1 AND base = $2 AND asked = $3 AND state = 'done'"
+        " AND created <= $4 ORDER BY created, id"
+    )
+    rows = await connection.fetch(query, source, base, asked, last.created if last else EVER)
+    return [Pull(*row) for row in rows]
+
+
 async def load_ended(connection: Connection, id: str, refused: int, whole: bool) -> None:
     """All of a pull has been tried; `whole`: the next one may be of what has changed since. In the caller's
     transaction, with the last of what was taken in.

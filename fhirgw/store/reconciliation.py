@@ -127,19 +127,25 @@ class Reckoning:
         sought = Sought(asked.week, people, asked.provider)
         told = known.lines, known.in_stays(), self.rules, self.now
         counts = await sums(connection, self.permit, sought, *told)
-        found = {(person, n): figures for person, _, n, figures in counts if n != NO_LINE}
+        found = {(each.patient, each.n): each.figures for each in counts if each.n != NO_LINE}
         rows = [
             self._of_line(asked.week, known, n, found.get((each.patient, n), {}))
             for n, (each, _) in enumerate(known.lines)
         ]
         rows += [
             Row(
-                str(asked.week), "uncommissioned", provider, person, figures=figures, hospital=self._stay(known, person)
+                str(asked.week),
+                "uncommissioned",
+                each.provider,
+                each.patient,
+                order=each.strange,
+                figures=each.figures,
+                hospital=self._stay(known, each.patient),
             )
-            for person, provider, n, figures in counts
-            if n == NO_LINE
+            for each in counts
+            if each.n == NO_LINE
         ]
-        return sorted(rows, key=lambda each: (each.person or "", each.provider, each.line or "~"))
+        return sorted(rows, key=lambda each: (each.person or "", each.provider, each.line or "~", each.order or ""))
 
     def _of_line(self, week: Week, known: Known, n: int, figures: dict[str, int]) -> Row:
         line, provider = known.lines[n]
@@ -173,8 +179,8 @@ class Reckoning:
             connection, self.permit, Sought(asked.week, None, asked.provider), [], [], self.rules, self.now
         )
         return [
-            Row(str(asked.week), "unallocated", provider, figures=figures)
-            for _, provider, _, figures in sorted(counts, key=lambda each: each[1])
+            Row(str(asked.week), "unallocated", each.provider, figures=each.figures)
+            for each in sorted(counts, key=lambda each: each.provider)
         ]
 
 

@@ -8,7 +8,7 @@ Long because a third of it is that statement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ class Registration:
     """An application. `id` is OAuth's client_id; `organisation` an ODS code; `clearance` bits of fhirgw.access.label.
 
     `sector` is one of SECTORS: consents speak of them. `roles` are of ROLES: what it may do besides.
+    `pseudonyms`: its agreement is for pseudonymised data alone.
     Either `jwks` or `jwks_url` holds its public keys; neither: its tokens come from an issuer elsewhere.
     """
 
@@ -54,6 +55,7 @@ class Registration:
     delegate: str | None = None
     agreement: str | None = None
     agreement_until: datetime | None = None
+    pseudonyms: bool = False
     rate: int = RATE
     active: bool = True
     created: datetime | None = field(default=None, compare=False)
@@ -69,6 +71,11 @@ class Asker(NamedTuple):
     practitioner: str | None = None
     sds_user: str | None = None
     nhs_number: str | None = None
+
+    @property
+    def impersonal(self) -> bool:
+        """Whether it is an application alone, and no person by it."""
+        return not (self.practitioner or self.sds_user or self.nhs_number)
 
 
 class Caller(NamedTuple):
@@ -98,8 +105,8 @@ TOKEN = "('x' || left(encode(sha256(convert_to({}, 'UTF8')), 'hex'), 16))::bit(6
 REGISTERED = "registered AS MATERIALIZED (SELECT * FROM fhirgw.registration WHERE id = $1)"
 ORGANISATIONS = f"""
     SELECT 'Organization/' || id FROM fhirgw.resource
-    WHERE type = 'Organization' AND tokens @> ARRAY[coalesce($3::bigint,
-          (SELECT {TOKEN.format(f"'identifier|{ODS_CODE}|' || organisation")} FROM registered))]
+    WHERE type = 'Organization' AND tokens @> ARRAY[coalesce({{}},
+          {TOKEN.format(f"'identifier|{ODS_CODE}|' || r.organisation")})]
 """
 PRACTITIONERS = """practitioners AS MATERIALIZED (
     SELECT id FROM fhirgw.resource
@@ -117,25 +124,25 @@ TEAMS = f"""
 PATIENTS = f"SELECT patient FROM fhirgw.identifier WHERE system = '{NHS_NUMBER}' AND value = $4 ORDER BY 1"
 
 
-VALID = """$2::text IS NULL OR EXISTS (
+VALID = """{0} IS NULL OR EXISTS (
     SELECT FROM fhirgw.issued_token
-    WHERE jti = $2 AND registration = $1 AND revoked IS NULL AND expires > statement_timestamp())"""
+    WHERE jti = {0} AND registration = {1} AND revoked IS NULL AND expires > statement_timestamp())"""
 AGREED = "r.agreement IS NOT NULL AND coalesce(r.agreement_until > statement_timestamp(), true)"
 NOBODY = "SELECT '' WHERE false"
 
 
-def _caller(known: str | None) -> str:
-    """The statement, for whoever is known by nothing more, by a practitioner's id or sds_user, or by an nhs_number.
+def _caller(known: str) -> str:
+    """The statement, for whoever is known by a practitioner's id or sds_user, or by an nhs_number.
 
     Each asks for no more than it needs: what is about practitioners takes three times as long as the rest.
     """
-    named = {"practitioner": "id = $4", "sds_user": "tokens @> ARRAY[$4::bigint]"}.get(known or "")
+    named = {"practitioner": "id = $4", "sds_user": "tokens @> ARRAY[$4::bigint]"}.get(known)
     return f"""
         WITH {REGISTERED}{f", {PRACTITIONERS.format(named)}" if named else ""}
         SELECT {KNOWN},
-               {VALID} AS valid,
+               {VALID.format("$2::text", "$1")} AS valid,
                {AGREED} AS agreed,
-               ARRAY({ORGANISATIONS} ORDER BY 1) AS organisations,
+               ARRAY({ORGANISATIONS.format("$3::bigint")} ORDER BY 1) AS organisations,
                ARRAY({"SELECT id FROM practitioners ORDER BY 1" if named else NOBODY}) AS practitioners,
                ARRAY({f"{TEAMS} ORDER BY 1" if named else NOBODY}) AS teams,
                ARRAY({PATIENTS if known == "nhs_number" else NOBODY}) AS patients
@@ -143,21 +150,41 @@ def _caller(known: str | None) -> str:
     """
 
 
-CALLER = {known: _caller(known) for known in (None, "practitioner", "sds_user", "nhs_number")}
+CALLER = {known: _caller(known) for known in ("practitioner", "sds_user", "nhs_number")}
+
+
+# The same of many applications at once, of which no more is asked than who they are.
+CALLERS = f"""
+SELECT {KNOWN}, {VALID.format("asked.jti", "asked.registration")} AS valid, {AGREED} AS agreed,
+    ARRAY({ORGANISATIONS.format("asked.organisation")} ORDER BY 1) AS organisations,
+    '{{}}'::text[] AS practitioners, '{{}}'::text[] AS teams, '{{}}'::text[] AS patients
+FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS asked (registration, jti, organisation, place)
+LEFT JOIN fhirgw.registration r ON r.id = asked.registration ORDER BY place
+"""
+
+
+async def callers(connection: Connection, askers: Sequence[Asker]) -> list[Caller]:
+    """What is known about each who asks, where their tokens name no person; in one round trip."""
+    asked = [(each.registration, each.jti, _token(ODS_CODE, each.organisation)) for each in askers]
+    rows = await connection.fetch(CALLERS, *zip(*asked, strict=True))
+    return [_found(asker, row) for asker, row in zip(askers, rows, strict=True)]
 
 
 async def caller(connection: Connection, asker: Asker) -> Caller:
     """What is known about whoever asks, in one round trip."""
-    by: tuple[Any, ...] = ()
-    known = None
+    if asker.impersonal:
+        return (await callers(connection, [asker]))[0]
+    by: tuple[str, Any] = "nhs_number", asker.nhs_number
     if asker.practitioner:
-        known, by = "practitioner", (asker.practitioner,)
+        by = "practitioner", asker.practitioner
     elif asker.sds_user:
-        known, by = "sds_user", (_token(SDS_USER, asker.sds_user),)
-    elif asker.nhs_number:
-        known, by = "nhs_number", (asker.nhs_number,)
+        by = "sds_user", _token(SDS_USER, asker.sds_user)
     organisation = _token(ODS_CODE, asker.organisation)
-    row = await connection.fetchrow(CALLER[known], asker.registration, asker.jti, organisation, *by)
+    row = await connection.fetchrow(CALLER[by[0]], asker.registration, asker.jti, organisation, by[1])
+    return _found(asker, row)
+
+
+def _found(asker: Asker, row: Mapping[str, Any]) -> Caller:
     found = _registration(row) if row["id"] is not None else None
     named = asker.organisation or (found.organisation if found else None)
     parties = (

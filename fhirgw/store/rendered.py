@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, Uuid
+from sqlalchemy import BigInteger, ColumnElement, Text, Uuid
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.fhir import tokens
 from fhirgw.fhir.criterion import Dates, Every, Ids, Missing, Numbers, Some, Strings, Tokens
@@ -65,10 +66,13 @@ SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """By type, the search parameters by which visits say anything; of those with a list of values, which."""
 
-TEXTS = ("code", "combo-code", "service-type", "reason-not-given")
+TEXTS = ("service-type", "reason-not-given")
 """Concepts of which visits have a text and no code."""
 
-LOGICAL = ("based-on", "owner", "participant", "performer", "practitioner", "service-provider")
+CODED = {"Observation": ("code", "combo-code"), "MedicationAdministration": ("code",)}
+"""Concepts of which visits may have a code, which an index of visits has; of others they are texts, too."""
+
+LOGICAL = ("owner", "participant", "performer", "practitioner")
 """References that visits have by an identifier alone, and to no resource."""
 
 TIMES = {"Appointment": "date", "Encounter": "date"}
@@ -92,7 +96,11 @@ def _may(resource_type: str, criterion: Any) -> bool:
     if (isinstance(criterion, Missing) and criterion.missing) or name == "_lastUpdated":
         return True
     if isinstance(criterion, Tokens):
-        if name in TEXTS or (name in LOGICAL and criterion.asked is not None and "|" not in criterion.asked):
+        if (
+            name in TEXTS
+            or (name == "code" and resource_type == "Task")
+            or (name in LOGICAL and criterion.asked is not None and "|" not in criterion.asked)
+        ):
             return False
         listed = SAID[resource_type].get(name)
         return listed is not None and (not listed or not _listed(name, listed).isdisjoint(criterion.any_of))
@@ -115,7 +123,7 @@ def costly(resource_type: str, criteria: Sequence[Any]) -> bool:
 
 def _bounds(resource_type: str, criterion: Any) -> bool:
     if isinstance(criterion, Tokens):
-        return not criterion.negated and bool(criterion.person or _visit(criterion) or _key(criterion))
+        return not criterion.negated and (bool(criterion.person) or any(hints(criterion)))
     if isinstance(criterion, Dates):
         return criterion.parameter.name in ("_lastUpdated", TIMES.get(resource_type))
     return isinstance(criterion, Ids) or (
@@ -131,6 +139,16 @@ def hints(criterion: Tokens) -> Iterator[tuple[str, Any, Any]]:
         yield "visit", visit, Text()
     if (found := _key(criterion)) is not None:
         yield "key", found, Uuid()
+    if (line := _line(criterion)) is not None:
+        yield "line", line, Text()
+    if criterion.parameter.name in CODED.get(criterion.parameter.type, ()) and len(criterion.any_of) == 1:
+        yield "coded", list(criterion.any_of), ARRAY(BigInteger)
+
+
+def bound(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    """That a column is, or has, what a hint says."""
+    found: ColumnElement[bool] = column.contains(value) if isinstance(column.type, ARRAY) else column == value
+    return found
 
 
 def implied(criterion: Tokens) -> bool:
@@ -146,6 +164,14 @@ def _visit(criterion: Tokens) -> str | None:
     name = criterion.parameter.name
     made = (tokens.plain_reference(name, f"{each}/{id}") for each in ("Appointment", "Encounter"))
     return id[:36] if criterion.any_of[0] in made else None
+
+
+def _line(criterion: Tokens) -> str | None:
+    """The line of a package that Appointments and Encounters are looked for by."""
+    if criterion.asked is None or criterion.parameter.name != "based-on" or len(criterion.any_of) != 1:
+        return None
+    id = criterion.asked.rpartition("/")[2]
+    return id if criterion.any_of[0] == tokens.plain_reference("based-on", f"ServiceRequest/{id}") else None
 
 
 def _key(criterion: Tokens) -> UUID | None:

@@ -632,6 +632,7 @@ registration = Table(
     _text("delegate", nullable=True),
     _text("agreement", nullable=True),
     _instant("agreement_until", nullable=True),
+    Column("pseudonyms", Boolean, nullable=False, server_default=text("false")),
     Column("rate", Integer, nullable=False, server_default=text("400")),
     Column("active", Boolean, nullable=False, server_default=text("true")),
     _instant("created", server_default=text("clock_timestamp()")),
@@ -691,7 +692,26 @@ audit = Table(
     Index("audit_by_person", "persons", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     Index("audit_by_recorded", "recorded", postgresql_using="brin"),
 )
-"""Who looked at what: each `body` is an AuditEvent, the other columns are read from it (fhirgw.access.audit_event)."""
+"""Who looked at what: each `body` is an AuditEvent, maybe a brief one; the other columns are read from it
+(fhirgw.access.audit_event, audit_read).
+"""
+
+audited = audit.to_metadata(MetaData(), name="audited")
+"""The view to read it by: its bodies are whole."""
+
+audit_form = Table(
+    "audit_form",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("pieces", ARRAY(Text), nullable=False),
+    Column("holes", ARRAY(SmallInteger), nullable=False),
+    CheckConstraint(
+        "key = left(encode(sha256(convert_to("
+        "array_to_string(pieces || array_to_string(holes, ','), E'\\n'), 'UTF8')), 'hex'), 32)",
+        name="audit_form_key",
+    ),
+)
+"""What brief AuditEvents have in common; each form is under the digest of what it says."""
 
 audit_head = Table(
     "audit_head",
@@ -727,6 +747,16 @@ visit = Table(
     _instant("due", nullable=True),
     Column("alerted", Boolean),
     *(_instant(name, nullable=True) for name in ("moved", "received")),
+    *(_text(name, nullable=True) for name in ("line", "organisation", "derived")),
+    Column("again", Integer),
+    Index("visit_by_line", "line", postgresql_where=text("line <> ''")),
+    Index(
+        "visit_coded",
+        text("fhirgw.visit_coded(parts)"),
+        postgresql_using="gin",
+        postgresql_where=text("strpos(parts, '\"observations') > 0 OR strpos(parts, '\"medication') > 0"),
+    ),
+    Index("visit_lineless", "patient", postgresql_where=text("line = ''")),
     Index("visit_by_due", "due", postgresql_where=text("due IS NOT NULL AND patient IS NOT NULL")),
     CheckConstraint(NO_CONTROL.format("parts"), name="visit_parts_plain"),
     Index("visit_by_patient", "patient", "start", postgresql_where=text("patient IS NOT NULL")),
@@ -744,7 +774,9 @@ visit = Table(
 `version` counts what was said of it. `start` and `finish` are planned, `began` and `ended` actual; `outcome` is as it
 was declared. `patient`: in whose record it is, or nobody's. `due`: when to look whether something is wrong with it, and
 `alerted`: an alert of it has not ended (fhirgw.store.watch). `moved`: when it came into another record than at first;
-if nobody has sent it since, `received` is when it was sent.
+if nobody has sent it since, `received` is when it was sent. `line`: the id of the ServiceRequest it is of, an empty
+text where none is called what the visit names; `organisation`: the id of who made it; `derived`: what follows
+from its times (fhirgw.visits.outcome.derived). `again`: how often it was moved with nothing new said: a version, too.
 """
 
 visit_said = Table(
@@ -790,6 +822,14 @@ visit_left = Table(
 )
 """The records in which visits were, and are no more: the ids that they had there are gone."""
 
+visit_parting = Table(
+    "visit_parting",
+    metadata,
+    _text("patient", primary_key=True),
+    _instant("moment"),
+)
+"""Patients who were deleted not long ago: what was written into their record meanwhile is sent on."""
+
 visit_stay = Table(
     "visit_stay",
     metadata,
@@ -813,6 +853,7 @@ visit_past = Table(
     Column("labels", SmallInteger, nullable=False),
     *(_text(name) for name in ("provider", "visit", "patient", "controller", "parts")),
     Column("gone", ARRAY(Text)),
+    *(_text(name, nullable=True) for name in ("line", "organisation", "derived")),
     Index("visit_past_by_id", text(VISIT_ID)),
     Index("visit_past_by_patient", "patient"),
     Index("visit_past_by_superseded", "superseded"),
@@ -833,7 +874,12 @@ RENDERED = ("Appointment", "Encounter", "MedicationAdministration", "Observation
 def _view(prefix: str, kind: str, table: Table) -> Table:
     columns = [Column(each.name, each.type) for each in table.columns if each.name != "beside"]
     return Table(
-        f"{prefix}_{kind.lower()}", views, *columns, Column("beside", JSONB), _text("visit"), Column("key", Uuid())
+        f"{prefix}_{kind.lower()}",
+        views,
+        *columns,
+        Column("beside", JSONB),
+        *(_text("visit"), Column("key", Uuid()), _text("line", nullable=True)),
+        Column("coded", ARRAY(BigInteger)),
     )
 
 

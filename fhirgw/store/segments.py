@@ -114,8 +114,8 @@ ENDED = """
 superseded >= pg_snapshot_xmin($2::text::pg_snapshot)
 AND NOT pg_visible_in_snapshot(superseded, $2::text::pg_snapshot)"""
 
-STALE = f"""
-INSERT INTO fhirgw.export_stale (base, type, id)
+STALE = "INSERT INTO fhirgw.export_stale (base, type, id)"
+STALE_KIND = f"""
 SELECT $3, '{{kind}}', id FROM (
     SELECT r.id FROM fhirgw.resource r WHERE r.type = '{{kind}}' AND {WRITTEN}
     UNION SELECT h.id FROM fhirgw.history h WHERE h.type = '{{kind}}' AND {ENDED}
@@ -230,10 +230,15 @@ async def begin(
     since = await _since(connection, base)
     if since is None:
         return
-    for kind in types:
-        whose = "r.patient = ANY ($4)" + (" OR r.also = ANY ($4)" if kind in TELLING else "")
-        visits = STALE_VISITS.format(kind=kind.lower(), whose=whose) if kind in RENDERED else ""
-        await connection.execute(STALE.format(kind=kind, whose=whose, visits=visits), *since, job.id, persons)
+    if types:
+        await connection.execute(STALE + " UNION ALL ".join(map(_stale, types)), *since, job.id, persons)
+
+
+def _stale(kind: str) -> str:
+    """The query of what is stale of a type; of all types in one statement, as a round trip costs more than most."""
+    whose = "r.patient = ANY ($4)" + (" OR r.also = ANY ($4)" if kind in TELLING else "")
+    visits = STALE_VISITS.format(kind=kind.lower(), whose=whose) if kind in RENDERED else ""
+    return STALE_KIND.format(kind=kind, whose=whose, visits=visits)
 
 
 async def untouched(connection: Connection, job: str) -> list[tuple[int, str, str]]:

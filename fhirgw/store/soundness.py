@@ -41,6 +41,10 @@ def _has(name: str) -> Callable[[Registration], bool]:
     return lambda new: getattr(new, name) is not None
 
 
+def _pseudonyms(new: Registration) -> bool:
+    return new.pseudonyms
+
+
 def _never(new: Registration) -> bool:
     return False
 
@@ -57,6 +61,13 @@ NEEDS = (
         "Planning and research need what they rest on: say --agreement TEXT",
         _purpose("planning", "research"),
         _has("agreement"),
+        True,
+    ),
+    Need("Pseudonyms are an agreement's: say --agreement TEXT", _pseudonyms, _has("agreement"), True),
+    Need(
+        "One for pseudonymised data plans and researches alone: register another for what else it is for",
+        _pseudonyms,
+        lambda new: {*new.purposes} <= {Purpose.PLANNING, Purpose.RESEARCH},
         True,
     ),
     Need("The agreement has ended: give --agreement-until a date to come", _has("agreement_until"), _in_force, True),

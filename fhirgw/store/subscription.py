@@ -84,6 +84,13 @@ WHERE s.id = (
     ORDER BY s.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}"""
 
+COUNTED = """
+SELECT count(*) FILTER (WHERE status = 'active') AS active, count(*) FILTER (WHERE status = 'requested') AS requested,
+    count(*) FILTER (WHERE status = 'error') AS error, count(failing) AS failing,
+    coalesce(sum(events - sent) FILTER (WHERE status = 'active'), 0)::bigint AS waiting,
+    coalesce(extract(epoch FROM statement_timestamp() - min(failing)), 0)::bigint AS failing_seconds
+FROM fhirgw.subscription"""
+
 HELD = "id = $1 AND token = $2 AND lease IS NOT NULL"
 BEAT = "CASE WHEN heartbeat IS NULL THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => heartbeat) END"
 TOLD = f"""
@@ -204,6 +211,16 @@ async def again(connection: Connection, id: str) -> bool:
     return bool(status == "UPDATE 1")
 
 
+async def rewound(connection: Connection, lane: Subscription, since: int) -> bool:
+    """Has its events from this number on told again, in their order. False: it is not active, or was changed."""
+    status = await connection.execute(
+        f"UPDATE fhirgw.subscription SET sent = least(sent, $3), {FRESH}"
+        " WHERE id = $1 AND version = $2 AND status = 'active'",
+        *(lane.id, lane.version, since - 1),
+    )
+    return bool(status == "UPDATE 1")
+
+
 async def claim(
     connection: Connection,
     worker: str,
@@ -221,9 +238,21 @@ async def told(connection: Connection, lane: Subscription, number: int) -> bool:
     return bool(await connection.execute(TOLD, lane.id, lane.token, number) == "UPDATE 1")
 
 
-async def greeted(connection: Connection, lane: Subscription) -> bool:
-    """Its handshake was answered: from now on, or from where it was when it rested, it is told what happens."""
+Place = tuple[str, int, datetime | None]
+"""Where the change log and visits are: a snapshot, and what is of a life before a restore."""
+
+
+async def here(connection: Connection) -> Place:
+    """Where they are now."""
     snapshot, floor, visited = await connection.fetchrow(HERE)
+    return snapshot, floor, visited
+
+
+async def greeted(connection: Connection, lane: Subscription, place: Place) -> bool:
+    """Its handshake was answered: from where they were before that was sent, or from where it was when it rested, it is
+    told what happens.
+    """
+    snapshot, floor, visited = place
     return bool(await connection.execute(GREETED, lane.id, lane.token, floor, snapshot, visited) == "UPDATE 1")
 
 
@@ -250,6 +279,12 @@ async def sweep(connection: Connection) -> None:
         " WHERE ends <= statement_timestamp() AND status <> 'off'"
     )
     await connection.execute("DELETE FROM fhirgw.notice WHERE noted < statement_timestamp() - $1::interval", KEPT)
+
+
+async def counted(connection: Connection) -> dict[str, int]:
+    """How many there are by status, how many events wait, and for how many seconds delivery of any has failed."""
+    row = await connection.fetchrow(COUNTED)
+    return dict(row)
 
 
 async def stop(connection: Connection, id: str, reason: str) -> None:

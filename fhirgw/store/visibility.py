@@ -44,7 +44,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import basis, directives, membership
-from fhirgw.store.basis import LISTS, NOBODYS, STORED_PARTLY
+from fhirgw.store.basis import FEWER, LISTS, NOBODYS
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import PAST, RENDERED_AS, history, resource, same, versions
 
@@ -123,7 +123,7 @@ def shape(permit: Permit) -> Hashable:
 
     A number in place of all that: it stands in the key of every statement, and scopes are long to hash.
     """
-    asking = bool(permit.delegate), permit.in_person, permit.controls, permit.keeps
+    asking = bool(permit.delegate), permit.in_person, permit.owns, permit.keeps
     told = permit.purpose, permit.scopes, permit.clearance, *asking
     if len(_shapes) >= SHAPES:
         _shapes.clear()
@@ -222,13 +222,13 @@ def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Itera
 
 
 def _lost(permit: Permit, resource_type: str | None, later: FromClause) -> Iterator[ColumnElement[bool]]:
-    """That a later version, which is no end of it, is not a care provider's own any more: nor is an earlier one."""
-    if permit.purpose != Purpose.DIRECT_CARE or (resource_type or STORED_PARTLY[0]) not in STORED_PARTLY:
+    """That a later version, which is no end of it, is not of the part that a tie opens: nor is an earlier one then."""
+    if permit.purpose != Purpose.DIRECT_CARE or (resource_type or FEWER[0]) not in FEWER:
         return
     if "visit" in later.c:  # of whom a visit is does not change
         return
     lost = ~basis.founded(permit, resource_type, later)
-    typed = later.c.type.in_(STORED_PARTLY) if resource_type is None else true()
+    typed = later.c.type.in_(FEWER) if resource_type is None else true()
     yield and_(typed, not_(later.c.deleted) if "deleted" in later.c else true(), lost)
 
 

@@ -25,7 +25,9 @@ ENDED = """
     WHERE p.superseded = ANY (ARRAY(SELECT pg_snapshot_xip(s.snapshot::pg_snapshot)))"""
 """Whether a transaction that was running when the subscription `s` looked last has written one."""
 
-_STATE = "{0}.key, {0}.version, {0}.updated, {0}.patient, {0}.start, {0}.began, {0}.parts"
+VERSION = "v.version + coalesce(v.again, 0)"
+"""Of what a visit is rendered as."""
+_STATE = "{0}.key, {1} AS version, {0}.updated, {0}.patient, {0}.start, {0}.began, {0}.parts"
 _BETWEEN = """{0} >= pg_snapshot_xmax($1::text::pg_snapshot)
         AND {0} < pg_snapshot_xmax($2::text::pg_snapshot) AND pg_visible_in_snapshot({0}, $2::text::pg_snapshot)"""
 _RUNNING = """{0} = ANY (ARRAY(SELECT running FROM pg_snapshot_xip($1::text::pg_snapshot) AS running
@@ -38,13 +40,13 @@ _GONE = "SELECT p.key, p.next AS version, p.until AS updated, p.patient, unnest(
 # What was written and superseded in one window, or since, is no row of `visit` any more.
 CHANGED = f"""
 WITH written AS MATERIALIZED (
-    SELECT {_STATE.format("v")} FROM fhirgw.visit v
+    SELECT {_STATE.format("v", VERSION)} FROM fhirgw.visit v
     WHERE v.patient IS NOT NULL AND {_BETWEEN.format("v.transaction")}
     UNION ALL
-    SELECT {_STATE.format("v")} FROM fhirgw.visit v
+    SELECT {_STATE.format("v", VERSION)} FROM fhirgw.visit v
     WHERE v.patient IS NOT NULL AND {_RUNNING.format("v.transaction")}
     UNION ALL
-    SELECT {_STATE.format("p")} FROM fhirgw.visit_past p
+    SELECT {_STATE.format("p", "p.version")} FROM fhirgw.visit_past p
     WHERE p.superseded >= pg_snapshot_xmin($1::text::pg_snapshot)
         AND NOT pg_visible_in_snapshot(p.transaction, $1::text::pg_snapshot)
         AND pg_visible_in_snapshot(p.transaction, $2::text::pg_snapshot)),

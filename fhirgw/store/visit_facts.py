@@ -65,7 +65,9 @@ placed AS (
             FROM unnest(string_to_array(l.clock, ' ')) AS each, (SELECT t.due AT TIME ZONE 'Europe/London') AS o (local)
         ) AS o) END NULLS LAST, l.n),
 fact AS MATERIALIZED (
-    SELECT t.*, coalesce(p.n, CAST(:nothing AS int)) AS n, coalesce(t.wanted, p.carers, 1) AS carers,
+    SELECT t.*, coalesce(p.n, CAST(:nothing AS int)) AS n,
+        CASE WHEN p.n IS NULL AND t.patient <> '' THEN t.ordered END AS strange,
+        coalesce(t.wanted, p.carers, 1) AS carers,
         o.late, o.early, o.apart,
         CASE WHEN t.outcome IN ('delivered', 'partially-delivered') THEN 'made'
             WHEN t.outcome = 'missed-by-provider' THEN 'missed'
@@ -85,7 +87,7 @@ fact AS MATERIALIZED (
     FROM told t LEFT JOIN placed p USING (key)
     JOIN tolerance o ON o.kind = CASE WHEN t.kind = ANY (CAST(:kind AS text[])) THEN t.kind ELSE 'default' END),
 attendance AS MATERIALIZED (
-    SELECT key, patient, provider, n, entry ->> 'carer' AS carer, (entry ->> 'start')::timestamptz AS came,
+    SELECT key, patient, provider, n, strange, entry ->> 'carer' AS carer, (entry ->> 'start')::timestamptz AS came,
         (entry ->> 'end')::timestamptz AS went
     FROM (
         SELECT f.*, e AS entry FROM fact f, jsonb_path_query(f.listed, '$[*]') AS e
@@ -109,18 +111,25 @@ done AS (
 """
 """`line`, `tolerance` and `stay` are what is known already, `seen` the visits."""
 
+CANCELLED = {
+    "cancelled-by-person-notice": "cancelled_notice",
+    "cancelled-by-person-short-notice": "cancelled_short_notice",
+    "cancelled-by-provider": "cancelled_by_provider",
+}
+"""The figures of visits that were cancelled, by how."""
+
 SUMMED = (
     FACTS
     + """,
 team AS (
-    SELECT patient, provider, n, count(*) AS carers, sum(times)::bigint AS attendances,
+    SELECT patient, provider, n, strange, count(*) AS carers, sum(times)::bigint AS attendances,
         (sum(times) FILTER (WHERE place <= CAST(:team AS int)))::bigint AS team_attendances
-    FROM (SELECT patient, provider, n, carer, count(*) AS times,
-            row_number() OVER (PARTITION BY patient, provider, n ORDER BY count(*) DESC) AS place
-        FROM attendance GROUP BY patient, provider, n, carer) AS t
-    GROUP BY patient, provider, n),
+    FROM (SELECT patient, provider, n, strange, carer, count(*) AS times,
+            row_number() OVER (PARTITION BY patient, provider, n, strange ORDER BY count(*) DESC) AS place
+        FROM attendance GROUP BY patient, provider, n, strange, carer) AS t
+    GROUP BY patient, provider, n, strange),
 total AS (
-    SELECT patient, provider, n, count(*) FILTER (WHERE start IS NOT NULL) AS planned_visits,
+    SELECT patient, provider, n, strange, count(*) FILTER (WHERE start IS NOT NULL) AS planned_visits,
         count(*) FILTER (WHERE made) AS delivered_visits, count(claimed) AS claimed_visits,
         coalesce(sum(planned_minutes), 0)::bigint AS planned_minutes,
         coalesce(sum(minutes) FILTER (WHERE made), 0)::bigint AS delivered_minutes,
@@ -137,11 +146,22 @@ total AS (
         count(*) FILTER (WHERE made AND behind IS NOT NULL) AS timed_visits,
         count(*) FILTER (WHERE made AND punctual) AS punctual_visits,
         count(*) FILTER (WHERE made AND carers > 1) AS double_visits,
-        count(*) FILTER (WHERE made AND alone) AS single_handed_visits
-    FROM done GROUP BY patient, provider, n)
+        count(*) FILTER (WHERE made AND alone) AS single_handed_visits,
+        sum(minutes) FILTER (WHERE came = 'no-reply') AS no_reply_minutes,
+        sum(minutes) FILTER (WHERE came = 'refused') AS refused_minutes,
+        """
+    + ",\n        ".join(
+        f"count(*) FILTER (WHERE outcome = '{code}') AS {name}_visits,"
+        f" sum(planned_minutes) FILTER (WHERE outcome = '{code}') AS {name}_minutes"
+        for code, name in CANCELLED.items()
+    )
+    + """
+    FROM done GROUP BY patient, provider, n, strange)
 SELECT total.*, coalesce(team.carers, 0) AS carers, coalesce(attendances, 0) AS attendances,
     coalesce(team_attendances, 0) AS team_attendances
-FROM total LEFT JOIN team USING (patient, provider, n)
+FROM total LEFT JOIN team
+    ON (team.patient, team.provider, team.n) = (total.patient, total.provider, total.n)
+    AND team.strange IS NOT DISTINCT FROM total.strange
 """
 )
 
@@ -165,6 +185,16 @@ class Sought(NamedTuple):
     provider: str | None = None
 
 
+class Sums(NamedTuple):
+    """`n`: the place of the line, NO_LINE for none; `strange`: what visits of none call it, if they do."""
+
+    patient: str
+    provider: str
+    n: int
+    strange: str | None
+    figures: dict[str, int]
+
+
 async def sums(
     connection: Connection,
     permit: Permit,
@@ -173,14 +203,21 @@ async def sums(
     stays: Sequence[tuple[str, Stay]],
     rules: Rules,
     now: datetime,
-) -> list[tuple[str, str, int, dict[str, int]]]:
-    """By person, care provider and line (its place in `lines`, NO_LINE for none): the figures of their visits.
+) -> list[Sums]:
+    """By person, care provider and line: the figures of their visits.
 
     `lines`: each with the ODS code of its provider, in the order of their ids. `stays`: in hospital, by person.
     """
     rows = await _asked(connection, permit, sought, SUMMED, lines, stays, rules, now)
     return [
-        (row["patient"], row["provider"], row["n"], {name: row[name] for name in COUNTED if row[name]}) for row in rows
+        Sums(
+            row["patient"],
+            row["provider"],
+            row["n"],
+            row["strange"],
+            {name: int(row[name]) for name in COUNTED if row[name]},
+        )
+        for row in rows
     ]
 
 

@@ -28,12 +28,15 @@ from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.store import visit_stays
 from fhirgw.store.database import Connection
+from fhirgw.store.visit_lines import LINELESS, NOT_YET, Ordered, lines
 from fhirgw.store.visit_stays import Stays
 from fhirgw.visits.alert import due
-from fhirgw.visits.batch import UNHEARD, Held, Status, Taken, key, met, placed, stamps, taken
-from fhirgw.visits.merge import ENTRIES, Known, Register, Said, Stamp, parts, top
+from fhirgw.visits.batch import UNHEARD, First, Held, Status, Taken, ambiguous, key, met, placed, taken
+from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, parts, top
 from fhirgw.visits.moment import instant
+from fhirgw.visits.outcome import derived
 from fhirgw.visits.reading import Fault, Sent
+from fhirgw.visits.rules import Rules
 
 TURN = 250
 """Visits joined before anybody else has a turn: some ten milliseconds."""
@@ -62,9 +65,16 @@ UNNAMED = Fault(
 )
 
 KNOWN = """
-SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps,
+SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps, v.line,
     CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
 FROM fhirgw.visit v WHERE v.key = ANY ($1::uuid[])
+"""
+
+# What was said at the same version and moment as a row that is new.
+ALIKE = """
+SELECT s.key::text, s.source_version, s.changed, s.digest, s.parts FROM fhirgw.visit_said s
+JOIN unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS g (key, source_version, changed)
+    USING (key, source_version, changed)
 """
 
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
@@ -96,12 +106,16 @@ CELLS = {
     **dict.fromkeys(("start", "finish", "began", "ended"), "timestamptz"),
     **dict.fromkeys(("provider", "controller", "visit", "held", "patient", "outcome", "parts", "stamps"), "text"),
     "due": "timestamptz",
+    **dict.fromkeys(("line", "organisation", "derived"), "text"),
 }
 """A visit's own columns, as they are handed over: a text for each, its values apart by a character that none has.
 
 By hand, because asyncpg's encoding of arrays looks at every element: a third of what storing a visit costs here.
 """
 CELL = "\x03"
+BLANK = " "
+"""Stands for an empty text where an empty one is NULL."""
+ORGANISATION = "Organization/"
 
 
 def _column(at: int, kind: str) -> str:
@@ -116,21 +130,22 @@ WITH given AS MATERIALIZED (
     ) AS g ({", ".join(CELLS)})
     ORDER BY key),
 said AS MATERIALIZED (
-    SELECT * FROM unnest($20::uuid[], $21::bytea[], $22::bigint[], $23::timestamptz[], $24::timestamptz[], $25::text[])
+    SELECT * FROM unnest($23::uuid[], $24::bytea[], $25::bigint[], $26::timestamptz[], $27::timestamptz[], $28::text[])
         AS s (key, digest, source_version, changed, received, parts)),
 renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
-        updated = $26, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
+        updated = $29, start = g.start, finish = g.finish, began = g.began, ended = g.ended, patient = g.patient,
         outcome = g.outcome, parts = g.parts, stamps = g.stamps, transaction = pg_current_xact_id(),
-        due = CASE WHEN v.alerted OR v.due <= $26 THEN $26 ELSE g.due END
+        due = CASE WHEN v.alerted OR v.due <= $29 THEN $29 ELSE g.due END,
+        line = btrim(g.line), organisation = g.organisation, derived = g.derived
     FROM given g WHERE v.key = g.key AND v.version = g.was AND v.patient IS NOT DISTINCT FROM g.held AND g.was > 0
     RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
-        provider, visit, patient, controller, outcome, parts, stamps, due)
-    SELECT key, version, source_version, changed, digest, $26, start, finish, began, ended,
-        provider, visit, patient, controller, outcome, parts, stamps, due
+        provider, visit, patient, controller, outcome, parts, stamps, due, line, organisation, derived)
+    SELECT key, version, source_version, changed, digest, $29, start, finish, began, ended,
+        provider, visit, patient, controller, outcome, parts, stamps, due, btrim(line), organisation, derived
     FROM given WHERE was = 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
@@ -170,6 +185,12 @@ class Provider(NamedTuple):
     code: str
     parties: tuple[str, ...]
     controller: str
+
+    @property
+    def organisation(self) -> str:
+        """The id of its Organization; empty where it has none."""
+        known = [each for each in self.parties if each.startswith(ORGANISATION)]
+        return min(known).removeprefix(ORGANISATION) if known else ""
 
 
 class Result(NamedTuple):
@@ -218,12 +239,16 @@ class _Row:
         self.version: int = row["version"]
         self.patient: str | None = row["patient"]
         self.updated: datetime = row["updated"]
+        self.line: str | None = row["line"]
         self.digests = frozenset(map(bytes, row["digests"] or (row["digest"],)))
+        self.alike: list[Said] = []
 
     @cached_property
     def held(self) -> Held:
-        """What is known."""
-        return Held(self.version, _known(self._row), self.digests)
+        """What is known, and what was said before that a new row may contradict."""
+        known = _known(self._row)
+        said = [Said(top(known), _as_said(known))] if self.version == 1 else self.alike
+        return Held(self.version, known, self.digests, said)
 
     def heard(self, sents: Iterable[Sent]) -> bool:
         """Whether all of it was said before: then nothing comes of it."""
@@ -231,14 +256,20 @@ class _Row:
 
 
 async def take(
-    connection: Connection, provider: Provider, rows: Sequence[Sent], now: datetime, *, alone: bool = False
+    connection: Connection,
+    provider: Provider,
+    rows: Sequence[Sent],
+    rules: Rules,
+    now: datetime,
+    *,
+    alone: bool = False,
 ) -> list[Result]:
     """What became of each row of a care provider's: as `take_all`."""
-    return await take_all(connection, [(provider, each) for each in rows], now, alone=alone)
+    return await take_all(connection, [(provider, each) for each in rows], rules, now, alone=alone)
 
 
 async def take_all(
-    connection: Connection, rows: Sequence[tuple[Provider, Sent]], now: datetime, *, alone: bool = False
+    connection: Connection, rows: Sequence[tuple[Provider, Sent]], rules: Rules, now: datetime, *, alone: bool = False
 ) -> list[Result]:
     """What became of each row, in their order; durable when the transaction has ended.
 
@@ -254,7 +285,7 @@ async def take_all(
     said = {name: (rows[places[0]][0], [rows[at][1] for at in places]) for name, places in groups.items()}
     found = await _joined(connection, said, now)
     writing = [each.write for each in found if each.write]
-    if writing and await _write(connection, writing, now) < len(writing):
+    if writing and await _write(connection, writing, rules, now) < len(writing):
         raise Lost
     heard = {each.code: each for each, _ in rows}
     await connection.execute(HEARD, list(heard), [each.controller for each in heard.values()], now)
@@ -263,6 +294,8 @@ async def take_all(
         told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
         for at, status in zip(groups[done.key], done.statuses, strict=True):
             results[at] = told if told.status == status else told._replace(status=status)
+        for at, column in done.odd.items():
+            results[groups[done.key][at]] = Result("refused", fault=ambiguous(column))
     return results
 
 
@@ -274,6 +307,7 @@ class _Joined(NamedTuple):
     told: Result
     write: _Writing | None = None
     stays: Stays | None = None
+    odd: Mapping[int, str] = {}
 
 
 async def _joined(
@@ -281,7 +315,8 @@ async def _joined(
 ) -> list[_Joined]:
     """By visit, what becomes of its rows, and what is to be written."""
     held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
-    done: dict[str, Taken | None] = {}
+    await _alike(connection, said, held)
+    done: dict[str, Taken | First | None] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     async for name, (_, sents) in _in_turn(said.items()):
         row = held.get(name)
@@ -289,7 +324,7 @@ async def _joined(
             done[name] = None
         else:
             done[name] = made = taken(row.held if row else UNHEARD, sents, now)
-            facts[name] = parts(made.known)
+            facts[name] = made.facts
     people = await _people(connection, said, held, facts)
     found: list[_Joined] = []
     async for name, (provider, sents) in _in_turn(said.items()):
@@ -303,7 +338,8 @@ async def _joined(
             found.append(_Joined(name, ["unchanged"] * len(sents), told, stays=Stays(name, provider.code, stays)))
         else:
             found.append(_written(name, provider, sents[0].visit, row, each, facts[name], people))
-    return found
+    known = await _lines(connection, filter(None, (each.write for each in found)))
+    return [_lined(each, held.get(each.key), known) for each in found]
 
 
 def _written(
@@ -311,7 +347,7 @@ def _written(
     provider: Provider,
     visit: str,
     row: _Row | None,
-    made: Taken,
+    made: Taken | First,
     facts: Mapping[str, Any],
     people: Mapping[Sought, set[str]],
 ) -> _Joined:
@@ -322,10 +358,53 @@ def _written(
     told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
     now = visit_stays.of(facts)
     if not made.added and row is not None and patient == row.patient:
-        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now))
+        return _Joined(name, made.statuses, told, stays=Stays(name, provider.code, now), odd=made.odd)
     before = visit_stays.of(parts(row.held.known)) if row else ()
-    write = _Writing(name, provider, visit, row, made, facts, patient)
-    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True))
+    write = _Writing(name, provider, visit, row, made, facts, patient, _line(row, patient, facts))
+    return _Joined(name, made.statuses, told, write, Stays(name, provider.code, now, before, True), made.odd)
+
+
+async def _alike(
+    connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], held: Mapping[str, _Row]
+) -> None:
+    """Reads what was said at the version and moment of new rows, of visits of which more was said than once."""
+    sought = [
+        (name, each.said.stamp.version, each.said.stamp.changed)
+        for name, row in held.items()
+        if row.version > 1
+        for each in said[name][1]
+        if each.timed and each.said.stamp.digest not in row.digests
+    ]
+    for each in await connection.fetch(ALIKE, *zip(*sought, strict=True)) if sought else ():
+        stamp = Stamp(each["source_version"], each["changed"], bytes(each["digest"]))
+        held[each["key"]].alike.append(Said(stamp, decode(each["parts"])))
+
+
+def _line(row: _Row | None, patient: str | None, facts: Mapping[str, Any]) -> str | None:
+    """The line that a visit is of, as far as that is known: None where it names none, or is in nobody's record."""
+    if patient is None or not facts.get("line"):
+        return None
+    if row is None or not row.line or row.patient != patient:
+        return NOT_YET
+    named = row.held.known.get("line")
+    return row.line if named and named.value == facts["line"] else NOT_YET
+
+
+async def _lines(connection: Connection, writing: Iterable[_Writing]) -> Mapping[Ordered, str]:
+    """The lines that visits name and that have not been looked for."""
+    waiting = [each for each in writing if each.line == NOT_YET]
+    parties = {each.provider.code: CELL.join(each.provider.parties) for each in waiting}
+    return await lines(connection, {each.ordered for each in waiting}, parties)
+
+
+def _lined(joined: _Joined, row: _Row | None, known: Mapping[Ordered, str]) -> _Joined:
+    """With the line that the visit is of; where it names one that is not there, that is told."""
+    write, line = joined.write, row.line if row else None
+    if write:
+        line = known[write.ordered] if write.line == NOT_YET else write.line
+        write = write._replace(line=line)
+    fault = LINELESS if line == NOT_YET and joined.told.id else joined.told.fault
+    return joined._replace(write=write, told=joined.told._replace(fault=fault))
 
 
 Sought = tuple[str, str, str]
@@ -385,14 +464,19 @@ class _Writing(NamedTuple):
     provider: Provider
     visit: str
     row: _Row | None
-    taken: Taken
+    taken: Taken | First
     facts: Mapping[str, Any]
     patient: str | None
+    line: str | None
+
+    @property
+    def ordered(self) -> Ordered:
+        return self.provider.code, self.patient or "", self.facts["line"]["order"]
 
 
-async def _write(connection: Connection, writing: Sequence[_Writing], now: datetime) -> int:
+async def _write(connection: Connection, writing: Sequence[_Writing], rules: Rules, now: datetime) -> int:
     """Writes the rows; how many of them nobody wrote meanwhile."""
-    cells = [_cells(each, now) async for each in _in_turn(writing)]
+    cells = [_cells(each, rules, now) async for each in _in_turn(writing)]
     said = list(chain.from_iterable(_said(each, now) for each in writing))
     kept: Iterable[Sequence[Any]] = zip(*said, strict=True) if said else [[]] * 6
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
@@ -408,24 +492,26 @@ async def _in_turn(items: Iterable[Item]) -> AsyncIterator[Item]:
             await asyncio.sleep(0)
 
 
-def _cells(writing: _Writing, now: datetime) -> tuple[str, ...]:
+def _cells(writing: _Writing, rules: Rules, now: datetime) -> tuple[str, ...]:
     """The columns of a visit's row that are its own, by CELLS; an empty text is NULL."""
-    known, facts, row = writing.taken.known, writing.facts, writing.row
+    made, facts, row = writing.taken, writing.facts, writing.row
     was = row.version if row else 0
-    version, changed, digest = newest = top(known)
-    several = row is not None or len(writing.taken.added) > 1
-    older = several and any(each.stamp != newest for each in known.values())
-    planned = facts.get("planned") or {}
+    version, changed, digest = made.newest
+    planned, outcome, older = facts.get("planned"), facts.get("outcome"), made.older
+    moment = due(facts, now)
     return (
-        *(writing.key, str(was), str(was + len(writing.taken.added))),
+        *(writing.key, str(was), str(was + len(made.added))),
         *(str(version), changed.isoformat(), "\\x" + digest.hex()),
-        *(planned.get("start", ""), planned.get("end", ""), *_actual(facts.get("carers") or ())),
+        *((planned["start"], planned["end"]) if planned else ("", "")),
+        *_actual(facts.get("carers") or ()),
         *(writing.provider.code, writing.provider.controller, writing.visit),
         *((row.patient if row else None) or "", writing.patient or ""),
-        (facts.get("outcome") or {}).get("code", ""),
-        encode({place: known[place].value for place in sorted(known)}).decode(),
-        orjson.dumps(stamps(known)).decode() if older else "",
-        moment.isoformat() if (moment := due(facts, now)) else "",
+        outcome["code"] if outcome else "",
+        encode(made.values).decode(),
+        orjson.dumps(older).decode() if older else "",
+        moment.isoformat() if moment else "",
+        *(BLANK if writing.line == NOT_YET else writing.line or "", writing.provider.organisation),
+        derived(facts, rules) or "",
     )
 
 
@@ -476,4 +562,5 @@ def _known(row: Mapping[str, Any]) -> Known:
         place: Stamp(version, datetime.fromisoformat(changed), bytes.fromhex(digest))
         for place, (version, changed, digest) in (orjson.loads(row["stamps"]) if row["stamps"] else {}).items()
     }
-    return {place: Register(older.get(place, newest), value) for place, value in decode(row["parts"]).items()}
+    values = {name.removeprefix(OVERRULED): value for name, value in decode(row["parts"]).items()}
+    return {place: Register(older.get(place, newest), value) for place, value in values.items()}

@@ -8,7 +8,7 @@ council, of visits that its permit shows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -26,15 +26,12 @@ from fhirgw.store.schema import visit
 from fhirgw.store.visibility import shape, values, visible
 from fhirgw.visits.batch import key, placed
 from fhirgw.visits.certify import Arrived
-from fhirgw.visits.merge import Register, Stamp, parts
+from fhirgw.visits.merge import facts
 from fhirgw.visits.quality import TOLD, Sent
 from fhirgw.visits.rules import Rules
 
-NO_STAMP = Stamp(0, datetime(1, 1, 1, tzinfo=UTC), b"")
 AHEAD = timedelta(days=1)
 """How far the database's clock may be ahead of ours, and more."""
-MANY = 500
-"""Visits read at a time."""
 WRONG = "entered-in-error"
 
 _SAID = """LEFT JOIN LATERAL (
@@ -126,20 +123,26 @@ def _kept(permit: Permit) -> Any:
 
 def known(said: str) -> dict[str, Any]:
     """The facts of a row's `parts`, entries in their lists."""
-    return parts({place: Register(NO_STAMP, value) for place, value in decode(said).items()})
+    return facts(decode(said))
 
 
 async def of_week(
     connection: Connection, permit: Permit, provider: str, since: datetime, until: datetime
-) -> AsyncIterator[Sent]:
-    """The visits of a care provider that were planned (or begun, or first told of) in a time; within a transaction.
+) -> list[Mapping[str, Any]]:
+    """The visits of a care provider that were planned (or begun, or first told of) in a time, to be `read`.
 
     All of its own to the care provider; to others those that are in nobody's record, or that their permit shows.
     """
     permit = _unconditional(permit)
     made = once(("visits of a week", shape(permit)), lambda: text(OF_WEEK).columns().add_cte(_week(permit)))
     told = values(permit) | {"provider": provider, "since": since, "until": until}
-    async for row in connection.cursor(made.sql, *made.arguments(told), prefetch=MANY):
+    found: list[Mapping[str, Any]] = await connection.fetch(made.sql, *made.arguments(told))
+    return found
+
+
+def read(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sent]:
+    """What was sent. A week takes a while to be read: whoever serves others meanwhile does it in a thread."""
+    for row in rows:
         whole = orjson.loads(row["parts"])
         events = [orjson.loads(each) for each in row["events"]] if row["events"] else [whole]
         moments = row["received"] or [row["updated"]]

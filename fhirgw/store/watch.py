@@ -24,8 +24,7 @@ from fhirgw.store.load import Incoming
 from fhirgw.visits.alert import Span, spans, upcoming
 from fhirgw.visits.alert_task import OPEN, Cause, climbed, climbs, ended, moved, raised
 from fhirgw.visits.batch import key, placed
-from fhirgw.visits.merge import Register, Stamp, parts
-from fhirgw.visits.reading import UNTIMED
+from fhirgw.visits.merge import facts
 from fhirgw.visits.rules import Rules
 
 AT_ONCE = 100
@@ -56,6 +55,12 @@ WHERE key = ANY ($1::uuid[]) ORDER BY key, kind, again FOR UPDATE
 CLIMBING = """
 SELECT id, provider, controller, rung, raised FROM fhirgw.visit_alert
 WHERE climbs <= $1 ORDER BY climbs LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+# Whoever took the visit out of the record, and however: deleted it, or sent it on.
+FORSAKEN = """
+SELECT a.id, v.patient FROM fhirgw.visit_alert a LEFT JOIN fhirgw.visit v USING (key)
+WHERE a.ended IS NULL AND a.patient IS NOT NULL AND v.patient IS DISTINCT FROM a.patient
+ORDER BY a.id LIMIT $1 FOR UPDATE OF a SKIP LOCKED
 """
 TASKS = "SELECT id, version, updated, body, controller FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
 THERE = "SELECT id FROM fhirgw.resource WHERE type = 'Task' AND id = ANY ($1)"
@@ -138,17 +143,28 @@ async def climb(connection: Connection, rules: Rules, now: datetime) -> int:
     return len(rows)
 
 
+async def forsake(connection: Connection, _: Rules, now: datetime) -> int:
+    """Ends the alerts of visits that are in their record no more; how many those were."""
+    async with connection.transaction():
+        rows = await connection.fetch(FORSAKEN, AT_ONCE)
+        whose = {row["id"]: row["patient"] for row in rows}
+        tasks = await _tasks(connection, list(whose))
+        await connection.execute(ENDED, list(whose), now)
+        over = [
+            task.next(ended(task.body, "moved" if whose[task.id] else "gone", now, None), now)
+            for task in tasks.values()
+            if task.body["status"] in OPEN
+        ]
+        await _write(connection, over)
+    return len(rows)
+
+
 def _of_visit(row: Mapping[str, Any], rules: Rules) -> _Looked:
-    known = {place: Register(NO_STAMP, value) for place, value in decode(row["parts"]).items()}
-    facts = parts(known)
-    outcome = rules.outcomes.get((facts.get("outcome") or {}).get("code", ""))
+    known = facts(decode(row["parts"]))
+    outcome = rules.outcomes.get((known.get("outcome") or {}).get("code", ""))
     visit = placed(row["key"], row["patient"])
     cause = Cause(row["key"], "", 0, row["provider"], row["controller"], row["patient"], visit)
-    return _Looked(cause, spans(facts, rules), outcome.display if outcome else "")
-
-
-NO_STAMP = Stamp(0, UNTIMED, b"")
-"""When something was said is of no matter here."""
+    return _Looked(cause, spans(known, rules), outcome.display if outcome else "")
 
 
 async def _of_provider(connection: Connection, row: Mapping[str, Any], rules: Rules) -> _Looked:

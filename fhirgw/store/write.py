@@ -7,18 +7,19 @@ change since is not taken again, and one that did is mapped onto what was writte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import asyncpg
-from sqlalchemy import Select, Text, any_, bindparam, literal, select, union_all
+from sqlalchemy import Select, Text, any_, bindparam, literal, null, select, true, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.store import load, rules, visibility
+from fhirgw.store import audit, load, rules, visibility
+from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection, once
 from fhirgw.store.load import Incoming
 from fhirgw.store.schema import among, resource
@@ -42,7 +43,7 @@ WITH gone AS (SELECT id, version FROM unnest($3::text[], $4::int[]) AS given (id
 class Held(NamedTuple):
     """A current version that the caller may change: `entire` is false where part of it is withheld from them.
 
-    `readable`: a scope lets them read it too.
+    `readable`: a scope lets them read it too. `whole` is all of a list, whatever of it they are shown.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Held(NamedTuple):
     person: str | None
     entire: bool
     readable: bool = True
+    whole: str | None = None
 
 
 def conflict() -> FhirError:
@@ -68,7 +70,8 @@ async def held(
     shape = ("held", verb, resource_type, visibility.shape(permit))
     made = once(shape, partial(_held, permit, verb, resource_type))
     rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"ids": list(ids)}))
-    return {each[0]: Held(*each) for each in rows}
+    found = (Held(*each) for each in rows)
+    return {each.id: each if each.whole is None else each._replace(entire=each.body == each.whole) for each in found}
 
 
 async def seen(connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]) -> dict[str, str | None]:
@@ -95,13 +98,31 @@ async def alone(connection: Connection, condition: str) -> None:
 async def write(connection: Connection, origin: str, incoming: Sequence[Incoming]) -> None:
     """Writes versions of resources of one type, and all that follows. Raises FhirError(conflict)."""
     news = all(each.kind == "create" for each in incoming)
-    lists = [list(column) for column in zip(*map(load.cells, incoming), strict=True)]
+    lists = load.columns(incoming)
     query = _create() if news else _merge(incoming[0].type)
     if await connection.fetchval(query, origin, *lists) != len(incoming):
         raise conflict()
-    ruling = any(each.ties or each.directives or each.delegations for each in incoming)
-    back = any(each.kind == "create" and each.type == "Patient" for each in incoming)
-    await rules.write(connection, renewed=not news, any_made=ruling, back=back, source=_HANDED, lists=lists)
+    made, back = any(map(_rules, incoming)), any(map(_back, incoming))
+    await rules.write(connection, renewed=not news, any_made=made, back=back, source=_HANDED, lists=lists)
+
+
+async def create(connection: Connection, origin: str, incoming: Sequence[Incoming], rows: Sequence[audit.Row]) -> None:
+    """Writes what is new, of any types, and its rows of the audit, by one statement: nothing in it is `ruling`."""
+    await connection.execute(_audited(), origin, *load.columns(incoming), *audit.columns(rows))
+
+
+def ruling(incoming: Iterable[Incoming]) -> bool:
+    """Whether what is new decides who sees a record: more statements follow then."""
+    return any(_rules(each) or _back(each) for each in incoming)
+
+
+def _rules(each: Incoming) -> bool:
+    return bool(each.ties or each.directives or each.delegations)
+
+
+def _back(each: Incoming) -> bool:
+    """Whether it is a Patient, who may have been here before."""
+    return each.kind == "create" and each.type == "Patient"
 
 
 async def remove(
@@ -124,16 +145,24 @@ def _create() -> str:
 
 
 @cache
+def _audited() -> str:
+    """Nothing counts what was created: an id that is there already is an error."""
+    return f"WITH {load.handed(2)}, {load.CREATING}, {load.TOLD} SELECT {audit.appended(2 + len(load.STAGED))}"
+
+
+@cache
 def _merge(resource_type: str) -> str:
     return f"WITH {load.handed(2)}, {load.MERGING}, {load.TOLD} {load.MERGED}".replace("{type}", resource_type)
 
 
 def _held(permit: Permit, verb: str, resource_type: str) -> Select[Any]:
-    entire = visibility.whole(permit, resource, resource_type).label("entire")
+    lists = resource_type in LISTS  # which are laid out once, and not again to be compared
+    entire = (true() if lists else visibility.whole(permit, resource, resource_type)).label("entire")
+    whole = visibility.body(operations(permit.organisation), resource_type) if lists else null().label("whole")
     readable = visibility.as_well(permit, "r", verb, resource_type).label("readable")
     columns = (resource.c.version, resource.c.updated, resource.c.origin, resource.c.controller, resource.c.patient)
     return (
-        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire, readable)
+        select(resource.c.id, visibility.body(permit, resource_type), *columns, entire, readable, whole)
         .where(*_named(resource_type), visible(permit, verb, resource_type))
         .order_by(resource.c.id)
         .with_for_update(of=resource)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -27,10 +26,10 @@ from fhirgw.fhir.index import Index, index
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import NHS_NUMBER
 from fhirgw.fhir.patch import patched
-from fhirgw.fhir.references import local, localised, references
+from fhirgw.fhir.references import local, localised, references, referred
 from fhirgw.mapping.identity import PLACEMENT
-from fhirgw.store import identity, ods, resources, write
-from fhirgw.store.basis import NOBODYS
+from fhirgw.store import audit, identity, ods, resources, write
+from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.database import Connection
 from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming
@@ -42,14 +41,17 @@ VERBS = {"create": "c", "update": "u", "patch": "u", "delete": "d"}
 READABLE = frozenset("0123456789abcdef")
 AT_ONCE = 50
 """Resources that are judged before others get a turn."""
+MOST_TOLD = 100
+"""Issues that one refusal tells of several changes."""
 MILLISECOND = timedelta(milliseconds=1)
 ALLOW = "GET, HEAD, OPTIONS"
+UNIQUE = "Organization"
+"""The type of which no two have one code: who claims one keeps others waiting until their transaction ends."""
 ASKING = ("test", "copy", "move")
 """Operations of a patch whose outcome tells what is there: for whoever may read it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a request asks for. `kind` is create, update, patch or delete; `given` the resource, or a patch.
 
     `id` of what is there, or will be: an empty one is given to what is created. `match` holds the versions that
@@ -81,7 +83,7 @@ class Written(NamedTuple):
 
 @dataclass(slots=True)
 class _Proposal:
-    """A change, what it is made to, and what it makes of that."""
+    """A change, what it is made to, and what it makes of that; `shown`: what its writer sees of that, if not all."""
 
     change: Change
     held: Held | None
@@ -90,6 +92,7 @@ class _Proposal:
     found: Index | None
     incoming: Incoming | None = None
     new: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    shown: Resource | None = None
 
 
 def new_id(person: str | None) -> str:
@@ -109,43 +112,99 @@ async def apply(
     """Makes the changes; what became of each, in their order.
 
     `known` are references (`Type/id`) that need no looking up, because the same transaction has just made them.
-    Raises FhirError for the first that cannot be made: nothing of any is to be kept then.
+    Raises FhirError for those that cannot be made, as far as each can be told by itself: nothing of any is to be kept
+    then.
     """
+    proposals, results = await _considered(connection, permit, changes, moment, known)
+    await _store(connection, permit, proposals, moment)
+    return results
+
+
+async def create(
+    connection: Connection,
+    permit: Permit,
+    changes: Sequence[Change],
+    moment: datetime,
+    rows: Callable[[Sequence[Written]], Sequence[audit.Row]],
+) -> list[Written]:
+    """Makes changes that create, with `rows` of the audit about them: all or nothing, by one statement where it can.
+
+    It begins no transaction before it knows what to write. Not for what is unique (Organization): that is locked first.
+    """
+    proposals, results = await _considered(connection, permit, changes, moment)
+    incoming = [each.incoming for each in proposals if each.incoming]
+    if write.ruling(incoming):
+        async with connection.transaction():
+            await _store(connection, permit, proposals, moment)
+            await audit.append(connection, rows(results))
+    else:
+        await write.create(connection, rules.origin(permit), incoming, rows(results))
+    return results
+
+
+async def _considered(
+    connection: Connection,
+    permit: Permit,
+    changes: Sequence[Change],
+    moment: datetime,
+    known: frozenset[str] = frozenset(),
+) -> tuple[list[_Proposal], list[Written]]:
+    """What is to be written, and what will have become of each change."""
     for each in changes:
         with at(each.place):
             rules.check_type(permit, VERBS[each.kind], each.type)
     current = await _current(connection, permit, changes)
     results: dict[int, Written] = {}
     proposals: dict[int, _Proposal] = {}
+    faults: list[FhirError] = []
     for number, each in enumerate(changes):
-        with at(each.place):
-            made = await _proposal(connection, permit, each, current.get((each.type, each.id)))
+        try:
+            with at(each.place):
+                made = await _proposal(connection, permit, each, current.get((each.type, each.id)))
+        except FhirError as error:
+            faults.append(error)
+            continue
         if isinstance(made, Written):
             results[number] = made
         else:
             proposals[number] = made
         if number % AT_ONCE == AT_ONCE - 1:
             await asyncio.sleep(0)
+    _refuse(faults)
     made_here = known | {f"{each.change.type}/{each.change.id}" for each in proposals.values() if each.after}
     visible = await _visible(connection, permit, list(proposals.values()), made_here)
     for number, proposal in proposals.items():
         with at(proposal.change.place):
             results[number] = await _judged(connection, permit, proposal, visible, moment)
-    await _organisations(connection, [each for each in proposals.values() if each.change.type == "Organization"])
-    await _store(connection, permit, list(proposals.values()), moment)
-    return [results[number] for number in range(len(changes))]
+    await _organisations(connection, [each for each in proposals.values() if each.change.type == UNIQUE])
+    return list(proposals.values()), [results[number] for number in range(len(changes))]
 
 
-@contextmanager
-def at(place: str) -> Iterator[None]:
-    """Issues raised within say where in the request they are."""
-    try:
-        yield
-    except FhirError as error:
-        if not place:
-            raise
-        issues = [replace(each, expression=_placed(place, each.expression)) for each in error.issues]
-        raise FhirError(*issues, status=error.status) from None
+def _refuse(faults: Sequence[FhirError]) -> None:
+    """Raises what there is to raise: one fault as it is, several as one, with the status of the first."""
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        every = [each for fault in faults for each in fault.issues]
+        more = [Issue("informational", f"{len(every) - MOST_TOLD:,} more were found", None, "information")]
+        raise FhirError(*every[:MOST_TOLD], *(more if len(every) > MOST_TOLD else ()), status=faults[0].status)
+
+
+class at:
+    """Issues raised within say where in the request they are. A class: a generator costs four times as much."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.place and isinstance(error, FhirError):
+            issues = [replace(each, expression=_placed(self.place, each.expression)) for each in error.issues]
+            raise FhirError(*issues, status=error.status) from None
 
 
 def _placed(place: str, expression: str | None) -> str:
@@ -170,16 +229,17 @@ async def _current(connection: Connection, permit: Permit, changes: Sequence[Cha
 
 async def _proposal(connection: Connection, permit: Permit, change: Change, held: Held | None) -> _Proposal | Written:
     if change.kind == "create":
-        change = replace(change, given=localised(change.given, change.bases))
-        found = sound(change.given)
-        change = change if change.id else replace(change, id=new_id(found.patient))
+        given = localised(change.given, change.bases)
+        found = sound(given)
+        change = change._replace(id=change.id or new_id(found.patient), given=given)
         if change.type == "Patient":
             found.patient = change.id
         return _Proposal(change, None, None, named(change.given, change.id), found)
     if held is None:
         return await _missing(connection, permit, change)
     _precondition(change, held)
-    if not held.entire:
+    lists = change.type in LISTS and rules.council(permit)
+    if not held.entire and not lists:
         told = "Part of this resource is withheld from you, and would be lost: ask the organisation that controls it"
         raise FhirError(Issue("forbidden", told, change.type))
     if change.kind == "patch" and not held.readable and _asks(change.given):
@@ -192,7 +252,11 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
         raise FhirError(Issue("forbidden", told, change.type))
     if after is not None and same(before, after):
         return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
-    return _Proposal(change, held, before, after, None if after is None else sound(after))
+    if held.entire or after is None:
+        return _Proposal(change, held, before, after, None if after is None else sound(after))
+    whole = decode(held.whole or held.body)
+    kept = cohort.completed(after, before, whole)
+    return _Proposal(change, held, whole, kept, sound(kept), shown=after)
 
 
 def _asks(operations: Any) -> bool:
@@ -312,8 +376,8 @@ async def _visible(
     wanted: dict[str, set[str]] = defaultdict(set)
     for each in proposals:
         if each.after is not None:
-            old = set(local(references(each.before))) if each.before else set()
-            each.new = frozenset(set(local(references(each.after))) - old)
+            old = set(local(referred(each.before))) if each.before else set()
+            each.new = frozenset(set(local(referred(each.after))) - old)
             for kind, id in each.new:
                 if f"{kind}/{id}" not in made:
                     wanted[kind].add(id)
@@ -360,6 +424,8 @@ async def _judged(
     )
     kind = "updated" if held else "created"
     read = (held is None or held.readable) and rules.covered(permit, "r", change.type, made.tokens, made.patient)
+    if read and proposal.shown is not None:
+        made = _version(replace(proposal, after=proposal.shown, found=None), version, made.updated)
     return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body if read else None)
 
 
@@ -411,7 +477,7 @@ def _identified(patient: Resource) -> tuple[Any, ...]:
 
 def _leads_nowhere(resource_type: str, resource: Resource, kind: str, id: str) -> FhirError:
     """Word for word the same for what does not exist and for what the caller may not see."""
-    paths = [path for path, text in references(resource) if (kind, id) in local([(path, text)])]
+    paths = [path for path, text in references(resource) if (kind, id) in local([text])]
     told = "The reference leads to nothing here: read what it names, or send an identifier instead"
     return FhirError(Issue("not-found", told, f"{resource_type}.{paths[0]}"), status=422)
 

@@ -71,9 +71,12 @@ def due(parts: Parts, told: datetime) -> datetime | None:
 
     Of no tolerance, so that others than those of the day it was written hold when the moment comes.
     """
-    visit = _visit(parts)
-    first = min((each for each in (visit.start, *(start for start, _ in visit.stays)) if each), default=None)
-    if first is None or max(first, visit.finish or first) < told - RECENT or _settled(visit):
+    planned, carers = parts.get("planned"), parts.get("carers") or ()
+    moments = [instant(each["start"]) for each in (*((planned,) if planned else ()), *carers) if "start" in each]
+    if not moments:
+        return None
+    first = min(moments)
+    if max(first, instant(planned["end"]) if planned else first) < told - RECENT or _settled(_visit(parts)):
         return None
     return first
 
@@ -89,17 +92,15 @@ def _settled(visit: _Visit) -> bool:
 
 
 def _visit(parts: Parts) -> _Visit:
-    planned = parts.get("planned") or {}
-    start, finish = (instant(planned[name]) if name in planned else None for name in ("start", "end"))
-    stays = sorted(
-        (
-            (instant(each["start"]), instant(each["end"]) if "end" in each else None)
-            for each in parts.get("carers") or ()
-            if "start" in each
-        ),
-        key=lambda stay: stay[0],
-    )
-    return _Visit(start, finish, planned.get("carers", 1), (parts.get("outcome") or {}).get("code"), stays)
+    planned, carers = parts.get("planned"), parts.get("carers") or ()
+    start, finish = (instant(planned["start"]), instant(planned["end"])) if planned else (None, None)
+    stays = [
+        (instant(each["start"]), instant(each["end"]) if "end" in each else None) for each in carers if "start" in each
+    ]
+    if len(stays) > 1:
+        stays.sort(key=lambda stay: stay[0])
+    needed = planned.get("carers", 1) if planned else 1
+    return _Visit(start, finish, needed, (parts.get("outcome") or {}).get("code"), stays)
 
 
 def _not_started(visit: _Visit, alert: Alert, tolerance: Tolerances) -> Span | None:

@@ -32,6 +32,7 @@ ENDS = {
     "over": ("completed", "It is so no more"),
     "never": ("cancelled", "By what is known now it never was so"),
     "moved": ("cancelled", "The visit is in somebody else's record now"),
+    "gone": ("cancelled", "The visit is in nobody's record now"),
 }
 """By what an alert ends by itself: the Task's status, and what is told."""
 

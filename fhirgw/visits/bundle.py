@@ -333,10 +333,15 @@ def _medicine(found: _Bundle, given: Resource) -> tuple[str, Row]:
 
 def _observed(found: _Bundle, observation: Resource) -> tuple[str, Row]:
     quantity, performers = observation.get("valueQuantity"), _list(observation, "performer")
+    coding = next(iter(_list(observation.get("code"), "coding")), None)
     return "observations", {
-        "name": _words(observation.get("code")),
+        "name": _words(observation.get("code")) or _get(coding, "code"),
+        "code": _get(coding, "code"),
+        "system": _get(coding, "system"),
         "value": _get(quantity, "value"),
-        "unit": _get(quantity, "unit"),
+        "unit": _get(quantity, "unit") or _get(quantity, "code"),
+        "unitCode": _get(quantity, "code"),
+        "unitSystem": _get(quantity, "system") if _get(quantity, "code") else None,
         "at": observation.get("effectiveDateTime"),
         "carer": found.party(performers[0]) if performers else None,
     }

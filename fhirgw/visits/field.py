@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from fhirgw.fhir import nhs
 from fhirgw.mapping.refusal import Refusal
-from fhirgw.visits.moment import moment
+from fhirgw.visits.moment import WRITTEN, moment
 from fhirgw.visits.rules import Rules
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 """A care provider's own id of a visit, a carer or a task: no blanks, so that no name is taken for one."""
 UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+CODE = re.compile(r"[^\s\x00-\x1f\x7f]+( [^\s\x00-\x1f\x7f]+)*")
+URI = re.compile(r"(https?://|urn:)[!-~]{1,190}")
 LONGEST = 4000
 """Characters of a note: FHIR's own limit is a megabyte, a visit's notes are a few lines."""
 ENTRIES = 100
@@ -30,6 +33,21 @@ HOME = "home"
 """Where the person lives: what a carer's distance is measured from, and not kept (fhirgw.visits.distance)."""
 
 Codec = Callable[[Any], Any]
+Schema = Mapping[str, Any]
+_SCHEMAS: WeakKeyDictionary[Codec, Schema] = WeakKeyDictionary()
+
+
+def schema(codec: Codec) -> Schema:
+    """What a field's codec takes, as JSON Schema says it: no more than can be said so (a check digit cannot).
+
+    https://json-schema.org/draft/2020-12
+    """
+    return _SCHEMAS[codec]
+
+
+def _says(codec: Codec, **told: Any) -> Codec:
+    _SCHEMAS[codec] = told
+    return codec
 
 
 class Field(NamedTuple):
@@ -60,7 +78,7 @@ def text(longest: int) -> Codec:
             raise Refusal("text", f"this is text of 1 to {longest} characters", "Shorten it, or leave it out")
         return value
 
-    return codec
+    return _says(codec, type="string", minLength=1, maxLength=longest)
 
 
 def _unwanted(value: str) -> bool:
@@ -100,6 +118,21 @@ def medicine(value: Any) -> str:
     return value
 
 
+def code(value: Any) -> str:
+    """A code of any system, as FHIR has them. https://hl7.org/fhir/R4/datatypes.html#code"""
+    if not isinstance(value, str) or len(value) > 64 or not CODE.fullmatch(value):
+        raise Refusal("code", "a code has 1 to 64 characters, and no blanks at its ends or two together", "Correct it")
+    return value
+
+
+def uri(value: Any) -> str:
+    """The address of a system of codes."""
+    if not isinstance(value, str) or not URI.fullmatch(value):
+        told = "a system of codes has an address, such as http://snomed.info/sct"
+        raise Refusal("uri", told, "Copy it from the list of codes; left out, codes are of SNOMED CT and units of UCUM")
+    return value
+
+
 def number(low: int, high: int) -> Codec:
     """A whole number."""
 
@@ -108,7 +141,7 @@ def number(low: int, high: int) -> Codec:
             raise Refusal("number", f"this is a whole number from {low} to {high}", "Correct it")
         return value
 
-    return codec
+    return _says(codec, type="integer", minimum=low, maximum=high)
 
 
 def quantity(value: Any) -> int | Decimal:
@@ -127,7 +160,7 @@ def degrees(most: int) -> Codec:
             raise Refusal("number", f"this is a number of degrees from -{most} to {most}", "Send it as 51.50735")
         return float(value)
 
-    return codec
+    return _says(codec, type="number", minimum=-most, maximum=most)
 
 
 def boolean(value: Any) -> bool:
@@ -146,7 +179,28 @@ def word(words: Mapping[str, Any] | tuple[str, ...]) -> Codec:
             raise Refusal("code", f"this is one of: {listed}", "Use the word that is nearest")
         return value
 
-    return codec
+    return _says(codec, type="string", enum=[*words])
+
+
+_says(identifier, type="string", pattern=f"^{ID.pattern}$")
+_says(identifiers, type="array", minItems=1, maxItems=ROSTERED, uniqueItems=True, items=_SCHEMAS[identifier])
+_says(
+    nhs_number,
+    type="string",
+    pattern="^ *([0-9] *){10}$",
+    description="Ten digits, the last of which checks the others",
+)
+_says(medicine, type="string", pattern="^[0-9]{6,18}$", description="A code of the dictionary of medicines and devices")
+_says(quantity, type="number", exclusiveMinimum=-(10**9), exclusiveMaximum=10**9)
+_says(boolean, type="boolean")
+_says(code, type="string", maxLength=64, pattern=r"^\S+( \S+)*$")
+_says(uri, type="string", pattern=f"^{URI.pattern}$")
+_says(
+    moment,
+    type="string",
+    pattern=f"^{WRITTEN.pattern}$",
+    description="2026-03-30T07:30, of the United Kingdom, or with an offset",
+)
 
 
 # Long, because it is a table.
@@ -221,6 +275,10 @@ def shapes(rules: Rules) -> dict[str, Shape]:
                 "unit": Field(text(40)),
                 "at": Field(moment),
                 "carer": Field(identifier),
+                "code": Field(code),
+                "system": Field(uri),
+                "unitCode": Field(code),
+                "unitSystem": Field(uri),
             },
             many=True,
         ),

@@ -11,6 +11,8 @@
 | `variance_*` | delivered less commissioned; `claim_variance_minutes`: claimed less delivered |
 | `missed_visits` | said so, or begun by nobody when their tolerance was over; not while the person was in hospital |
 | `no_reply_visits`, `refused_visits`, `cancelled_visits` | as they are said |
+| `no_reply_minutes`, `refused_minutes` | how long a carer was there all the same |
+| `cancelled_notice_*`, `cancelled_short_notice_*`, `cancelled_by_provider_*` | of the cancelled; planned minutes |
 | `away_visits` | in hospital, respite, deceased; and those planned during a stay in hospital of which nothing is said |
 | `pending_visits` | planned, begun by nobody, and not late enough to be missed |
 | `unended_visits` | made, and not everybody has checked out: their minutes are not known, and not counted |
@@ -25,7 +27,8 @@
 A visit is the line's that it names (`line.order`: the council's number of it, or its id). One that names none is the
 line's of the same person and care provider that expects a visit nearest to its time of day. One that names a line that
 is not there, or not in that week, is uncommissioned, and so is every visit of somebody without a line: it stands in a
-row without a line, until there is one. Visits of nobody we know are a care provider's `unallocated`.
+row without a line (a row for each number that they name), until there is one. Visits of nobody we know are a care
+provider's `unallocated`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,12 @@ from fhirgw.visits.stay import Restart
 Kind = Literal["commissioned", "uncommissioned", "unallocated"]
 
 COMMISSIONED = ("visits", "minutes", "carer_minutes")
+ADDED = (
+    *("no_reply_minutes", "refused_minutes", "cancelled_notice_visits", "cancelled_notice_minutes"),
+    *("cancelled_short_notice_visits", "cancelled_short_notice_minutes"),
+    *("cancelled_by_provider_visits", "cancelled_by_provider_minutes"),
+)
+"""The figures that came later, and stand at the end of the CSV."""
 FIGURES = (
     *("commissioned_visits", "planned_visits", "delivered_visits", "claimed_visits"),
     *("commissioned_minutes", "planned_minutes", "delivered_minutes", "claimed_minutes"),
@@ -48,6 +57,7 @@ FIGURES = (
     *("missed_visits", "no_reply_visits", "refused_visits", "cancelled_visits", "away_visits", "pending_visits"),
     *("unended_visits", "suspended_visits", "suspended_minutes", "timed_visits", "punctual_visits"),
     *("double_visits", "single_handed_visits", "carers", "attendances", "team_attendances"),
+    *ADDED,
 )
 """What is counted. All but `carers`, who may come to several people, may be added up."""
 DERIVED = ("variance_visits", "variance_minutes", "claim_variance_minutes", "punctuality", "continuity")
@@ -55,7 +65,8 @@ COUNTED = tuple(each for each in FIGURES if not each.startswith(("commissioned",
 """Those that are of visits, and not of lines."""
 COLUMNS = (
     *("week", "kind", "provider", "person", "line", "order", "component", "status"),
-    *(*FIGURES, *DERIVED, "hospital_from", "hospital_to", "restart"),
+    *(*(each for each in FIGURES if each not in ADDED), *DERIVED, "hospital_from", "hospital_to", "restart"),
+    *ADDED,
 )
 """The columns of the CSV, in their order: new ones are added at the end, and none changes its name."""
 
@@ -82,8 +93,8 @@ class Hospital(NamedTuple):
 class Row:
     """`person`: a Patient's id, None of unallocated visits; `provider`: an ODS code, or as the line calls it.
 
-    `line`: the id of the ServiceRequest, `order` the council's number of it; none of uncommissioned visits. `figures`:
-    by name, those of FIGURES that are not 0.
+    `line`: the id of the ServiceRequest, none of uncommissioned visits; `order` the council's number of it, or what
+    those visits call it. `figures`: by name, those of FIGURES that are not 0.
     """
 
     week: str

@@ -8,6 +8,9 @@ what was said, and not on how often or in which order: late, repeated, corrected
 
 A list (`carers`, `tasks`) may also be said entry by entry (`carer`, `task`): two carers' phones come online in any
 order. An entry holds where it is newer than the list that stands under it.
+
+That nobody came and that a carer arrived cannot both be so: the one that was said last (by the same stamp) overrules
+the other, which is kept, and holds again if what overrules it is withdrawn.
 """
 
 from __future__ import annotations
@@ -50,11 +53,19 @@ Known = Mapping[str, Register]
 
 NOTHING: Known = {}
 
+NOBODY_CAME = frozenset(
+    (
+        *("missed-by-provider", "cancelled-by-person-notice", "cancelled-by-person-short-notice"),
+        *("cancelled-by-provider", "hospital", "respite", "deceased", "not-required"),
+    )
+)
+"""Outcomes by which no carer was there: those of mappings/homecare/rules.yaml with `made: false`."""
+OVERRULED = "overruled:"
+"""Stands before the place of a register that does not hold, where it is kept: whoever reads parts passes over it."""
+
 
 def join(known: Known, said: Said) -> Known:
     """What is known when this was said too: the same object where it adds nothing."""
-    if not known and said.parts:  # the usual: it is said once
-        return {_place(name, value): Register(said.stamp, value) for name, value in said.parts.items()}
     found = dict(known)
     for name, value in said.parts.items():
         place = _place(name, value)
@@ -79,14 +90,58 @@ def top(known: Known) -> Stamp:
     return stamps[0] if stamps.count(stamps[0]) == len(stamps) else max(stamps)
 
 
+def overruled(known: Known) -> frozenset[str]:
+    """The places of arrivals, or of the outcome, where one says that nobody came and the other that somebody did."""
+    outcome = known.get("outcome")
+    if outcome is None or outcome.value is None or outcome.value["code"] not in NOBODY_CAME:
+        return NONE
+    arrivals = {place: each.stamp for place, each in known.items() if _arrives(place, each.value)}
+    if not arrivals or (newest := max(arrivals.values())) == outcome.stamp:
+        return NONE
+    return frozenset(arrivals) if newest < outcome.stamp else frozenset(("outcome",))
+
+
+NONE: frozenset[str] = frozenset()
+
+
+def _arrives(place: str, value: Value) -> bool:
+    if place == "carers":
+        return any("start" in each for each in value or ())
+    return place.startswith("carers/") and "start" in value
+
+
+def kept(known: Known) -> dict[str, Value]:
+    """The values by their places, in one order, as they are kept: what is overruled is marked."""
+    beside = overruled(known) if "outcome" in known else NONE
+    if not beside:
+        return {place: known[place].value for place in sorted(known)}
+    named = {f"{OVERRULED}{place}" if place in beside else place: place for place in known}
+    return {name: known[named[name]].value for name in sorted(named)}
+
+
 def parts(known: Known) -> dict[str, Value]:
-    """The facts as they are now, without those that were withdrawn; entries stand in their lists."""
-    if "/" not in "".join(known):
-        return {place: value for place in sorted(known) if (value := known[place].value) is not None}
+    """The facts as they are now, without those that were withdrawn or overruled; entries stand in their lists."""
+    if "outcome" in known and (beside := overruled(known)):
+        known = {place: each for place, each in known.items() if place not in beside}
+    return facts({place: each.value for place, each in known.items()})
+
+
+def spoken(said: Said) -> dict[str, Value]:
+    """What is kept of what is said first: nothing is overruled in it."""
+    values = {_place(name, value): value for name, value in said.parts.items()}
+    return {place: values[place] for place in sorted(values)}
+
+
+def facts(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The facts of values by their places, as they are kept."""
+    if "/" not in "".join(values) and OVERRULED not in "".join(values):
+        return {place: value for place in sorted(values) if (value := values[place]) is not None}
     found: dict[str, Value] = {}
-    for place in sorted(known):
+    for place in sorted(values):
         list_name, _, key = place.partition("/")
-        value = known[place].value
+        value = values[place]
+        if place.startswith(OVERRULED):
+            continue
         if not key:
             if value is not None:
                 found[list_name] = value

@@ -17,6 +17,8 @@ from fhirgw.mapping.refusal import Refusal
 
 ZONE = "Europe/London"
 WRITTEN = re.compile(r"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+PLAIN = re.compile(r"20\d\d-\d\d-\d\dT\d\d:[0-5]\d(?::[0-5]\d)?Z", re.ASCII)
+"""As most systems write them: of such a moment London's clock changes the hour alone."""
 LONGEST = timedelta(hours=24)
 """Of a visit, by the clock: living in is a visit a day. On the day the clocks go back that is 25 hours."""
 AHEAD = timedelta(minutes=5)
@@ -35,6 +37,9 @@ def moment(text: object) -> str:
 @lru_cache(maxsize=1 << 15)
 def _moment(text: str) -> str:
     """Kept for a while: a day's visits begin and end at the same few hundred times."""
+    if PLAIN.fullmatch(text):
+        hour, offset = _hour(text[:13])
+        return f"{hour}{text[13:-1] if len(text) > 17 else text[13:16] + ':00'}{offset}"
     found = WRITTEN.fullmatch(text)
     if found is None:
         raise _unreadable()
@@ -50,6 +55,16 @@ def _moment(text: str) -> str:
         if given is None:
             return whole
     return given.replace(microsecond=int(fraction[1:].ljust(6, "0")) if fraction else 0).isoformat()
+
+
+@lru_cache(maxsize=1 << 12)
+def _hour(written: str) -> tuple[str, str]:
+    """An hour of UTC as London's clock shows it, and how far ahead that is: the clocks change on the hour."""
+    try:
+        shown = datetime.fromisoformat(f"{written}:00+00:00").astimezone(LONDON).isoformat()
+    except ValueError:
+        raise _unreadable() from None
+    return shown[:13], shown[19:]
 
 
 def _in_london(written: str) -> str:

@@ -14,7 +14,7 @@ from fhirgw.visits.moment import instant
 from fhirgw.visits.rules import Rules, Tolerances
 
 SCHEDULED, IN_PROGRESS = "scheduled", "in-progress"
-MISSED = "missed-by-provider"
+MISSED, WRONG = "missed-by-provider", "entered-in-error"
 DERIVED = (
     ("partially-delivered", ("missed-tasks", "single-handed-of-double")),
     ("delivered-short", ("short-visit",)),
@@ -61,6 +61,22 @@ def came(parts: Parts, rules: Rules, now: datetime) -> Came:
     distance = max((each["distance"] for each in carers if "distance" in each), default=None)
     minutes, late = _minutes(actual.start, actual.end), _minutes(planned.start, actual.start)
     return Came(_made(said, actual, found), found, minutes, late, strength, distance)
+
+
+def derived(parts: Parts, rules: Rules) -> str | None:
+    """What a visit came to that is over: its code and what was out of the ordinary, apart by blanks; None of others.
+
+    Of these alone it does not depend on what time it is; it does on the tolerances of the day it is asked for.
+    """
+    carers = [each for each in parts.get("carers") or () if "start" in each]
+    said = (parts.get("outcome") or {}).get("code")
+    if not carers or not all("end" in each for each in carers) or said == WRONG:
+        return None
+    actual = _actual(carers)
+    assert actual.end
+    tolerance = rules.tolerance((parts.get("planned") or {}).get("type"))
+    found = tuple(_exceptions(parts, carers, _planned(parts), actual, tolerance, actual.end))
+    return " ".join((_made(said, actual, found), *found))
 
 
 def _strength(carer: Parts, rules: Rules, tolerance: Tolerances) -> int:

@@ -7,7 +7,9 @@ a row alike, or this one does not read it; a test holds them to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from fhirgw.mapping.refusal import Refusal
@@ -22,7 +24,13 @@ OWN = ("visit", "provider", "version", "changed")
 ONE = {"carer": "carers", "task": "tasks"}
 """An entry that is said by itself, and the list it belongs to."""
 
+RECURRING = ("person", "line", "tasks", "task", "outcome")
+"""Parts of texts alone, that are said of visit after visit. (Not of numbers: 1 would be taken for true.)"""
+LAYOUTS, REMEMBERED = 1 << 10, 1 << 14
+"""Orders of names, and objects, that are kept."""
+
 Make = Callable[[Any], Any]
+Step = tuple[str, Make]
 Read = tuple[str, int, str | None, dict[str, Any]]
 """The visit, its version, when it was recorded, and its parts."""
 
@@ -35,8 +43,8 @@ class Quick:
     """`quick.read(row, provider, now)`: what a sound row says, or None for any other."""
 
     def __init__(self, shapes: Mapping[str, Shape], rules: Rules) -> None:
-        self._makes = {name: _part(name, shape) for name, shape in shapes.items()}
-        self._version = number(0, VERSIONS)
+        own: dict[str, Make] = {"visit": identifier, "provider": str, "version": number(0, VERSIONS), "changed": moment}
+        self._steps = _steps(own | {name: _part(name, shape) for name, shape in shapes.items()}, {"visit"})
         self._unmade = {code for code, each in rules.outcomes.items() if each.made is False}
 
     def read(self, row: Any, provider: str, now: datetime) -> Read | None:
@@ -49,14 +57,14 @@ class Quick:
     def _read(self, row: Any, provider: str, now: datetime) -> Read:
         if type(row) is not dict or row.get("provider", provider) != provider:
             raise _Otherwise
-        parts: dict[str, Any] = {name: make(row[name]) for name, make in self._makes.items() if name in row}
-        if len(parts) + sum(name in row for name in OWN) != len(row) or not parts or HOME in parts:
+        parts = {name: make(row[name]) for name, make in self._steps(tuple(row))}
+        visit, version, changed = parts.pop("visit"), parts.pop("version", 0), parts.pop("changed", None)
+        parts.pop("provider", None)
+        if not parts or HOME in parts or (changed and instant(changed) > now + AHEAD):
             raise _Otherwise
-        changed = moment(row["changed"]) if "changed" in row else None
-        version = self._version(row["version"]) if "version" in row else 0
-        if (changed and instant(changed) > now + AHEAD) or not self._possible(parts, now + AHEAD):
+        if not self._possible(parts, now + AHEAD):
             raise _Otherwise
-        return identifier(row.get("visit")), version, changed, parts
+        return visit, version, changed, parts
 
     def _possible(self, parts: Mapping[str, Any], latest: datetime) -> bool:
         """Whether nothing in it cannot be so."""
@@ -97,13 +105,13 @@ def _was(carer: Mapping[str, Any], latest: datetime) -> bool:
 
 
 def _in_order(start: datetime, end: datetime) -> bool:
-    """Whether it takes its time, and not too much: on the days of 25 hours the other way knows."""
-    return start <= end and end - start <= LONGEST
+    """Whether it takes its time, and not too much: on the days of 25 hours, and of no time, the other way knows."""
+    return start < end and end - start <= LONGEST
 
 
 def _part(name: str, shape: Shape) -> Make:
     """What makes a part: None where it is withdrawn."""
-    make = _object(shape)
+    make = _remembered(_object(shape)) if name in RECURRING else _object(shape)
     if not shape.many:
         return make if name in ONE else lambda value: None if value is None else make(value)
 
@@ -122,26 +130,45 @@ def _part(name: str, shape: Shape) -> Make:
 
 def _object(shape: Shape) -> Make:
     """What makes an object, its fields in the order of its shape."""
-    known = {name: (rank, field.codec) for rank, (name, field) in enumerate(shape.fields.items())}
-    required = [name for name, field in shape.fields.items() if field.required]
+    codecs = {name: field.codec for name, field in shape.fields.items()}
+    required = {name for name, field in shape.fields.items() if field.required}
+    steps = _steps(codecs, required)
 
     def make(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise _Otherwise
-        made: dict[str, Any] = {}
-        last, ordered = -1, True
-        for name, given in value.items():
-            if name not in known:
-                raise _Otherwise
-            if given is not None:
-                rank, codec = known[name]
-                ordered, last = ordered and rank > last, rank
-                made[name] = codec(given)
-        for name in required:
-            if name not in made:
-                raise _Otherwise
-        if not made:
+        made = {name: codec(given) for name, codec in steps(tuple(value)) if (given := value[name]) is not None}
+        if not made or (len(made) < len(value) and not made.keys() >= required):
             raise _Otherwise
-        return made if ordered else {name: made[name] for name in known if name in made}
+        return made
 
     return make
+
+
+def _remembered(make: Make) -> Make:
+    """The same for objects of texts alone: the same person, line and tasks are said of visit after visit."""
+    known = lru_cache(maxsize=REMEMBERED)(lambda fields: make(dict(fields)))
+
+    def made(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _Otherwise
+        try:
+            return known(tuple(value.items()))
+        except TypeError:  # a list or an object where a text belongs
+            raise _Otherwise from None
+
+    return made
+
+
+def _steps(
+    codecs: Mapping[str, Make], required: AbstractSet[str] = frozenset()
+) -> Callable[[tuple[str, ...]], list[Step]]:
+    """By the names of an object, what its values are read by, in order: rows of one system have the same names."""
+
+    @lru_cache(maxsize=LAYOUTS)
+    def steps(names: tuple[str, ...]) -> list[Step]:
+        if not required <= set(names) <= codecs.keys():
+            raise _Otherwise
+        return [(name, codec) for name, codec in codecs.items() if name in names]
+
+    return steps

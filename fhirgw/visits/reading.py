@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -20,9 +21,12 @@ from fhirgw.visits.merge import Said, Stamp
 from fhirgw.visits.moment import AHEAD, LONGEST, by_the_clock, instant, moment
 from fhirgw.visits.quick import OWN, VERSIONS, Quick
 from fhirgw.visits.rules import Rules
+from fhirgw.visits.spelling import respelt
 
 DIGEST = 16
 """Bytes of SHA-256 kept: enough that no two of a care provider's visits are ever the same by accident."""
+BRIEF = ("no-reply", "refused-by-person", "entered-in-error")
+"""Outcomes of visits that may end at the moment they start: the door stayed shut."""
 UNTIMED = datetime(1, 1, 1, tzinfo=UTC)
 """Stands for when an event was recorded where its care provider does not say: until it is known when it arrived."""
 
@@ -73,6 +77,7 @@ class Reader:
 
     def slowly(self, row: Any, provider: str, now: datetime) -> Sent | Refused:
         """The same, of a row that may be wrong: looked at place by place."""
+        row = respelt(row)
         if not isinstance(row, dict):
             return Refused(None, (Fault("", "structure", "a visit is a JSON object", "Send {...}, or a list of them"),))
         faults: list[Fault] = []
@@ -85,7 +90,7 @@ class Reader:
         if not row.keys() <= self._names:
             faults += _unknown("", row, self._names)
         parts = {name: self._part(faults, name, row[name]) for name in self.shapes if name in row}
-        if not parts.keys() - {HOME}:
+        if not parts.keys() - {HOME} and not faults:
             told = "a visit says something: who, when it was planned, what was done"
             faults.append(Fault("", "required", told, "Fill in at least one of its columns"))
         if not faults:
@@ -124,8 +129,18 @@ def sent(visit: str, version: int, changed: str | None, parts: Mapping[str, Any]
 
 
 def _stamp(version: int, changed: str | None, parts: Mapping[str, Any]) -> Stamp:
-    digest = sha256(encode({"version": version, "changed": changed, **parts})).digest()[:DIGEST]
+    alike = _alike(parts) if parts.get("observations") else parts
+    digest = sha256(encode({"version": version, "changed": changed, **alike})).digest()[:DIGEST]
     return Stamp(version, instant(changed).astimezone(UTC) if changed else UNTIMED, digest)
+
+
+def _alike(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts with measured numbers in one spelling: who says 36.50 for 36.5 says nothing new."""
+    return {**parts, "observations": [{**each, "value": _spelt(each["value"])} for each in parts["observations"]]}
+
+
+def _spelt(value: int | Decimal) -> int | Decimal:
+    return Decimal(f"{value.normalize():f}") if isinstance(value, Decimal) else value
 
 
 def _taken(faults: list[Fault], column: str, codec: Any, value: Any) -> Any:
@@ -142,8 +157,9 @@ def _object(faults: list[Fault], part: str, value: Any, shape: Shape, at: int | 
     if not isinstance(value, dict):
         faults.append(Fault(_place(part, at), "structure", "this is a JSON object", "Send it as {...}"))
         return {}
-    if not value.keys() <= shape.names:
-        faults += _unknown(f"{_place(part, at)}.", value, shape.names)
+    unknown = [] if value.keys() <= shape.names else list(_unknown(f"{_place(part, at)}.", value, shape.names))
+    faults += unknown
+    misspelt = {each.column for each in unknown}
     made: dict[str, Any] = {}
     for name, (codec, required) in shape.fields.items():
         given = value.get(name)
@@ -153,9 +169,9 @@ def _object(faults: list[Fault], part: str, value: Any, shape: Shape, at: int | 
             except Refusal as refusal:
                 faults.append(Fault(f"{_place(part, at)}.{name}", refusal.reason, refusal.rule, refusal.remedy))
                 made[name] = None
-        elif required:
+        elif required and f"{_place(part, at)}.{name}" not in misspelt:
             faults.append(Fault(f"{_place(part, at)}.{name}", "required", "this cannot be left out", "Fill it in"))
-    if not made:
+    if not made and not unknown:
         faults.append(Fault(_place(part, at), "required", "there is nothing in it", "Fill it in, or leave it out"))
     return made
 
@@ -166,13 +182,16 @@ def _place(part: str, at: int | None) -> str:
 
 def _unknown(before: str, given: Mapping[str, Any], known: Collection[str]) -> Iterator[Fault]:
     """Names that no field has. They are told again only as far as they are like one of ours: they may be anything."""
+    strange = 0
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, 1, 0.6)
-            remedy = f"Did you mean {near[0]}?" if near else f"These are known: {', '.join(sorted(known))}"
-            place = before + near[0] if near else before.rstrip(".")
-            told = "a field's name is misspelt" if near else "no field has this name"
-            yield Fault(place, "unknown", told, remedy)
+            strange += not near
+            if near:
+                yield Fault(before + near[0], "unknown", "a field's name is misspelt", f"Did you mean {near[0]}?")
+    if strange:
+        told = "no field has this name" if strange == 1 else f"{strange} names are of no field"
+        yield Fault(before.rstrip("."), "unknown", told, f"These are known: {', '.join(sorted(known))}")
 
 
 def _contradictions(parts: Mapping[str, Any], rules: Rules, changed: str | None, now: datetime) -> Iterator[Fault]:
@@ -185,8 +204,9 @@ def _contradictions(parts: Mapping[str, Any], rules: Rules, changed: str | None,
         if list_name in parts and one in parts:
             yield Fault(one, "structure", f"a row has {list_name}, or one {one}, not both", f"Put it into {list_name}")
     yield from _period("planned", parts.get("planned") or {})
+    brief = (parts.get("outcome") or {}).get("code") in BRIEF
     for place, each in _carers(parts):
-        yield from _period(place, each)
+        yield from _period(place, each, brief=brief)
         for name in ("start", "end"):
             if name in each and instant(each[name]) > latest:
                 told = "an actual time is in the future: it cannot have happened yet"
@@ -201,13 +221,17 @@ def _contradictions(parts: Mapping[str, Any], rules: Rules, changed: str | None,
     yield from _places(parts)
 
 
-def _period(place: str, each: Mapping[str, Any]) -> Iterator[Fault]:
+def _period(place: str, each: Mapping[str, Any], *, brief: bool = False) -> Iterator[Fault]:
     if "start" not in each or "end" not in each:
         return
     start, end = instant(each["start"]), instant(each["end"])
     if end < start:
         told = "it ends before it starts"
         yield Fault(f"{place}.end", "order", told, "Correct the times; after midnight it is the next day's date")
+    elif end == start and not brief:
+        told = "it takes no time: it ends at the moment it starts"
+        remedy = "Correct the end; if the carer was not let in, say no-reply or refused-by-person as the outcome"
+        yield Fault(f"{place}.end", "length", told, "Correct the end" if place == "planned" else remedy)
     elif end - start > LONGEST and by_the_clock(start, end) > LONGEST:
         told = "it takes longer than 24 hours"
         yield Fault(f"{place}.end", "length", told, "Correct the date; care by day and night is one visit a day")

@@ -33,6 +33,7 @@ MERGED = (
 UNENDED = "a cell begins with a quotation mark and does not end with one: the file was cut off, save it as CSV again"
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How the files of spreadsheet programs begin, that are not CSV."""
+WORKBOOK = "The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8"
 OVERNIGHT = timedelta(hours=16)
 """The longest visit whose end is taken to be the next day's: what is longer is a slip of the pen."""
 
@@ -62,13 +63,14 @@ class Sheet(NamedTuple):
 def read(body: bytes, layout: Layout) -> Sheet:
     """The file. Raises FhirError for what is wrong with all of it: its encoding, its header, its file reference."""
     text = _text(body)
-    records, header = _opened(text, layout)
-    _check_header(header, records, layout)
+    records, first = _opened(text, layout)
+    header = [_plain(each) for each in records[first]]
+    _check_header(header, layout)
     places = {name: at for at, name in enumerate(header) if name}
     used = {column: places[_plain(column)] for column in layout.columns if _plain(column) in places}
     rows: list[tuple[int, Row | Refused]] = []
     files: set[str] = set()
-    for number, cells in enumerate(records[1:], 2):
+    for number, cells in enumerate(records[first + 1 :], first + 2):
         if not any(cell.strip() for cell in cells):
             continue
         lacking = len(header) - len(cells)
@@ -87,7 +89,7 @@ def read(body: bytes, layout: Layout) -> Sheet:
 def _text(body: bytes) -> str:
     """The file as text. Windows-1252 is what is left where UTF-8 does not fit: it is what Excel saves as CSV."""
     if body.startswith(WORKBOOKS):
-        raise _refusal("The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8")
+        raise _refusal(WORKBOOK)
     encodings = ("utf-16",) if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ("utf-8-sig", "cp1252")
     for encoding in encodings:
         try:
@@ -100,11 +102,14 @@ def _text(body: bytes) -> str:
     raise _refusal("The file is not text, or is damaged: save the spreadsheet as CSV UTF-8 again")
 
 
-def _opened(text: str, layout: Layout) -> tuple[list[list[str]], list[str]]:
-    """The records of the file, split by what splits its header best, and the header's plain names."""
+def _opened(text: str, layout: Layout) -> tuple[list[list[str]], int]:
+    """The records of the file, split by what splits its header best, and which of them the header is."""
     wanted = {_plain(each) for each in layout.columns}
-    first = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=lambda each: (len(wanted & set(map(_plain, first.split(each)))), first.count(each)))
+    top = text.split("\n", HEADER_WITHIN)[:HEADER_WITHIN]
+    delimiter = max(
+        DELIMITERS,
+        key=lambda by: max((len(wanted & set(map(_plain, each.split(by)))), each.count(by)) for each in top),
+    )
     records: list[list[str]] = []
     try:
         records.extend(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -112,18 +117,14 @@ def _opened(text: str, layout: Layout) -> tuple[list[list[str]], list[str]]:
         raise _refusal(f"Row {len(records) + 1}: {UNENDED}") from None
     if not records:
         raise _refusal("The file is empty: its first row has the names of the columns")
-    return records, [_plain(each) for each in records[0]]
+    return records, _header(records, layout)
 
 
-def _check_header(header: Sequence[str], records: Sequence[Sequence[str]], layout: Layout) -> None:
-    """Raises FhirError(structure) for a first row that is no header of this layout."""
+def _check_header(header: Sequence[str], layout: Layout) -> None:
+    """Raises FhirError(structure) for a row that is no header of this layout."""
     missing = [each for each in layout.needed if _plain(each) not in header]
     if missing:
         blanks = sum(not each for each in header)
-        at = _elsewhere(records, layout)
-        if at:
-            told = f"The names of the columns stand in row {at}: delete the rows above it, merged ones too"
-            raise _refusal(f"{told}, and save as CSV again")
         if blanks * 2 >= len(header):
             raise _refusal(MERGED)
         told = f"The first row lacks: {', '.join(missing)}. "
@@ -135,11 +136,11 @@ def _check_header(header: Sequence[str], records: Sequence[Sequence[str]], layou
         raise _refusal(f"Two columns are called {', '.join(twice)}: give each a name of its own")
 
 
-def _elsewhere(records: Sequence[Sequence[str]], layout: Layout) -> int | None:
-    """The row that is the header, where the first is not."""
+def _header(records: Sequence[Sequence[str]], layout: Layout) -> int:
+    """Which row has the names of the columns: a title or merged headings may stand above. Else the first."""
     needed = {_plain(each) for each in layout.needed}
-    below = enumerate(records[1:HEADER_WITHIN], 2)
-    return next((at for at, cells in below if needed <= {_plain(each) for each in cells}), None)
+    top = enumerate(records[:HEADER_WITHIN])
+    return next((at for at, cells in top if needed <= {_plain(each) for each in cells}), 0)
 
 
 def _row(cells: Mapping[str, str], layout: Layout) -> Row | Refused:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirgw.access.relationship import ESSENTIALS, KINDS, Tie, opens, ties
+from fhirgw.access.relationship import ESSENTIALS, KINDS, NARROWED, Tie, opens, ties
 
 ME = {"reference": "Patient/p1"}
 AGENCY = {"reference": "Organization/o1"}
@@ -277,7 +277,11 @@ def test_a_package_and_its_grace_meet_and_do_not_overlap(start: Any, days: int) 
 
 
 def test_each_kind_opens_its_types() -> None:
-    assert opens("QuestionnaireResponse") == ("council", "gp", "worker", "team", "care-team", "referral")
+    assert opens("Observation") == ("council", "gp", "worker", "team", "care-team", "referral")
+    assert opens("Condition") == opens("Consent") == opens("Observation"), "no care provider needs them"
+    assert opens("AllergyIntolerance") == opens("QuestionnaireResponse") == opens("CarePlan")
+    for kind, part in NARROWED.items():
+        assert {*part.kinds} < {*opens(kind)}, "a part of what they open, and somebody sees all of it"
     assert opens("CarePlan") == ("council", "gp", "worker", "team", "care-team", "referral", "care-provider")
     assert opens("Encounter") == tuple(each for each in KINDS if each not in ("late-visits", "supplier"))
     assert opens("DeviceRequest") == ("council", "gp", "worker", "team", "care-team", "referral", "supplier")

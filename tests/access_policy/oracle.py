@@ -34,10 +34,11 @@ WHEREABOUTS = {
     *("Consent", "DocumentReference", "Provenance"),
 }
 OF_A_PROVIDER = {
-    *("Patient", "RelatedPerson", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal", "CareTeam", "Flag"),
-    *("Condition", "Appointment", "Encounter", "MedicationStatement", "MedicationAdministration"),
-    *("Communication", "Device", "DeviceUseStatement", "Consent", "AllergyIntolerance"),
+    *("Patient", "RelatedPerson", "EpisodeOfCare", "CarePlan", "Goal", "CareTeam", "Flag"),
+    *("Appointment", "Encounter", "MedicationStatement", "MedicationAdministration"),
+    *("Communication", "Device", "DeviceUseStatement", "AllergyIntolerance"),
 }
+ABOUT_ME = "https://fhirgw.uk/fhir/Questionnaire/about-me"
 SAID_OF_VISITS = {"Appointment", "Encounter", "MedicationAdministration"}
 OF_A_SUPPLIER = {"Patient", "RelatedPerson", "Flag", "DeviceRequest", "Device", "DeviceUseStatement"}
 NOT_SAID = {
@@ -56,8 +57,8 @@ DISSENT_HOLDS_FOR = {"direct-care", "planning", "research"}
 SPECIFIC = {"actor": 8, "sector": 6, "class": 4, "securityLabel": 4, "purpose": 2, "period": 1}
 
 OPEN_TO = {
-    "direct-care": {"third-party"},
-    "emergency": {"third-party"},
+    "direct-care": {"third-party", "entry"},
+    "emergency": {"third-party", "entry"},
     "safeguarding": {"third-party", "safeguarding"},
 }
 """Classes that a purpose is cleared for by itself: what others said in confidence is kept from the person."""
@@ -151,6 +152,16 @@ def _classes(labels: list[Resource]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _of_a_provider(each: Resource) -> bool:
+    """Whether a care provider needs it: of requests the orders, of answers those about the person themselves."""
+    match each["resourceType"]:
+        case "ServiceRequest":
+            return bool(each["intent"] == "order")
+        case "QuestionnaireResponse":
+            return each.get("questionnaire") == ABOUT_ME
+    return each["resourceType"] in OF_A_PROVIDER
+
+
 class Judge:
     """What one caller may see of a world at one moment."""
 
@@ -182,6 +193,7 @@ class Judge:
             return SHOWN
         own = classes(each)
         lifted = {"restricted"} if kind == "Patient" or self._lives_there(kind) else set()
+        lifted = lifted | ({"entry"} if self._lives_there(kind) else set())
         if own and (hidden := own - self._cleared - lifted):
             return "class " + min(hidden)
         if kind in REFERENCE_DATA:
@@ -245,7 +257,9 @@ class Judge:
                     held = held - {"council"}
                 elif controller == caller.organisation:
                     return True
-                providing = "provider" in held and kind in OF_A_PROVIDER and self._provided(each)
+                providing = "provider" in held and _of_a_provider(each) and self._provided(each)
+                if "entry" in classes(each) and kind == "Flag":
+                    return bool(held & {"council", "work"}) or providing
                 supplying = "supplier" in held and kind in OF_A_SUPPLIER
                 return bool(held - {"provider", "late", "supplier"}) or providing or supplying
             case "person":

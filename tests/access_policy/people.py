@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.access_policy.oracle import (
+    ABOUT_ME,
     CLASS,
     CLOSED,
     CONFIDENTIALITY,
@@ -283,6 +284,9 @@ def record(person: str, council: str = "council", surgery: str = "surgery") -> l
         own("Observation", "hush", "sealed", status="amended", code=concept("https://example.org/codes", "a")),
         own("Flag", "safeguarding", "safeguarding", status="active"),
         own("Flag", "stairs", "N", status="active"),
+        own("Flag", "keysafe", "entry", status="active"),
+        own("Condition", "stroke"),
+        own("QuestionnaireResponse", "aboutme", status="completed", questionnaire=ABOUT_ME),
         own("QuestionnaireResponse", "answers", status="completed"),
         own("QuestionnaireResponse", "neighbours", "third-party", status="completed"),
         own("Flag", "staff", "third-party", "safeguarding", status="active"),

@@ -20,6 +20,7 @@ from fhirgw.fhir.parameters import parameters
 from fhirgw.fhir.query import Query
 from fhirgw.store import resources
 from fhirgw.store.alike import alike, found
+from fhirgw.store.copied import Line
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.everything import Asked, everything
 from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
@@ -243,8 +244,8 @@ async def exported(engine: Engine, told: Told) -> None:
             if told.asked.covering("r", kind):
                 lines: list[bytes] = []
 
-                async def sink(more: list[bytes], into: list[bytes] = lines) -> None:
-                    into.extend(more)
+                async def sink(more: list[Line], into: list[bytes] = lines) -> None:
+                    into.extend(map(bytes, more))
 
                 await copy_part(connection, told.asked, Stretch(kind), Selection(), text, sink)
                 expected = {key: stamped(each) for key, each in told.readable.items() if key[0] == kind}

@@ -129,7 +129,7 @@ def test_a_delegate_asks_for_the_person_and_for_nothing_else(purpose: str) -> No
 
 RULES = {
     "scope",
-    *(f"class {each}" for each in ("restricted", "safeguarding", "sealed", "third-party")),
+    *(f"class {each}" for each in ("entry", "restricted", "safeguarding", "sealed", "third-party")),
     *(f"no basis for {each}" for each in ("direct-care", "planning", "research", "person", "emergency")),
     *("no basis for safeguarding", "sealed", "restricted", "dissent", "dissent that outweighs a permit", SHOWN),
 }

@@ -5,20 +5,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fhirgw.settings import Settings
+from tests.api.writing import COUNCIL, PROVIDER
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put, supersede
+from tests.put import made, put, supersede
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
 CANARY = {"number": "9000000009", "family": "Canarybird", "postcode": "ZZ99 3WZ"}
 UPDATED = datetime(2026, 2, 1, tzinfo=UTC)
-
-
-def made(kind: str, id: str, **elements: Any) -> dict[str, Any]:
-    return {"resourceType": kind, "id": id, **elements}
 
 
 PERSON = made(
@@ -55,7 +53,28 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def configured() -> dict[str, Any]:
+    """Settings of the gateway that are not as usual."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    module_database: str, configured: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
     data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, log="json", controller="Z99")) as gateway:
+    given = {"database_url": module_database, "data": data, "log": "json", "controller": "Z99", **configured}
+    with serving(Settings(**given)) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="module")
+def council(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(COUNCIL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def provider(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(PROVIDER) as client:
+        yield client

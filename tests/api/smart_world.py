@@ -105,7 +105,7 @@ async def world(url: str, keys: Path, *, issuers: Path | None = None, loopback: 
     async with AsyncExitStack() as owned:
         plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0, server_settings=WRITING))
         pool = await owned.enter_async_context(reading(url))
-        made = smart.assembled(keys, issuers, plain.acquire, pool.acquire, "Z9C01", loopback=loopback)
+        made = smart.assembled(keys, issuers, plain.acquire, pool.acquire, ("Z9C01",), loopback=loopback)
         app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes()])
         app.state.smart = made
         app.state.auditor = await owned.enter_async_context(Auditor(url))

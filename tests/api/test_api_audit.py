@@ -445,7 +445,7 @@ async def test_an_auditor_reads_what_was_written_byte_for_byte(world: World) -> 
     for name, each in (await several(world)).items():
         response = await world.get("auditor", f"AuditEvent/{each['id']}")
         assert response.status_code == 200, name
-        stored = "SELECT body FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%' ORDER BY sequence LIMIT 1"
+        stored = "SELECT body FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%' ORDER BY sequence LIMIT 1"
         assert response.text == await world.connection.fetchval(stored, each["id"])
 
 

@@ -118,7 +118,7 @@ async def test_a_practitioner_with_the_role_gets_a_grant(gateway: Gateway, lines
 
 async def test_it_is_audited_with_whose_record(gateway: Gateway) -> None:
     await gateway.break_glass()
-    body = orjson.loads(await gateway.pool.fetchval("SELECT body FROM fhirgw.audit"))
+    body = orjson.loads(await gateway.pool.fetchval("SELECT body FROM fhirgw.audited"))
     assert "break-glass" in orjson.dumps(body["subtype"]).decode()
     assert "Patient/p1" in orjson.dumps(body["entity"]).decode()
 

@@ -182,6 +182,7 @@ REFUSED = {
     "Patient/$export?_outputFormat=csv&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no blocks",
     "Patient/$export?_outputFormat=parquet&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no",
     "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _pseudonymise: whoever picks",
+    "$export?_pseudonymise=falls&_typeFilter=Task?patient=p1": "invalid: _pseudonymise: whoever picks people by who",
     "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _pseudonymise: whoever",
     "Patient/$export?_pseudonymise=falls&organizeOutputBy=Patient": "invalid: organizeOutputBy: a pseudonymised export"
     " comes by type",
@@ -191,6 +192,8 @@ REFUSED = {
     " no view is of Provenance",
     "$export?_pseudonymise=falls&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData:"
     " there are no rules to pseudonymise Provenance by",
+    "$export?_type=AuditEvent": "not-supported: _type: AuditEvent is not exported: search it",
+    "Patient/$export?_type=Group": "invalid: _type: Group is in nobody's record: ask for it at [base]/$export",
     "$export?_since=2026-01-01": "invalid: _since: an instant with a time zone is needed",
     "$export?_since=2026-02-30T00:00:00Z": "invalid: _since: there is no such moment",
     "$export?_since=2099-01-01T00:00:00Z": "invalid: _since: this moment is still to come",

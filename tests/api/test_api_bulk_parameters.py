@@ -47,7 +47,13 @@ def test_only_the_records_of_those_who_are_named(gateway: Gateway) -> None:
     assert {each["id"] for each in lines(gateway, made["output"])} == {"p1", *(each["id"] for each in OBSERVATIONS)}
 
 
-@pytest.mark.parametrize("nobody", ["Patient/nobody", "Practitioner/p1", "p1"])
+def test_a_patient_may_be_named_by_an_address_here(gateway: Gateway) -> None:
+    address = {"valueReference": {"reference": f"{gateway.base}/Patient/p1"}}
+    made = manifest(gateway, asked(gateway, ("patient", address), ("_type", {"valueString": "Patient"})))
+    assert {each["id"] for each in lines(gateway, made["output"])} == {"p1"}
+
+
+@pytest.mark.parametrize("nobody", ["Patient/nobody", "Practitioner/p1", "p1", "https://else.example/fhir/Patient/p1"])
 def test_a_patient_who_is_not_there_is_refused(gateway: Gateway, nobody: str) -> None:
     answer = asked(gateway, ("patient", {"valueReference": {"reference": nobody}}))
     assert issue(answer, 400).startswith("invalid: patient: ")
@@ -116,6 +122,7 @@ def test_leniently_what_is_not_done_is_left_out_and_told(gateway: Gateway) -> No
     ("headers", "body", "status"),
     [
         ({"content-type": "text/plain"}, b"{}", 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, b"_type=Patient", 415),
         ({"content-type": "application/fhir+json"}, b"[1]", 400),
         ({"content-type": "application/fhir+json"}, b'{"resourceType":"Patient"}', 400),
         (

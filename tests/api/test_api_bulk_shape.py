@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from fhirgw.jobs import conclusion
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
 from tests.api.test_api_group import ASYNC, diagnostics, kick_off, lines, manifest
-from tests.api.writing import COUNCIL, PEOPLE, PROVIDER, observation
+from tests.api.writing import PEOPLE, PROVIDER, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
+from tests.put import made, put
 
 UNTOLD = Registration("untold", "Z99", "system/Observation.rs system/Patient.rs", rate=1_000_000)
 POLICY = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}]}
@@ -41,27 +38,18 @@ WORDS = (
     provenance("of-organisation", "2026-01-03T00:00:00Z", "Organization/provider"),
     provenance("of-nothing", "2026-01-03T00:00:00Z", "Observation/never"),
 )
+TASKS = (
+    made("Task", "assessed", status="completed", intent="order", **{"for": {"reference": "Patient/stranger"}}),
+    made("Task", "nobodys", status="draft", intent="order"),
+)
 WEIGHTS = [{**observation(each), "id": f"w-{each}"} for each in ("cared-for", "stranger", "dissenting")]
 
 
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, *PEOPLE, made("Patient", "dissenting"), *WEIGHTS, *WORDS, REFUSES)
+        await put(url, *PEOPLE, made("Patient", "dissenting"), *WEIGHTS, *WORDS, *TASKS, REFUSES)
         yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
 
 
 def blocks(found: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -90,7 +78,7 @@ def test_output_in_blocks_by_patient(gateway: Gateway, council: httpx.Client) ->
         "Patient/cared-for": ["Patient/cared-for", "EpisodeOfCare/care", "Observation/w-cared-for"],
         "Patient/dissenting": ["Patient/dissenting", "Consent/no", "Observation/w-dissenting"],
         "Patient/restricted": ["Patient/restricted"],
-        "Patient/stranger": ["Patient/stranger", "Observation/w-stranger", "Provenance/of-patient"],
+        "Patient/stranger": [*("Patient/stranger", "Observation/w-stranger", "Provenance/of-patient", "Task/assessed")],
     }
     by_type = manifest(council, kick_off(council, "Patient/$export"))
     assert "outputOrganizedBy" not in by_type
@@ -117,6 +105,14 @@ def test_blocks_hold_what_is_asked_for_and_shown_alone(gateway: Gateway) -> None
     assert all("subject" not in each for each in found)
     some = kick_off(gateway.http, f"{path}&_type=Observation&_typeFilter=Observation?patient=stranger")
     assert list(blocks(lines(gateway.http, manifest(gateway.http, some)["output"]))) == ["Patient/stranger"]
+
+
+def test_tasks_are_in_the_records_of_those_they_are_for(gateway: Gateway) -> None:
+    """R4's Patient compartment has no Task; assessments, reviews and alerts are Tasks, and whose they are they say."""
+    paths = ("Patient/$export", "Patient/$export?_type=Task", "$export?_type=Task")
+    listed = [lines(gateway.http, manifest(gateway.http, kick_off(gateway.http, each))["output"]) for each in paths]
+    tasks = [[each["id"] for each in found if each["resourceType"] == "Task"] for found in listed]
+    assert tasks == [["assessed"], ["assessed"], ["assessed", "nobodys"]]
 
 
 def words(client: httpx.Client, path: str) -> set[str]:

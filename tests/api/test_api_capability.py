@@ -278,9 +278,10 @@ def test_the_openapi_description_tells_of_the_same(gateway: Gateway) -> None:
     for method, path in addresses(routes):
         spelt = "/Patient" if (method, path) == ("GET", "/{type}") else path or "/"
         assert (method, spelt) in told
-    ids = [each["operationId"] for path in made["paths"].values() for each in path.values()]
+    below = {path: each for path, each in made["paths"].items() if "servers" not in each}
+    ids = [each["operationId"] for path in below.values() for each in path.values()]
     assert len(ids) == len(set(ids))
-    for path, each in made["paths"].items():
+    for path, each in below.items():
         for one in each.values():
             places = {name["name"] for name in one["parameters"] if name["in"] == "path"}
             assert places == set(re.findall(r"{(\w+)}", path))

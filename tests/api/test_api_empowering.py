@@ -1,21 +1,18 @@
 """What was tried to get at what is kept from one, over HTTP: each with what is allowed beside it."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from fhirgw.settings import Settings
-from tests.api.conftest import made
 from tests.api.test_api_write import PATCH, created, headers_of, issue, sent
 from tests.api.writing import CLEARED, COUNCIL, OWN_APP, PEOPLE, PORTAL, PROVIDER, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
+from tests.put import made, put
 
 SCOPES = "user/*.cruds system/*.cruds patient/*.cruds"
 STAFF = replace(COUNCIL, id="staff", scopes=SCOPES, practitioner="worker", patient="stranger", clearance=2)
@@ -29,19 +26,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
         await put(url, *PEOPLE, made("Practitioner", "worker"))
         yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
 
 
 @pytest.mark.parametrize("scope", ["user/*.cruds", "system/*.cruds", "patient/*.cruds"])

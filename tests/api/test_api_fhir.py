@@ -59,6 +59,8 @@ def test_head_answers_as_get_without_the_body(gateway: Gateway) -> None:
         ({"If-None-Match": 'W/"1"'}, 304),
         ({"If-None-Match": 'W/"7", W/"1"'}, 304),
         ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"1"'}, 304),  # compared weakly: RFC 9110, 13.1.2
+        ({"If-None-Match": '"2"'}, 200),
         ({"If-None-Match": 'W/"2"'}, 200),
         ({"If-Modified-Since": "Fri, 02 Jan 2026 03:04:05 GMT"}, 304),
         ({"If-Modified-Since": "Fri, 02 Jan 2026 03:04:04 GMT"}, 200),

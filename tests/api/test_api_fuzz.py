@@ -14,6 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fhirgw.access.label import EVERY
 from fhirgw.fhir.elements import Element, children, is_primitive
 from fhirgw.fhir.parameters import HELD
 from fhirgw.store.registration import Registration
@@ -30,7 +31,7 @@ SLOW = ("/$export", "/Patient/$export", "/$export-status/{job}", "/$export-file/
 def council(gateway: Gateway) -> Iterator[httpx.Client]:
     """Who may write: whatever comes gets as far as it can."""
     scopes = "system/*.cruds system/AuditEvent.rs"
-    registered = Registration("fuzz", "Z99", scopes, sector="council", clearance=15, rate=1_000_000)
+    registered = Registration("fuzz", "Z99", scopes, sector="council", clearance=EVERY, rate=1_000_000)
     with gateway.client(registered) as client:
         yield client
 
@@ -40,6 +41,7 @@ def operations(gateway: Gateway) -> list[Any]:
     """What the description describes, as schemathesis understands it."""
     schema = schemathesis.openapi.from_dict(gateway.http.get("/fhir/openapi.json").json())
     found = [each.ok() for each in schema.get_all_operations()]
+    found = [each for each in found if not each.path.startswith("/homecare")]  # tests/visits/test_visits_openapi.py
     return [each for each in found if each.path not in SLOW and not each.path.startswith("/oauth")]
 
 

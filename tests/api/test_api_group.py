@@ -8,24 +8,21 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
 from tests.api.test_api_dissent import dissent
-from tests.api.writing import COUNCIL, PEOPLE, PORTAL, PROVIDER, observation
+from tests.api.writing import CLEARED, PEOPLE, PORTAL, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
+from tests.put import made, put
 
 ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}
 FILTER = "http://hl7.org/fhir/uv/bulkdata/StructureDefinition/member-filter"
@@ -73,25 +70,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
         await put(url, *PEOPLE, *OTHERS, *SEEN, *GROUPS, REFUSES)
         yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def provider(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(PROVIDER) as client:
-        yield client
 
 
 def members(answer: httpx.Response) -> list[str]:
@@ -294,6 +272,41 @@ def test_the_council_alone_writes_lists(gateway: Gateway, council: httpx.Client,
     for each in (place, f"/fhir/Group/{by_search.json()['id']}"):
         assert council.delete(each).status_code in (200, 204)
         assert council.get(each).status_code == 410
+
+
+def test_a_list_that_names_somebody_who_is_gone_can_be_changed(council: httpx.Client) -> None:
+    """The council's systems change what they see of it; whom they do not see, there or not, stays in it."""
+    gone = council.post("/fhir/Patient", json=made("Patient", "x")).json()["id"]
+    sent = group("x", member("stranger"), member(gone), name="Before", quantity=2)
+    id = council.post("/fhir/Group", json=sent).json()["id"]
+    assert council.delete(f"/fhir/Patient/{gone}").status_code in (200, 204)
+    seen = council.get(f"/fhir/Group/{id}")
+    assert members(seen) == ["Patient/stranger"]
+    again = council.put(f"/fhir/Group/{id}", json=seen.json(), headers={"if-match": seen.headers["etag"]})
+    assert (again.status_code, again.headers["etag"]) == (200, seen.headers["etag"])  # it says what is there
+    more = {**seen.json(), "name": "After", "member": [member("cared-for"), member("stranger")]}
+    changed = council.put(f"/fhir/Group/{id}", json=more, headers={"if-match": seen.headers["etag"]})
+    assert members(changed) == ["Patient/cared-for", "Patient/stranger"] == members(council.get(f"/fhir/Group/{id}"))
+    assert gone not in changed.text
+    fewer = [{"op": "remove", "path": "/member/0"}]
+    patched = {"content-type": "application/json-patch+json", "if-match": "*"}
+    assert members(council.patch(f"/fhir/Group/{id}", json=fewer, headers=patched)) == ["Patient/stranger"]
+    assert council.put(f"/fhir/Patient/{gone}", json=made("Patient", gone), headers={"if-match": "*"}).status_code > 400
+    assert council.delete(f"/fhir/Group/{id}").status_code in (200, 204)
+
+
+def test_whom_the_writer_of_a_list_does_not_see_stays_in_it(gateway: Gateway, council: httpx.Client) -> None:
+    safeguarding = {"security": [{"system": "https://fhirgw.uk/fhir/CodeSystem/record-class", "code": "safeguarding"}]}
+    with gateway.client(CLEARED) as cleared:
+        hidden = cleared.post("/fhir/Patient", json=made("Patient", "x", meta=safeguarding)).json()["id"]
+        id = cleared.post("/fhir/Group", json=group("x", member("stranger"), member(hidden))).json()["id"]
+        seen = council.get(f"/fhir/Group/{id}")
+        assert members(seen) == ["Patient/stranger"]
+        more = {**seen.json(), "member": [member("cared-for")]}
+        changed = council.put(f"/fhir/Group/{id}", json=more, headers={"if-match": "*"})
+        assert members(changed) == ["Patient/cared-for"]
+        assert members(cleared.get(f"/fhir/Group/{id}")) == ["Patient/cared-for", f"Patient/{hidden}"]
+        assert cleared.delete(f"/fhir/Group/{id}").status_code in (200, 204)
 
 
 @pytest.mark.parametrize(

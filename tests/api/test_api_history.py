@@ -10,11 +10,10 @@ import pytest
 
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
 from tests.api.test_api_fhir import link, outcome
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put_all, supersede
+from tests.put import made, put_all, supersede
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

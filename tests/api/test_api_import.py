@@ -86,12 +86,6 @@ def gateway(database: str, folder: Path, elsewhere: str, tmp_path_factory: pytes
         yield made
 
 
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
 def asked_for(*inputs: tuple[str, str], **more: str) -> Resource:
     """The Parameters of an import."""
     listed: list[Resource] = [{"name": name, "valueUri": value} for name, value in more.items()]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.api.writing import CLEARED, COUNCIL, PEOPLE, observation
+from tests.api.writing import CLEARED, PEOPLE, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected, put
 
 JSON = {"content-type": "application/fhir+json", "if-match": "*"}
@@ -38,19 +36,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
 def created(client: httpx.Client, **headers: str) -> httpx.Response:
     answer = client.post("/fhir/Observation", content=encode(observation()), headers={**JSON, **headers})
     assert answer.status_code == 201, answer.text
@@ -67,7 +52,9 @@ def posted(client: httpx.Client, bundle: bytes, request: str) -> httpx.Response:
 
 async def audited(url: str, request: str) -> list[dict[str, Any]]:
     connection = await connected(url)
-    rows = await connection.fetch("SELECT body FROM fhirgw.audit WHERE body LIKE $1 ORDER BY recorded", f"%{request}%")
+    rows = await connection.fetch(
+        "SELECT body FROM fhirgw.audited WHERE body LIKE $1 ORDER BY recorded", f"%{request}%"
+    )
     await connection.close()
     return [json.loads(each["body"]) for each in rows]
 

@@ -272,7 +272,7 @@ async def test_each_address_is_authorised_and_audited(signing: Gateway, packed: 
     assert (stranger.status_code, other.status_code) == (401, 404)
     assert "location" not in {*stranger.headers, *other.headers}
     connection = await connected(module_database)
-    count = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%export-file%'"
+    count = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%export-file%'"
     before = await connection.fetchval(count)
     assert signing.http.get(packed).status_code == 307
     assert await connection.fetchval(count) == before + 1

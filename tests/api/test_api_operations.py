@@ -13,11 +13,11 @@ from fhirgw.fhir.definitions import OPERATIONS
 from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from fhirgw.validation import validate
-from tests.api.conftest import NHS, UPDATED, made
+from tests.api.conftest import NHS, UPDATED
 from tests.api.test_api_fhir import entries, outcome
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put, supersede
+from tests.put import made, put, supersede
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 MINE = {"reference": "Patient/ann"}
@@ -36,6 +36,7 @@ ANN = made(
 TWIN = made(
     "Patient",
     "twin",
+    identifier=[{"system": "https://council.example/a|b,c", "value": "7|1,2"}],
     name=[{"family": "O'Brien", "given": ["Beth"]}],
     birthDate="1950-03-01",
     gender="female",
@@ -305,6 +306,18 @@ def test_a_profile_asked_for_is_judged_by(ward: Gateway) -> None:
         assert any(severity == "error" for severity, _ in judged(found))
 
 
+def test_a_profile_that_nobody_knows_is_an_error_for_who_asks_by_it(ward: Gateway) -> None:
+    """R4: "if … the server cannot validate against the nominated profile, the server SHALL return an error"."""
+    nobodys = "https://nobody.example/StructureDefinition/none"
+    for found in (
+        ward.http.post("/fhir/Patient/$validate", json=parameters(resource=SOUND, profile=nobodys)),
+        ward.http.get("/fhir/Patient/ann/$validate", params={"profile": nobodys}),
+    ):
+        assert ("error", "Patient.meta.profile") in judged(found)
+    claimed = {**SOUND, "meta": {"profile": [nobodys]}}
+    assert judged(ward.http.post("/fhir/Patient/$validate", json=claimed)) == [("warning", "Patient.meta.profile[0]")]
+
+
 def test_what_is_stored_can_be_judged(ward: Gateway) -> None:
     assert all(severity != "error" for severity, _ in judged(ward.http.get("/fhir/Patient/ann/$validate")))
     assert ward.http.get("/fhir/Patient/nobody/$validate").status_code == 404
@@ -377,6 +390,16 @@ def test_a_person_is_found_by_what_few_share(ward: Gateway) -> None:
     assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == [("ann", "certain", 1.0)]
     asked = parameters(resource=by_birth, count=1)
     assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == both[:1]
+
+
+def test_a_person_is_found_by_a_councils_own_number(ward: Gateway) -> None:
+    asked = person(identifier=[{"system": "https://council.example/a|b,c", "value": "7|1,2"}])
+    assert matched(ward.http.post("/fhir/Patient/$match", json=asked)) == [("twin", "probable", 0.99)]
+    other = person(identifier=[{"system": "https://council.example/a", "value": "7|1,2"}])
+    assert matched(ward.http.post("/fhir/Patient/$match", json=other)) == []
+    known = {**asked, "birthDate": "1950-03-01", "name": [{"family": "O'Brien"}]}
+    certain = parameters(resource=known, onlyCertainMatches=True)
+    assert matched(ward.http.post("/fhir/Patient/$match", json=certain)) == [("twin", "certain", 1.0)]
 
 
 def test_nobody_is_found_by_what_is_withheld_of_them(ward: Gateway) -> None:

@@ -186,7 +186,7 @@ async def test_the_audit_says_for_whom_and_under_which_id(gateway: Gateway, modu
     gateway.http.get("/fhir/Patient/p1", headers={"X-Request-ID": "Canarybird.1950"})
     connection = await asyncpg.connect(module_database, server_settings={"fhirgw.permit": "test"})
     try:
-        bodies = [row[0] for row in await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence")]
+        bodies = [row[0] for row in await connection.fetch("SELECT body FROM fhirgw.audited ORDER BY sequence")]
     finally:
         await connection.close()
     (event,) = [json.loads(each) for each in bodies if request in each]

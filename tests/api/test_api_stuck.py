@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,11 @@ import httpx
 import pytest
 
 from fhirgw.api.bulk import ENDING
+from fhirgw.jobs.import_work import Importer
+from fhirgw.jobs.sources import Sources
 from fhirgw.settings import Settings
+from fhirgw.store import ledger
+from fhirgw.store.database import connect
 from tests.api.test_api_import import kick_off
 from tests.api.writing import COUNCIL, PEOPLE
 from tests.conftest import NewDatabase
@@ -58,6 +65,30 @@ async def test_an_export_that_nobody_works_on(gateway: Gateway, database: str) -
     assert told(gateway.http, address) == "0 resources, 0.0 MB; no worker is at it"
 
 
+async def test_a_part_whose_worker_gives_no_sign_of_life(gateway: Gateway, database: str) -> None:
+    asked = gateway.http.get("/fhir/$export", headers={"prefer": "respond-async"})
+    address = asked.headers["content-location"]
+    connection = await connected(database)
+    part = await ledger.claim(connection, address.rpartition("/")[2], "elsewhere:7", timedelta(seconds=29))
+    await connection.close()
+    assert part is not None
+    assert told(gateway.http, address) == "0 resources, 0.0 MB"
+    await changed(database, "UPDATE fhirgw.export_part SET lease = lease - interval '20 s' WHERE lease IS NOT NULL")
+    assert re.fullmatch(r"0 resources, 0.0 MB; its worker is silent: another in \d s", told(gateway.http, address))
+
+
+@asynccontextmanager
+async def importing(gateway: Gateway, folder: Path | None) -> AsyncIterator[Importer]:
+    """Who works on imports of the gateway, and may read that folder."""
+    engine = connect(str(gateway.settings.database_url))
+    yield Importer(engine, gateway.settings.import_spool, Sources.of(folder, "", 1), 1 << 20)
+    await engine.dispose()
+
+
+async def nothing() -> None:
+    """Nobody else is asked to help."""
+
+
 async def test_an_import_that_nobody_works_on_or_that_cannot_end(gateway: Gateway, database: str) -> None:
     folder: Path = gateway.settings.data
     (folder / "in.ndjson").write_text("")
@@ -66,7 +97,13 @@ async def test_an_import_that_nobody_works_on_or_that_cannot_end(gateway: Gatewa
         address = asked.headers["content-location"]
         assert told(client, address) == "0 of 1 inputs, 0 lines, 0 refused"
         await changed(database, LONG.format("import_job"))
-        assert told(client, address).endswith("; no worker is at it")
+        assert told(client, address).endswith("; no worker that can read it is at it")
+        id = address.rpartition("/")[2]
+        async with importing(gateway, None) as blind:
+            assert (await blind.help(id, nothing), await blind.running()) == (False, [])
+        assert told(client, address) == "0 of 1 inputs, 0 lines, 0 refused; no worker that can read it is at it"
+        async with importing(gateway, folder) as seeing:
+            assert await seeing.running() == [id]
         spool = gateway.settings.import_spool / address.rpartition("/")[2]
         spool.parent.mkdir(parents=True)
         spool.touch()  # a file where its folder is to be

@@ -3,20 +3,18 @@
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from fhirgw.fhir.canonical import encode
-from fhirgw.settings import Settings
-from tests.api.conftest import made
-from tests.api.writing import COUNCIL, PEOPLE, PROVIDER, observation
+from fhirgw.store.writing import MOST_TOLD
+from tests.api.writing import PEOPLE, PROVIDER, observation
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import connected, put
+from tests.gateway import Gateway
+from tests.put import connected, made, put
 
 MOST = 60
 ABSENT = "0f0f0f0f-0000-4000-8000-000000000000"
@@ -41,22 +39,8 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=module_database, data=data, controller="Z99", entries=MOST)) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def provider(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(PROVIDER) as client:
-        yield client
+def configured() -> dict[str, Any]:
+    return {"entries": MOST}
 
 
 def entry(method: str, url: str, resource: Any = None, full: str | None = None, **request: str) -> dict[str, Any]:
@@ -265,6 +249,24 @@ async def test_all_or_nothing(council: httpx.Client, module_database: str, probl
     assert await versions(module_database) == before + 1
 
 
+def test_every_fault_of_a_transaction_is_told_at_once(council: httpx.Client) -> None:
+    wrong = {**observation(), "status": "x"}
+    bundle = [observation(), wrong, observation(), {"resourceType": "Observation", "status": "final"}]
+    answer = sent(council, *[entry("POST", "Observation", each) for each in bundle])
+    assert answer.status_code == 422
+    told = [each["expression"] for each in answer.json()["issue"] if each["severity"] == "error"]
+    assert told == [["Bundle.entry[1].resource.status"], ["Bundle.entry[3].resource.code"]]
+    two = entry("POST", "Observation", {"resourceType": "Observation", "subject": observation()["subject"]})
+    many = [each for each in sent(council, *[two] * MOST).json()["issue"] if "Observation needs" in each["diagnostics"]]
+    assert len(many) == MOST_TOLD < 2 * MOST
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_a_bundle_of_nothing_is_answered_with_nothing(council: httpx.Client, kind: str) -> None:
+    """No element of FHIR's JSON is an empty list."""
+    assert sent(council, kind=kind).json() == {"resourceType": "Bundle", "type": f"{kind}-response"}
+
+
 def test_a_batch_does_each_by_itself(council: httpx.Client, provider: httpx.Client) -> None:
     answer = sent(
         provider,
@@ -315,7 +317,7 @@ async def test_each_entry_is_in_the_audit(council: httpx.Client, module_database
     batched = sent(council, entry("POST", "Observation", observation()), entry("DELETE", "Patient/x"), kind="batch")
     connection = await connected(module_database)
     rows = [
-        json.loads(each["body"]) for each in await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence")
+        json.loads(each["body"]) for each in await connection.fetch("SELECT body FROM fhirgw.audited ORDER BY sequence")
     ]
     await connection.close()
     told = [each["subtype"][0]["code"] for each in rows]
@@ -330,7 +332,7 @@ async def test_a_read_that_a_transaction_fails_by_is_in_the_audit(council: httpx
     answer = sent(council, entry("POST", "Observation", observation()), *asked)
     assert answer.status_code == 404
     connection = await connected(module_database)
-    found = await connection.fetch("SELECT body FROM fhirgw.audit ORDER BY sequence DESC LIMIT 2")
+    found = await connection.fetch("SELECT body FROM fhirgw.audited ORDER BY sequence DESC LIMIT 2")
     await connection.close()
     whole, read = [json.loads(each["body"]) for each in found]
     assert [(each["subtype"][0]["code"], each["outcome"]) for each in (whole, read)] == [

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fhirgw.store.registration import Registration
-from tests.api.conftest import made
+from tests.put import made
 
 COUNCIL = Registration("council-system", "Z99", "system/*.cruds", sector="council", rate=1_000_000)
 """The controlling council's own system: it may write everything but the audit."""

@@ -58,12 +58,13 @@ INSERT INTO fhirgw.visit (key, version, source_version, changed, updated, start,
 SELECT ('000' || substr(md5(v.key::text || n), 4))::uuid, 1, source_version, changed, updated, start - n * day,
     finish - n * day, began - n * day, ended - n * day, labels, provider, visit || '-' || n, patient, controller,
     outcome, decode(md5(v.key::text || n), 'hex'), parts, NULL
-FROM (SELECT *, interval '7 days' AS day FROM fhirgw.visit WHERE version = 1 LIMIT $1) AS v,
-    generate_series($2::int, $3::int) AS n"""
-STAYS = """
+FROM (SELECT *, interval '7 days' AS day FROM fhirgw.visit WHERE version = 1 LIMIT $1) AS v, (SELECT $2::int AS n) AS n
+RETURNING provider, patient, began, ended, key"""
+FILL = f"""
+WITH made AS ({COPY})
 INSERT INTO fhirgw.visit_stay (carer, began, ended, key)
-SELECT hashtextextended(provider || (patient), 7), began, ended, key FROM fhirgw.visit v
-WHERE began IS NOT NULL AND ended IS NOT NULL AND visit LIKE '%-' || $1::text"""
+SELECT hashtextextended(provider || patient, 7), began, ended, key FROM made
+WHERE began IS NOT NULL AND ended IS NOT NULL"""
 SIZES = """
 SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'fhirgw' AND c.relkind = 'r' AND c.relname IN ('visit', 'visit_said', 'visit_past', 'visit_stay')"""
@@ -89,9 +90,12 @@ async def _run() -> list[Figure]:
             providers = await _providers(connection, made)
         async with _process(_gateway(made), made) as gateway, _process(_floor(made), made) as floor:
             numbers = iter(range(1, 1_000_000_000))
-            figures = await _pushed(made, gateway, providers, numbers)
+            figures = await _pushed("by one process", gateway, providers, numbers, 2)
             figures += await _alone(gateway, floor, providers, numbers)
             figures += await _peak(made, gateway, providers, numbers)
+        # As it is served: `serve` is told of a process for each core.
+        async with _process([*_gateway(made), "--workers", "2"], made) as gateway:
+            figures += await _pushed("by two processes", gateway, providers, numbers, 4)
             return [*figures, await _bytes(made), *(await _among_many(made, gateway, providers, numbers))]
 
 
@@ -139,10 +143,18 @@ def _visit(provider: Provider, number: int) -> dict[str, Any]:
 
 
 def _batches(providers: list[Provider], numbers: Iterator[int], count: int) -> list[bytes]:
-    turns = islice(cycle(providers), count)
-    return [
-        wire.post(PUSH, orjson.dumps(visits(each, numbers, SIZE)), each.token, "application/json") for each in turns
-    ]
+    return [_posted(*each) for each in _listed(providers, numbers, count)]
+
+
+def _listed(
+    providers: list[Provider], numbers: Iterator[int], count: int
+) -> list[tuple[Provider, list[dict[str, Any]]]]:
+    return [(each, visits(each, numbers, SIZE)) for each in islice(cycle(providers), count)]
+
+
+def _posted(provider: Provider, row: Any) -> bytes:
+    """One visit, or a list, as its care provider sends it."""
+    return wire.post(PUSH, orjson.dumps(row), provider.token, "application/json")
 
 
 async def _sent(port: int, requests: list[bytes], connections: int) -> wire.Load:
@@ -152,15 +164,23 @@ async def _sent(port: int, requests: list[bytes], connections: int) -> wire.Load
     return done
 
 
-async def _pushed(made: World, gateway: int, providers: list[Provider], numbers: Iterator[int]) -> list[Figure]:
-    """Batches from two connections, until STORED visits are there at least; then the last of them again."""
-    rate, again = Figure("visits in batches of 500", "visits/s", "target 5,000"), Figure("the same again", "visits/s")
-    await _sent(gateway, _batches(providers, numbers, 4), 2)
+async def _pushed(
+    how: str, gateway: int, providers: list[Provider], numbers: Iterator[int], connections: int
+) -> list[Figure]:
+    """New batches, the same again, and the same amended: each visit says another distance."""
+    rate = Figure(f"visits in batches of 500, {how}", "visits/s", "target 5,000")
+    again, amended = Figure("the same again", "visits/s"), Figure("the same amended", "visits/s")
+    await _sent(gateway, _batches(providers, numbers, 4), connections)
     for _ in range(ROUNDS):
-        batches = _batches(providers, numbers, BATCHES)
-        rate.values.append(SIZE * (await _sent(gateway, batches, 2)).rate)
-        again.values.append(SIZE * (await _sent(gateway, batches, 2)).rate)
-    return [rate, again]
+        listed = _listed(providers, numbers, BATCHES)
+        batches = [_posted(*each) for each in listed]
+        rate.values.append(SIZE * (await _sent(gateway, batches, connections)).rate)
+        again.values.append(SIZE * (await _sent(gateway, batches, connections)).rate)
+        for _, rows in listed:
+            for row in rows:
+                row["version"], row["carers"][0]["distance"] = 2, 11
+        amended.values.append(SIZE * (await _sent(gateway, [_posted(*each) for each in listed], connections)).rate)
+    return [rate, again, amended]
 
 
 async def _alone(gateway: int, floor: int, providers: list[Provider], numbers: Iterator[int]) -> list[Figure]:
@@ -186,8 +206,7 @@ async def _peak(made: World, gateway: int, providers: list[Provider], numbers: I
     middle = Figure("half of them", "ms")
     for _ in range(ROUNDS):
         sent = [(each, visits(each, numbers, 1)[0]) for each in islice(cycle(providers), int(PEAK * PEAK_SECONDS))]
-        sent += sent[::10]
-        requests = [wire.post(PUSH, orjson.dumps(row), each.token, "application/json") for each, row in sent]
+        requests = [_posted(*each) for each in (*sent, *sent[::10])]
         async with _exporting(made):
             waits = await _paced(gateway, requests)
         slow.values.append(1000 * statistics.quantiles(waits, n=100)[98])
@@ -251,9 +270,9 @@ async def _among_many(made: World, gateway: int, providers: list[Provider], numb
     rates = {count: Figure(f"visits in batches of 500 among {count:,}", "visits/s") for count in (STORED, MANY)}
     for count, figure in rates.items():
         await _filled(made, count)
-        await _sent(gateway, _batches(providers, numbers, 2), 2)
+        await _sent(gateway, _batches(providers, numbers, 4), 4)
         for _ in range(ROUNDS):
-            figure.values.append(SIZE * (await _sent(gateway, _batches(providers, numbers, BATCHES), 2)).rate)
+            figure.values.append(SIZE * (await _sent(gateway, _batches(providers, numbers, BATCHES), 4)).rate)
     ratio = Figure(f"among {MANY:,} against {STORED:,}", "ratio", "target 0.9")
     ratio.values = [many / few for many, few in zip(rates[MANY].values, rates[STORED].values, strict=True)]
     return [*rates.values(), ratio]
@@ -262,11 +281,11 @@ async def _among_many(made: World, gateway: int, providers: list[Provider], numb
 async def _filled(made: World, count: int) -> None:
     """Copies visits, each some weeks earlier, until so many are there."""
     async with direct(made.engine) as connection:
-        first = 1 + int(await connection.fetchval("SELECT count(*) FROM fhirgw.visit WHERE visit LIKE '%-%'"))
+        copied = "SELECT coalesce(max(split_part(visit, '-', 2)::int), 0) FROM fhirgw.visit WHERE visit LIKE '%-%'"
+        first = 1 + int(await connection.fetchval(copied))
         held = int(await connection.fetchval("SELECT count(*) FROM fhirgw.visit"))
         pushed = min(held, 10_000)
         rounds = max(0, -(-(count - held) // pushed))
         for at in range(rounds):
-            await connection.execute(COPY, pushed, first + at, first + at)
-            await connection.execute(STAYS, str(first + at))
+            await connection.execute(FILL, pushed, first + at)
         await connection.execute("VACUUM ANALYZE fhirgw.visit, fhirgw.visit_stay")

@@ -86,7 +86,7 @@ def test_everything_about_it_can_be_said(peopled: Command, tmp_path: Path) -> No
         *("--scope", "user/*.rs", "--scope", "user/Task.cruds", "--jwks", str(jwks(tmp_path / "k.json", EC))),
         *("--organisation", "RX1", "--sector", "care-provider", "--purpose", "research", "--purpose", "direct-care"),
         *("--role", "break-glass", "--clear", "restricted", "--clear", "safeguarding", "--clear", "restricted"),
-        *("--patient", "p1", "--practitioner", "w1", "--agreement", "DARS-1"),
+        *("--patient", "p1", "--practitioner", "w1", "--agreement", "DARS-1", "--identifiable"),
         *("--agreement-until", "2030-01-31", "--rate", "7", "--title", "A study"),
     ]
     made = done(peopled("app", "add", "study", *arguments, "--json"))
@@ -280,14 +280,29 @@ NEVER: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "nobody's own access": (PERSON, "say --patient ID", ("--patient", "p1")),
     "research without leave": (
         *(("--scope", "system/*.rs", "--purpose", "research"), "say --agreement TEXT"),
-        ("--agreement", "DARS-1"),
+        ("--agreement", "DARS-1", "--identifiable"),
     ),
     "planning without leave": (
         *(("--scope", "system/*.rs", "--purpose", "planning"), "say --agreement TEXT"),
-        ("--agreement", "DARS-1"),
+        ("--agreement", "DARS-1", "--pseudonymised"),
+    ),
+    "an agreement that does not say of what": (
+        ("--scope", "system/*.rs", "--purpose", "research", "--agreement", "A"),
+        "Say what the agreement is for: --pseudonymised",
+        ("--pseudonymised",),
+    ),
+    "pseudonyms without leave": (
+        ("--pseudonymised", "--scope", "system/*.rs"),
+        "say --agreement TEXT",
+        ("--agreement", "DARS-1", "--purpose", "planning"),
+    ),
+    "pseudonyms for care": (
+        ("--scope", "system/*.rs", "--agreement", "A", "--purpose", "research", "--purpose", "direct-care"),
+        "Say what the agreement is for",
+        ("--identifiable",),
     ),
     "an agreement that is over": (
-        ("--scope", "system/*.rs", "--purpose", "research", "--agreement", "A", "--agreement-until"),
+        ("--scope", "system/*.rs", "--purpose", "research", "--agreement", "A", "--identifiable", "--agreement-until"),
         "give --agreement-until a date to come",
         ("2050-01-01",),
     ),

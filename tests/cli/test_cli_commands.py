@@ -274,7 +274,7 @@ def test_what_cannot_be_exported_is_told(
 ) -> None:
     given = {"FHIRGW_DATABASE_URL": database}
     registered = ("app", "add", "study", "--scope", "system/*.rs", "--purpose", "research", "--purpose", "direct-care")
-    agreed = ("--agreement", "DARS-1", "--agreement-until", "2099-01-01", "--generate")
+    agreed = ("--agreement", "DARS-1", "--identifiable", "--agreement-until", "2099-01-01", "--generate")
     assert command(*registered, *agreed, **given).code == 0
     ended = command("export", "run", *arguments, **given)
     assert ended.code in (2, 3, 4, 6) and message in ended.err, ended

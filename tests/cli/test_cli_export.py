@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import socket
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fhirgw.jobs.alive import gone
 from fhirgw.store import ledger
 from fhirgw.store.database import connect, direct
 from tests.cli.conftest import Command
@@ -99,19 +103,53 @@ def test_what_cannot_be_asked_for_is_told(command: Command, database: str, argum
     assert command("export", "ls", "--json", FHIRGW_DATABASE_URL=database).out.strip() == "[]"
 
 
+def test_what_is_agreed_without_names_is_not_written_with_them(command: Command, held: str, tmp_path: Path) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+    registered = ("app", "add", "study", "--scope", "system/*.rs", "--purpose", "research", "--generate")
+    assert command(*registered, "--agreement", "DARS-1", "--pseudonymised", **given).code == 0
+    for way in (("export", "--to", str(tmp_path / "to")), ("export", "run"), ("export", "run", "--format", "csv")):
+        refused = command(*way, "--app", "study", **given)
+        assert (refused.code, "is for pseudonymised data alone" in refused.err) == (3, True), refused.err
+    assert not (tmp_path / "to").exists()
+    assert command("export", "ls", "--json", **given).out.strip() == "[]"
+    dated = tmp_path / "opted-out.txt"
+    dated.write_text("9990000018\n")
+    assert command("opt-outs", str(dated), **given).code == 0
+    made = command("export", "run", "--pseudonymise", "falls", "--app", "study", "--json", **given)
+    assert (made.code, json.loads(made.out)["state"]) == (0, "done"), made.err
+
+
+def claimed(url: str, id: str, worker: str, lease: timedelta) -> None:
+    """Has a worker begin a part, and say nothing more."""
+
+    async def work() -> None:
+        engine = connect(url)
+        async with direct(engine) as connection:
+            assert await ledger.claim(connection, id, worker, lease) is not None
+        await engine.dispose()
+
+    asyncio.run(work())
+
+
+def test_who_resumes_does_not_wait_for_a_worker_that_is_gone(command: Command, held: str) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+    left = json.loads(command("export", "run", "--detach", "--json", **given).out)["id"]
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    worker = f"{socket.gethostname()}:{ended.pid}"
+    claimed(held, left, worker, timedelta(days=1))
+    resumed = command("export", "resume", left, **given)
+    assert resumed.code == 0, resumed.err
+    assert f"was {worker}'s, who has gone: it is begun again" in resumed.err
+    assert [gone(f"{socket.gethostname()}:{os.getpid()}"), gone(f"elsewhere:{ended.pid}"), gone("x")] == [False] * 3
+
+
 def test_who_is_at_a_part_is_told(command: Command, held: str) -> None:
     given = {"FHIRGW_DATABASE_URL": held}
     left = json.loads(command("export", "run", "--detach", "--json", **given).out)["id"]
     assert "it waits for a worker" in command("export", "status", left, **given).out
 
-    async def claimed() -> bool:
-        engine = connect(held)
-        async with direct(engine) as connection:
-            part = await ledger.claim(connection, left, "elsewhere:7", timedelta(seconds=20))
-        await engine.dispose()
-        return part is not None
-
-    assert asyncio.run(claimed())
+    claimed(held, left, "elsewhere:7", timedelta(seconds=20))
     told = " ".join(command("export", "status", left, **given).out.split())
     assert re.search(r"running 1 0 elsewhere:7 has it; after (1\d|20) s without a sign of life another takes it", told)
     (part,) = json.loads(command("export", "status", left, "--json", **given).out)["parts"]

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from fhirgw.settings import Settings
+from fhirgw.store.registration import Registration
 from tests.api.test_api_dissent import dissent
 from tests.cli.conftest import Command, Ended, started
 from tests.gateway import serving
@@ -109,7 +110,7 @@ def test_what_is_loaded_is_served_as_it_was_and_found(command: Command, database
             assert _ids(gateway.http, query) == ["ann" if query.startswith("P") else "w1"], query
         assert _ids(gateway.http, "Observation?value-quantity=71.2") == []
     assert column(database, "SELECT DISTINCT origin FROM fhirgw.resource") == ["load:files"]
-    events = [json.loads(body) for body in column(database, "SELECT body FROM fhirgw.audit")]
+    events = [json.loads(body) for body in column(database, "SELECT body FROM fhirgw.audited")]
     assert ["import" in json.dumps(each) for each in events].count(True) == 1
 
 
@@ -263,6 +264,29 @@ def test_what_others_brought_is_not_changed_by_a_load(command: Command, database
     assert counts(ours) == [(1, 0, 0, 0, 0), (0, 0, 0, 1, 0)]
     theirs = command("load", str(folder / "Observation.ndjson"), "--json", "--from", "y", FHIRGW_DATABASE_URL=database)
     assert counts(theirs) == [(0, 0, 1, 0, 0)]  # it says the same
+
+
+def test_whose_records_are_loaded_is_said(command: Command, database: str, folder: Path) -> None:
+    """Those of an organisation that is known to control records here: it has them, and the council has not."""
+    given = {"FHIRGW_DATABASE_URL": database, "FHIRGW_OTHER_CONTROLLERS": "RX1 RAB"}
+    for_rab = ("load", str(folder), "--controller", "RAB", "--json")
+    unknown = command(*for_rab, FHIRGW_DATABASE_URL=database)
+    assert (unknown.code, "FHIRGW_OTHER_CONTROLLERS names who does" in unknown.err) == (2, True)
+    assert column(database, "SELECT count(*) FROM fhirgw.resource") == [0]
+    assert counts(command(*for_rab, **given)) == [(1, 0, 0, 0, 0)] * 2
+    assert column(database, "SELECT DISTINCT controller FROM fhirgw.resource") == ["RAB"]
+    assert counts(command(*for_rab, **given)) == [(0, 0, 1, 0, 0)] * 2
+    (folder / "Observation.ndjson").write_text(WEIGHT.replace("71.10", "72.0") + "\n")
+    ours = command("load", str(folder), "--json", **given)
+    assert counts(ours) == [(0, 0, 0, 1, 0), (0, 0, 1, 0, 0)]  # what is another's stays it, and as it is
+    assert column(database, "SELECT DISTINCT controller FROM fhirgw.resource") == ["RAB"]
+    assert counts(command(*for_rab, **given)) == [(0, 1, 0, 0, 0), (0, 0, 1, 0, 0)]
+    organisations = [Registration(f"of-{code}", code, "system/*.rs") for code in ("RAB", "RX1", "Z99")]
+    for others, seen in (("RX1 RAB", [200, 404, 404]), ("RX1", [404, 404, 404])):
+        with serving(Settings(database_url=database, controller="Z99", other_controllers=others)) as gateway:
+            for each, status in zip(organisations, seen, strict=True):
+                with gateway.client(each) as client:
+                    assert client.get("/fhir/Patient/ann").status_code == status, (others, each.id)
 
 
 def deciding(person: str) -> list[Resource]:

@@ -141,7 +141,7 @@ def test_what_the_other_server_has_is_here_and_what_it_deleted_is_not(
     assert said(database) == said(other_url) and len(said(database)) == 54 - 12 - 1 - 2 + 1
     (load,) = second["loads"]
     assert (load["whole"], load["deletions"]) == (True, {"deleted": 15, "absent": 0, "others": 0, "refused": 0})
-    events = [json.loads(body) for (body,) in ask(database, "SELECT body FROM fhirgw.audit ORDER BY sequence")]
+    events = [json.loads(body) for (body,) in ask(database, "SELECT body FROM fhirgw.audited ORDER BY sequence")]
     deleted = [each for each in events if each["action"] == "D"]
     told = json.dumps(deleted)
     assert [each in told for each in ("g07", "g08", "Patient/p3", "Patient/p0", "g10", "Patient/p2")] == [True] * 4 + [
@@ -209,6 +209,27 @@ def test_what_is_pulled_and_not_loaded_is_said_and_can_be_loaded(
     assert said(database) == said(other_url)
     assert done(command("pull", "load", "other", "--json")) == []
     assert (command("pull", "load", "nobody").code, len(between.seen)) == (2, len(between.seen))
+
+
+def test_files_of_what_is_loaded_are_removed_unless_they_are_to_stay(
+    arguments: list[str], between: Road, command: Command, database: str, other_url: str, tmp_path: Path
+) -> None:
+    pulls, elsewhere = tmp_path / "data" / "pulls", tmp_path / "elsewhere"
+
+    def files() -> set[str]:
+        return {path.name for folder in (pulls, elsewhere) for path in folder.rglob("*") if path.is_file()}
+
+    first = done(command(*arguments, "--json"))
+    whole = files()
+    assert whole > {"manifest.json"}
+    kept = done(command(*arguments, "--load", "--keep", "--json"))
+    assert files() == whole and Path(kept["manifest"]).exists()
+    change(other_url)
+    second = done(command(*arguments, "--load", "--json"))
+    assert (files(), second["manifest"]) == (set(), None)
+    assert not Path(first["place"]).exists() and not Path(second["place"]).exists()
+    done(command(*arguments, "--load", "--to", str(elsewhere), "--json"))
+    assert files() == {"manifest.json"}  # which is whose the folder is
 
 
 def test_files_that_are_gone_are_pulled_again(

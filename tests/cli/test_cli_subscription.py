@@ -52,7 +52,7 @@ async def left(url: str) -> tuple[Any, str]:
     connection = await connected(url)
     try:
         row = await connection.fetchrow("SELECT status, failing, attempts, sent FROM fhirgw.subscription")
-        return tuple(row), await connection.fetchval("SELECT body FROM fhirgw.audit")
+        return tuple(row), await connection.fetchval("SELECT body FROM fhirgw.audited")
     finally:
         await connection.close()
 

@@ -75,6 +75,8 @@ def equipment_days(council: Council) -> Iterator[Days]:
 def period_days(council: Council) -> Iterator[Days]:
     for alert in council.records["alert"]:
         yield [alert.start, alert.end]
+    for note in council.records["access_note"]:
+        yield [note.since, note.until]
     for consent in council.records["consent"]:
         yield [consent.given, consent.until]
     for delegate in council.records["delegate"]:
@@ -147,6 +149,9 @@ def test_nobody_receives_anything_new_after_death(faultless: Council) -> None:
         "consent": "given",
         "delegate": "since",
         "technology": "referred",
+        "allergy": "recorded",
+        "access_note": "since",
+        "about_me": "told",
     }
     seen = 0
     for kind, fact in begun.items():
@@ -161,6 +166,7 @@ def test_nobody_receives_anything_new_after_death(faultless: Council) -> None:
 def test_what_was_open_ends_with_the_person(faultless: Council) -> None:
     died = {person.number for person in faultless.of(Person) if person.died}
     ends = {"line": "end", "plan": "end", "support_reason": "until", "alert": "end", "relationship": "until"}
+    ends |= {"access_note": "until"}
     for kind, fact in ends.items():
         mine = [record for record in faultless.records[kind] if record.person in died]
         assert mine

@@ -138,26 +138,31 @@ def test_rows_of_one_are_columns_of_the_other(read: dict[str, Read], table: str)
     assert len(read["meadow"][table]) == filled > 0
 
 
-def test_answers_are_the_same_in_rows_and_in_columns(read: dict[str, Read]) -> None:
-    said = {code.meadow: code.harbour for code in LISTS["answer"]}
-    columns = {
-        c.fact.removeprefix("answers."): c.name
-        for t in LAYOUTS["harbour"].declared
-        for c in t.columns
-        if "answers." in c.fact
-    }
+@pytest.mark.parametrize(
+    ("table", "key", "question", "wide", "least"),
+    [
+        ("assessment_answer", "assessment_id", "question", "ASSESSMENT", 5_000),
+        ("about_me_answer", "about_me_id", "heading", "ABOUT_ME", 500),
+    ],
+)
+def test_answers_are_the_same_in_rows_and_in_columns(
+    read: dict[str, Read], table: str, key: str, question: str, wide: str, least: int
+) -> None:
+    said = {code.meadow: code.harbour for code in LISTS["answer"]} if wide == "ASSESSMENT" else {}
+    declared = next(each for each in LAYOUTS["harbour"].declared if each.name == wide)
+    columns = {c.fact.removeprefix("answers."): c.name for c in declared.columns if "answers." in c.fact}
     narrow = {
-        (int(str(row["assessment_id"])), columns[str(row["question"])], said[str(row["answer"])])
-        for row in read["meadow"]["assessment_answer"]
+        (int(str(row[key])), columns[str(row[question])], said.get(str(row["answer"]), row["answer"]))
+        for row in read["meadow"][table]
     }
-    wide = {
-        (int(str(row["ASSESSMENT_NO"])[4:]), column, row[column])
-        for row in read["harbour"]["ASSESSMENT"]
+    broad = {
+        (int(str(row[declared.key.name])[4:]), column, row[column])
+        for row in read["harbour"][wide]
         for column in columns.values()
         if row[column]
     }
-    assert narrow == wide
-    assert len(narrow) > 5_000
+    assert narrow == broad
+    assert len(narrow) > least
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

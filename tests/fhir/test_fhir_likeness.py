@@ -46,6 +46,29 @@ def test_what_they_come_to(sent: dict[str, Any], expected: tuple[str, float] | N
     assert found == (Likeness(*expected) if expected else None)
 
 
+COUNCIL = {"system": "https://council.example/person", "value": "P-1"}
+PROVIDER = {"system": "https://provider.example/person", "value": "P-1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({"identifier": [COUNCIL]}, ("probable", 0.99)),
+        ({"identifier": [COUNCIL], "birthDate": "1950-03-01", "name": [{"family": "O'Brien"}]}, ("certain", 1.0)),
+        ({"identifier": [COUNCIL], "birthDate": "1950-03-01"}, ("probable", 0.99)),
+        ({"identifier": [COUNCIL], "birthDate": "1960-12-24", "name": [{"family": "Jones"}]}, None),
+        ({"identifier": [PROVIDER, {**COUNCIL, "value": "P-2"}, {"value": "P-1"}]}, None),
+        ({"identifier": [PROVIDER], "birthDate": "1950-03-01", "name": KNOWN["name"][:1]}, ("probable", 0.99)),
+        ({"identifier": [COUNCIL, {**NUMBER, "value": "9912003888"}]}, None),
+    ],
+)
+def test_a_number_that_somebody_else_gave(sent: dict[str, Any], expected: tuple[str, float] | None) -> None:
+    """Where it agrees it does as well as the NHS number; to have others says nothing, but whose NHS number it is."""
+    known = {**KNOWN, "identifier": [NUMBER, COUNCIL], "gender": None, "address": []}
+    found = likeness(facts(sent), facts(known))
+    assert found == (Likeness(*expected) if expected else None)
+
+
 def test_what_a_candidate_does_not_say_is_no_certainty() -> None:
     found = likeness(facts(asked()), facts({"resourceType": "Patient", "identifier": [NUMBER]}))
     assert found == Likeness("possible", 0.5)

@@ -333,9 +333,10 @@ REFUSED = [
     ("Patient", "_has:Observation:patient:nope", "x", "invalid", "Observation has no search parameter nope"),
     *(
         ("Task", name, "x", "not-supported", f"The search parameter {name} is not supported: ")
-        for name in ("_text", "_content", "_filter", "_list", "_query", "_contained", "_containedType")
+        for name in ("_text", "_content", "_filter", "_list", "_query", "_containedType")
     ),
     ("Task", "_type", "Patient", "invalid", "_type is for searches of the whole system"),
+    ("Task", "_contained", "true", "not-supported", "_contained is false only"),
     ("Task", "_explain", "yes", "invalid", "_explain is true or false"),
     ("Task", "_include", "Task", "invalid", "_include is written Type:parameter"),
     ("Task", "_include", "Patient:organization", "invalid", "_include starts with the searched type: Task:parameter"),

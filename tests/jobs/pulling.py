@@ -62,6 +62,9 @@ class _Nobody:
     def waiting(self, told: str) -> None:
         """Nobody is told."""
 
+    def retrying(self, told: str) -> None:
+        """Nobody is told."""
+
     def fetching(self, done: int, files: int, size: int) -> None:
         """Nobody is told."""
 

@@ -19,6 +19,7 @@ from fhirgw.jobs.export_folder import Exported, export
 from fhirgw.jobs.files import UNFINISHED, Draft, Unwritable
 from fhirgw.jobs.work import Worker
 from fhirgw.store import export_job, runs
+from fhirgw.store.copied import Line
 from fhirgw.store.database import Engine, away, direct
 from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
 from fhirgw.store.trouble import trouble
@@ -113,8 +114,8 @@ async def test_all_types_are_of_one_moment(engine: Engine, held: None, database:
     other = await connected(database)
     got: list[bytes] = []
 
-    async def sink(lines: list[bytes]) -> None:
-        got.extend(lines)
+    async def sink(lines: list[Line]) -> None:
+        got.extend(map(bytes, lines))
 
     async with snapshot(engine, ALL) as taken:
         assert await taken.types() == ["Organization", "Patient", "Task"]

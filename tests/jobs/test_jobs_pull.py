@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Pulls:
     credentials: Credentials
     folder: Path
     audited: int = 0
+    retried: list[str] = field(default_factory=list)
 
     async def __call__(self, **asked: Any) -> Pulled:
         wanted = replace(Asked("other", Reach(self.road.base, loopback=True)), **asked)
@@ -68,6 +69,9 @@ class Pulls:
 
     def waiting(self, told: str) -> None:
         pass
+
+    def retrying(self, told: str) -> None:
+        self.retried.append(told)
 
     def fetching(self, done: int, files: int, size: int) -> None:
         pass
@@ -312,6 +316,25 @@ async def test_a_server_that_says_wait_is_waited_for(pulling: Pulls) -> None:
     pulling.road.spoil = busy
     assert lines(await pulling(source="busy", at_once=1)) == EXPECTED
     assert told == ["kick-off", "kick-off", "file", "file"]
+    assert [each.rpartition("; ")[0] for each in pulling.retried] == ["The file 1: not now"] * 2
+
+
+async def test_what_does_not_come_is_told_while_it_is_asked_for_again(pulling: Pulls) -> None:
+    left = {"token": 2, "$export-status": 1}
+
+    def away(seen: Seen, answer: Answer) -> None:
+        for name in left:
+            if name in seen.path and left[name]:
+                left[name] -= 1
+                answer.status, answer.body, answer.headers = 503, b"", {"retry-after": "0"}
+
+    pulling.road.spoil = away
+    assert lines(await pulling(source="away")) == EXPECTED
+    assert pulling.retried == [
+        "The token endpoint: it answers 503; asked again in 0 s",
+        "The token endpoint: it answers 503; asked again in 0 s",
+        "The status: it answers 503; asked again in 0 s",
+    ]
 
 
 def test_the_server_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:

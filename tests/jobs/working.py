@@ -16,6 +16,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from fhirgw.jobs import failpoint
 from fhirgw.jobs.engine import Queue
 from fhirgw.jobs.place import Places, places
@@ -85,7 +87,7 @@ def _work(
     os.environ.update(environment)
     if most:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    asyncio.run(_until_done(url, places(Path(folder), store), job, lease))
+    uvloop.run(_until_done(url, places(Path(folder), store), job, lease))  # as `fhirgw worker` does
 
 
 async def _until_done(url: str, kept: Places, job: str | None, lease: timedelta) -> None:

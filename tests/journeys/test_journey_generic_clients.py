@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -24,14 +23,10 @@ from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
 from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.put import made, put
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
 ALL = Registration("council", "Z99", "system/*.cruds", sector="council", rate=1_000_000)
-
-
-def made(kind: str, id: str, **elements: Any) -> dict[str, Any]:
-    return {"resourceType": kind, "id": id, **elements}
 
 
 PEOPLE = [

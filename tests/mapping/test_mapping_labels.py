@@ -37,7 +37,7 @@ def test_what_tells_of_safeguarding_and_what_others_said_is_labelled_and_nothing
     assert people == {"person"}
     assert {label.partition("|")[2]: whose for label, whose in found.items()} == _meant(council)
     assert set(found) == {
-        *(f"{RECORD_CLASS}|{each}" for each in ("safeguarding", "third-party")),
+        *(f"{RECORD_CLASS}|{each}" for each in ("entry", "safeguarding", "third-party")),
         *(f"{CONFIDENTIALITY}|{each}" for each in "NRV"),
     }
 
@@ -58,8 +58,9 @@ def _meant(council: Council) -> dict[str, set[tuple[str, int]]]:
         code: {("person", each.number) for each in council.records["person"] if each.restricted == fact}
         for code, fact in (("N", "none"), ("R", "whereabouts"), ("V", "sealed"))
     }
-    meant = {"safeguarding": because | concerns, "third-party": warnings | ticked, **people}
-    assert because and concerns and warnings and ticked and all(people.values())
+    notes = {("access_note", each.number) for each in council.records["access_note"]}
+    meant = {"entry": notes, "safeguarding": because | concerns, "third-party": warnings | ticked, **people}
+    assert because and concerns and warnings and ticked and notes and all(people.values())
     return meant
 
 

@@ -12,12 +12,14 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from alembic import command
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.parameters import HELD
 from fhirgw.store import migrate
 from fhirgw.store.database import connect
 from fhirgw.store.schema import SCHEMA, metadata
+from tests.api.conftest import made
 from tests.conftest import TEMPLATE, named
-from tests.put import connected
+from tests.put import connected, put, stamped
 
 
 @pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
@@ -49,6 +51,32 @@ async def test_every_type_held_has_a_partition_of_its_own(engine: AsyncEngine) -
     async with engine.connect() as connection:
         names = await connection.execute(text("SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'"))
     assert {f"resource_{each.lower()}" for each in HELD} | {"resource_other"} <= {name for (name,) in names}
+
+
+async def test_every_table_of_bodies_packs_what_is_large_and_keeps_the_row_together(database: str) -> None:
+    """A partition that comes later too: else its ids and tokens would be moved out of its large rows."""
+    connection = await connected(database)
+    unlike = await connection.fetch(
+        "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'"
+        " LEFT JOIN pg_inherits i ON i.inhrelid = c.oid"
+        " WHERE (i.inhparent = 'fhirgw.resource'::regclass OR c.oid = 'fhirgw.history'::regclass) AND a.attnum > 0"
+        " AND a.attlen = -1 AND NOT a.attisdropped"
+        " AND (a.attstorage <> 'm' OR 'toast_tuple_target=2032' <> ALL (coalesce(c.reloptions, '{}')))"
+    )
+    assert unlike == []
+    notes = [{"text": f"What the carer saw on day {n} of the visit: all was well"} for n in range(100)]
+    large, small = made("Observation", "large", note=notes), made("Observation", "small", note=notes[:3])
+    await put(database, large, small)
+    rows = await connection.fetch(
+        "SELECT body, octet_length(body) AS said, pg_column_size(body) AS kept FROM fhirgw.resource ORDER BY id"
+    )
+    assert [row["body"] for row in rows] == [encode(stamped(each)).decode() for each in (large, small)]
+    assert [row["kept"] < row["said"] / 2 for row in rows] == [True, False]
+    aside = await connection.fetchval(
+        "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = 'fhirgw.resource_observation'::regclass"
+    )
+    assert aside == 0
+    await connection.close()
 
 
 async def test_it_says_the_version_and_changes_nothing_the_second_time(engine: AsyncEngine) -> None:

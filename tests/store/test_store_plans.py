@@ -11,10 +11,11 @@ import pytest
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir import tokens
+from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
 from fhirgw.store import cursor, history, rendered, resources
 from fhirgw.store.database import Connection
-from fhirgw.store.search import search
+from fhirgw.store.search import search, walked
 from tests.conftest import NewDatabase
 from tests.put import connected, reading
 
@@ -166,6 +167,26 @@ async def test_each_shape_goes_through_its_index(
         await search(explained, EVERYTHING, Query.parse(kind, [*pairs, ("_count", "20"), ("_cursor", found.next)]))
         assert index in explained.plans[0]
         assert "Seq Scan on resource" not in explained.plans[0]
+
+
+async def test_what_is_walked_is_read_along_the_ids_by_a_plan_that_suits_every_code(large: Connection) -> None:
+    """Planned without its values, the same search would be looked for by its code, and all that has it sorted."""
+    explained = Explained(large)
+    query = Query.parse("Observation", [("performer", "Organization/0"), ("_total", "none"), ("_count", "20")])
+    await large.execute("SET plan_cache_mode = force_generic_plan")
+    try:
+        found = await walked(explained, EVERYTHING, query)
+    finally:
+        await large.execute("RESET plan_cache_mode")
+    assert "resource_observation_pkey" in explained.plans[0]
+    assert "Sort" not in explained.plans[0] and TOKENS not in explained.plans[0]
+    plain = await search(large, EVERYTHING, query)
+    assert len(found.matches) == 20
+    assert (found.matches, found.total) == (plain.matches, plain.total)
+    with pytest.raises(FhirError, match="No scope"):
+        await walked(large, replace(EVERYTHING, scopes=(Scope.parse("system/Patient.rs"),)), query)
+    following = await search(large, EVERYTHING, replace(query, cursor=found.next))
+    assert following.matches == (await search(large, EVERYTHING, replace(query, cursor=plain.next))).matches
 
 
 async def test_a_chain_is_looked_up_before_it_is_searched_for(large: Connection) -> None:

@@ -1,13 +1,16 @@
 """What finds few the statistics tell, once a code and for a while; what they do not say is never taken for few."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from fhirgw.access.permit import Permit
+from fhirgw.access.scope import Scope
 from fhirgw.fhir.query import Query
 from fhirgw.store import rarity
 from fhirgw.store.database import Connection
-from fhirgw.store.rarity import Rarity
+from fhirgw.store.rarity import WORTH, Rarity, _demanded, walkable
 from tests.conftest import NewDatabase
 from tests.put import connected, put_all, reading
 from tests.store.search_world import world
@@ -73,3 +76,60 @@ async def test_no_more_than_so_many_are_kept(
 )
 def test_what_asks_anything_else_is_planned_for_its_own_values(pairs: list[tuple[str, str]], known: Rarity) -> None:
     assert known.known(Query.parse("Observation", pairs)) is False
+
+
+async def test_a_page_of_what_many_have_is_read_along_the_ids(connection: Connection, known: Rarity) -> None:
+    """Passing over the others costs the more, the rarer the code and the longer the page."""
+    assert known.walks(COMMON) is False  # nothing is known of it yet
+    await known.ask(connection, RARE)
+    await known.ask(connection, COMMON)
+    assert known.walks(replace(RARE, count=1)) is False
+    size, (rows, _) = known._sizes["Observation"], known._known[next(_demanded(COMMON))]
+    longest = int(WORTH * rows * rows / size)
+    assert longest > 5
+    assert known.walks(replace(COMMON, count=longest - 2)) is True
+    assert known.walks(replace(COMMON, count=longest + 2)) is False
+
+
+BROAD = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),), controls=True)
+NARROWED = {
+    "the person's own": Permit("Z99", "person", (Scope.parse("patient/*.rs"),), patient="p1"),
+    "a care provider's": replace(BROAD, controls=False),
+    "a worker's": replace(BROAD, practitioner="w1"),
+    "a part of the type": replace(BROAD, scopes=(Scope.parse("system/Task.rs?status=requested"),)),
+}
+PAGE = [("_total", "none"), ("status", "requested")]
+
+
+@pytest.mark.parametrize("sort", ["_id", "-_id", ""])
+def test_what_is_walkable(sort: str) -> None:
+    assert walkable(BROAD, Query.parse("ServiceRequest", [*PAGE, *([("_sort", sort)] if sort else [])]))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        PAGE[1:],  # a total has to be counted
+        [*PAGE, ("_sort", "-_lastUpdated")],
+        [*PAGE, ("_sort", "_lastUpdated,_id")],
+        [*PAGE, ("intent", "order")],  # how many have both nobody knows
+        [*PAGE, ("_include", "ServiceRequest:subject")],
+        [*PAGE, ("_cursor", "x")],
+        PAGE[:1],
+    ],
+)
+def test_what_is_not_walkable(pairs: list[tuple[str, str]]) -> None:
+    assert not walkable(BROAD, Query.parse("ServiceRequest", pairs))
+
+
+@pytest.mark.parametrize("whose", NARROWED)
+def test_who_may_be_shown_few_does_not_walk(whose: str) -> None:
+    query = Query.parse("ServiceRequest", PAGE)
+    assert walkable(BROAD, query)
+    assert not walkable(NARROWED[whose], replace(query, type="Task") if "part" in whose else query)
+
+
+def test_where_visits_may_be_found_nobody_walks() -> None:
+    """Of visits no index is in the order of their resources' ids."""
+    assert not walkable(BROAD, Query.parse("Task", [("_total", "none"), ("status", "completed")]))
+    assert walkable(BROAD, Query.parse("Task", [("_total", "none"), ("status", "draft")]))

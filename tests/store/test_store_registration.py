@@ -88,6 +88,24 @@ async def test_an_application_is_known_as_its_organisation(connection: asyncpg.C
     )
 
 
+async def test_who_asks_together_is_known_as_if_alone(connection: asyncpg.Connection) -> None:
+    await registrations.add(connection, APP)
+    await registrations.add(connection, replace(APP, id="other", organisation="Z9C02", agreement="DSA-1"))
+    await registrations.issue(connection, "j1", "app", SOON)
+    await registrations.issue(connection, "j2", "other", SOON)
+    askers = [
+        *(Asker("app", "j1"), Asker("other", "j2"), Asker("app", "j2"), Asker("nobody", "j1"), Asker("other")),
+        *(Asker("app", "j1", organisation="Z9C02"), Asker(organisation="X"), Asker("app", "j1")),
+    ]
+    found = await registrations.callers(connection, askers)
+    assert found == [await registrations.caller(connection, each) for each in askers]
+    assert [each.valid for each in found] == [True, True, False, False, True, True, True, True]
+    assert [each.agreed for each in found] == [False, True, False, False, True, False, False, False]
+    named = ("Z9C01", "Z9C02", "Z9C01", None, "Z9C02", "Z9C02", "X", "Z9C01")
+    assert [each.parties[:1] for each in found] == [(f"{ODS}|{code}",) if code else () for code in named]
+    assert "Organization/other" in found[1].parties and "Organization/other" in found[5].parties
+
+
 async def test_what_nobody_registered_is_nobody(connection: asyncpg.Connection) -> None:
     assert await of(connection, registration="app", jti="j") == Caller(None, False, False, (), (), ())
     assert await of(connection) == Caller(None, True, False, (), (), ())

@@ -60,7 +60,7 @@ async def world(
     engine = connect(module_database)
     keyring = Keyring(gateway.settings.key_folder)
     async with Auditor(module_database) as auditor:
-        notifier = Notifier(engine, auditor, permits("Z99"), signer(keyring), Reach(loopback=True))
+        notifier = Notifier(engine, auditor, permits(["Z99"]), signer(keyring), Reach(loopback=True))
         made = World(gateway, module_database, *clients, receiver, notifier)
         try:
             yield made

@@ -26,7 +26,7 @@ async def notifying(url: str, keys: Path) -> AsyncIterator[Notifier]:
     engine = connect(url)
     try:
         async with Auditor(url) as auditor:
-            yield Notifier(engine, auditor, permits("Z99"), signer(Keyring(keys)), Reach(loopback=True))
+            yield Notifier(engine, auditor, permits(["Z99"]), signer(Keyring(keys)), Reach(loopback=True))
     finally:
         await engine.dispose()
 

@@ -273,6 +273,28 @@ async def test_events_may_be_asked_for_again(world: World) -> None:
     assert "no longer kept" not in world.provider.get(f"{events}?eventsSinceNumber=3").text
 
 
+async def test_events_are_sent_again_from_a_number_on(world: World) -> None:
+    id = await world.subscribed(world.provider, most=1)
+    flags = [world.flag() for _ in range(3)]
+    await world.turn(3)
+    assert [each.numbers for each in world.told()] == [[1], [2], [3]]
+    again = f"{place(id)}/$resend"
+    answered = world.provider.post(f"{again}?eventsSinceNumber=2")
+    assert (answered.status_code, answered.json()["resourceType"]) == (200, "OperationOutcome"), answered.text
+    await world.turn(3)
+    assert [each.numbers for each in world.told()[3:]] == [[2], [3]]
+    assert world.told()[3].foci == [f"Flag/{flags[1]}"]
+    for fault, status in (("", 400), ("?eventsSinceNumber=4", 400), ("?eventsSinceNumber=x", 400), ("?since=1", 400)):
+        assert world.provider.post(f"{again}{fault}").status_code == status, fault
+    assert world.council.post(f"{again}?eventsSinceNumber=2").status_code == 404, "it is another's"
+    await world.sql("UPDATE fhirgw.subscription SET status = 'off' WHERE id = $1", id)
+    assert world.provider.post(f"{again}?eventsSinceNumber=2").status_code == 409
+    await world.sql("UPDATE fhirgw.notice SET noted = noted - interval '8 days' WHERE number < 3")
+    world.notifier.sweeps()
+    await world.turn()
+    assert "no longer kept" in world.provider.post(f"{again}?eventsSinceNumber=2").text
+
+
 async def test_events_show_what_may_be_seen_when_they_are_asked_for(world: World) -> None:
     id = await world.subscribed(world.provider)
     seen = world.flag()

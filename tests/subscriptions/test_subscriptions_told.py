@@ -32,6 +32,20 @@ async def test_a_change_is_told_after_a_handshake(world: World) -> None:
     assert len(world.told()) == 1
 
 
+async def test_what_happens_while_the_handshake_is_answered_is_told(world: World) -> None:
+    """Whoever has the handshake need not look for what came between it and their answer."""
+    seen: list[str] = []
+
+    def answer(given: Notification) -> tuple[int, dict[str, str]]:
+        seen.extend([world.observe()] if given.kind == "handshake" else [])
+        return taken(given)
+
+    world.receiver.answer = answer
+    await world.subscribed(world.council)
+    await world.turn()
+    assert [each.foci for each in world.told()] == [[f"Observation/{each}"] for each in seen]
+
+
 async def test_a_receiver_verifies_it_by_the_published_keys(world: World) -> None:
     await world.subscribed(world.council)
     world.observe()
@@ -163,16 +177,16 @@ async def test_it_is_in_the_audit_before_it_leaves(world: World) -> None:
     found: list[int] = []
 
     def look(notification: Notification) -> tuple[int, dict[str, str]]:
-        found.append(alone(world.sql("SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%\"notify\"%'"))[0][0])
+        found.append(alone(world.sql("SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%\"notify\"%'"))[0][0])
         return 200, {}
 
     world.receiver.answer = look
-    (before,) = (await world.sql("SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%\"notify\"%'"))[0]
+    (before,) = (await world.sql("SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%\"notify\"%'"))[0]
     seen = world.flag()
     await world.turn()
     assert found == [before + 1]
     (told,) = world.told()
-    query = "SELECT persons, registration, body FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+    query = "SELECT persons, registration, body FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
     ((persons, registration, body),) = await world.sql(query, told.headers["x-request-id"])
     assert (persons, registration) == (["cared-for"], "home-care") and seen in body
 

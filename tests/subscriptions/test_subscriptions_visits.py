@@ -59,7 +59,7 @@ async def world(
     engine = connect(places)
     keyring = Keyring(gateway.settings.key_folder)
     async with Auditor(places) as auditor:
-        notifier = Notifier(engine, auditor, permits("Z99"), signer(keyring), Reach(loopback=True))
+        notifier = Notifier(engine, auditor, permits(["Z99"]), signer(keyring), Reach(loopback=True))
         made = World(gateway, places, *clients[:2], receiver, notifier)
         try:
             yield made

@@ -242,8 +242,10 @@ def test_profiles_that_lead_to_each_other_come_to_an_end() -> None:
 
 def test_profiles_nobody_knows_are_warned_of() -> None:
     resting = asked("Resting", "Patient", base=f"{URL}/Nowhere")
-    told = [(each.severity, each.code) for url in (f"{URL}/Nope", resting) for each in validate(PATIENT, [url])]
-    assert told == [("warning", "not-found")] * 2
+    for url in (f"{URL}/Nope", resting):
+        claimed = {**PATIENT, "meta": {**PATIENT.get("meta", {}), "profile": [url]}}
+        assert [(each.severity, each.code) for each in validate(claimed)] == [("warning", "not-found")]
+        assert [(each.severity, each.code) for each in validate(PATIENT, [url])] == [("error", "not-found")]
     circular = asked("Circular", "Patient", base=f"{URL}/Circular")
     assert [each.code for each in validate(PATIENT, [circular])] == ["not-found"]
 

@@ -15,8 +15,13 @@ CANCELLED = {
 
 Visit = dict[str, Any]
 Line = dict[str, Any]
-Key = tuple[str, str, str | None]
-"""A person, a care provider's code, a line's id."""
+NAMED = {
+    "cancelled-by-person-notice": "cancelled_notice",
+    "cancelled-by-person-short-notice": "cancelled_short_notice",
+    "cancelled-by-provider": "cancelled_by_provider",
+}
+Key = tuple[str, str, str | None, str | None]
+"""A person, a care provider's code, a line's id, or what visits of none call it."""
 
 
 def moment(text: str) -> datetime:
@@ -128,7 +133,7 @@ def ledger(
         week = [monday + timedelta(days=each) for each in range(7)]
         if not any(line["from"] <= day <= line["until"] for day in week):
             continue
-        row = found.setdefault((line["person"], line["provider"], line["id"]), Counter())
+        row = found.setdefault((line["person"], line["provider"], line["id"], None), Counter())
         for start in expected(line, monday):
             if away(visits, line["person"], discharged.get(line["person"], []), start):
                 row["suspended_visits"] += 1
@@ -141,7 +146,8 @@ def ledger(
         if visit.get("outcome", {}).get("code") == "entered-in-error" or not belongs(visit, monday):
             continue
         line = line_of(visit, provider, lines, monday)
-        key = (visit["person"]["id"], provider, line["id"] if line else None)
+        strange = None if line else visit.get("line", {}).get("order")
+        key = (visit["person"]["id"], provider, line["id"] if line else None, strange)
         row = found.setdefault(key, Counter())
         team = comings.setdefault(key, Counter())
         out = away(visits, visit["person"]["id"], discharged.get(visit["person"]["id"], []), due(visit))
@@ -189,9 +195,17 @@ def count(row: Counter[str], team: Counter[str], visit: Visit, line: Line | None
     elif said == "missed-by-provider":
         row["missed_visits"] += 1
     elif said in ("no-reply", "refused-by-person"):
-        row["no_reply_visits" if said == "no-reply" else "refused_visits"] += 1
+        name = "no_reply" if said == "no-reply" else "refused"
+        row[f"{name}_visits"] += 1
+        if carers and all("end" in each for each in carers):
+            began, ended = min(moment(each["start"]) for each in carers), max(moment(each["end"]) for each in carers)
+            row[f"{name}_minutes"] += whole(ended, began)
     elif said in CANCELLED:
         row["cancelled_visits"] += 1
+        if said in NAMED:
+            row[f"{NAMED[said]}_visits"] += 1
+            if planned:
+                row[f"{NAMED[said]}_minutes"] += whole(moment(planned["end"]), moment(planned["start"]))
     elif said in ("hospital", "respite", "deceased") or (planned and out):
         row["away_visits"] += 1
     elif planned:

@@ -15,6 +15,7 @@ OUTCOMES = (
     *("delivered", "partially-delivered", "missed-by-provider", "no-reply", "refused-by-person"),
     *["hospital"] * 5,
     *("cancelled-by-person-notice", "cancelled-by-provider", "respite", "not-required", "entered-in-error"),
+    "cancelled-by-person-short-notice",
 )
 COMING = ("delivered", "partially-delivered", "no-reply", "refused-by-person")
 

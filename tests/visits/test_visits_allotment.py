@@ -1,7 +1,6 @@
 """Visits that nobody's record had find it when it appears, by whatever way; and leave it when it goes."""
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +13,15 @@ from fhirgw.access.scope import Scope
 from fhirgw.api import visit_sweep
 from fhirgw.settings import Settings
 from fhirgw.store import load, visit_allotment, withdrawal
-from tests.conftest import NewDatabase
 from tests.gateway import Gateway, serving
-from tests.put import connected
-from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NHS, A, B, county, visit
+from tests.put import connected, put
+from tests.visits.visiting import COUNCILS, HERON, MR_B, NHS, A, B, care, visit
+from tests.visits.watching import send
 
 PUSH = "/homecare/visits"
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
 NEW = "9990000077"
 """Of somebody whom the council does not know yet."""
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def receipt(client: httpx.Client, row: Any) -> Any:
@@ -162,6 +127,68 @@ async def test_it_moves_where_the_number_moves_and_leaves_a_trace(
     for kind in ("Appointment", "Encounter"):
         assert await withdrawal.withheld(connection, permit, kind, [wrong]) == {gone: None}
     assert await withdrawal.withheld(connection, permit, "Observation", [wrong]) == {}
+
+
+def test_each_record_that_it_was_in_keeps_each_time(council: httpx.Client, kestrel: httpx.Client) -> None:
+    """There, away and back again, with nothing new said: no version stands for two states."""
+    here, there = (created(council, {"resourceType": "Patient", "birthDate": "1941-05-09"}) for _ in range(2))
+    number = {"system": NHS, "value": "9990000166"}
+    own = {each: {"system": COUNCILS, "value": each[:8]} for each in (here, there)}
+    for each in (here, there):
+        created(council, package(each))
+    named(council, here, number, own[here])
+    stay = [{"carer": "C9", "start": "2026-03-30T07:31:10", "end": "2026-03-30T08:00:41"}]
+    id = receipt(kestrel, visit("to-and-fro", person={"nhsNumber": number["value"]}, carers=stay))["id"]
+    for whom, other in ((there, here), (here, there), (there, here), (here, there)):
+        named(council, other, own[other])
+        named(council, whom, number, own[whom])
+    entries = council.get(f"/fhir/Encounter/{id}/_history").json()["entry"]
+    assert [each["request"]["method"] for each in entries] == ["PUT", "DELETE", "PUT", "DELETE", "POST"], entries
+    versions = [int(each["response"]["etag"].strip('W/"')) for each in entries]
+    assert versions == sorted(set(versions), reverse=True)
+    assert council.get(f"/fhir/Encounter/{id}").headers["etag"] == f'W/"{versions[0]}"'
+
+
+async def test_many_that_wait_for_one_number_do_not_hold_the_council_up(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    """The first find their person in the transaction that names them, the others by the sweep."""
+    patient = created(council, {"resourceType": "Patient", "birthDate": "1941-05-10"})
+    created(council, package(patient))
+    assert "id" not in receipt(kestrel, visit("flood", person={"nhsNumber": "9990000174"}))
+    columns = (
+        "version, source_version, changed, digest, updated, start, finish, began, ended, provider, controller, parts"
+    )
+    await connection.execute(
+        f"INSERT INTO fhirgw.visit (key, visit, {columns}) SELECT gen_random_uuid(), 'flood-' || n, {columns}"
+        " FROM fhirgw.visit, generate_series(1, 1000) AS n WHERE visit = 'flood'"
+    )
+    count = "SELECT count(*) FROM fhirgw.visit WHERE visit LIKE 'flood%' AND patient = $1"
+    named(council, patient, {"system": NHS, "value": "9990000174"})
+    assert await connection.fetchval(count, patient) == 1000
+    async with connection.transaction():
+        assert await visit_allotment.sweep(connection) == 1
+    assert await connection.fetchval(count, patient) == 1001
+
+
+async def test_what_is_pushed_while_its_person_is_deleted_does_not_stay_there(
+    places: str, connection: asyncpg.Connection
+) -> None:
+    gone = "a9900000-0000-5000-8000-000000000009"
+    await put(places, {"resourceType": "Patient", "id": gone}, care("care-of-gone", gone, "Organization/kestrel"))
+    other = await connected(places)
+    try:
+        async with connection.transaction():
+            await send(connection, NOW, visit("meanwhile", person={"id": gone}))
+            async with other.transaction():
+                stamp = await other.fetchval("SELECT statement_timestamp()")
+                assert await load.leave(other, "test", "Patient", [gone], stamp) == 1
+    finally:
+        await other.close()
+    assert await whose(connection, "meanwhile") == gone
+    async with connection.transaction():
+        assert await visit_allotment.sweep(connection) == 1
+    assert await whose(connection, "meanwhile") is None
 
 
 async def test_who_corrects_whose_it_is_leaves_a_trace_too(

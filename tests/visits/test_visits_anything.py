@@ -5,17 +5,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError
+from fhirgw.mapping.refusal import Refusal
 from fhirgw.visits import bundle, sheet
-from fhirgw.visits.batch import UNHEARD, at_once, taken, told_apart
+from fhirgw.visits.batch import UNHEARD, Taken, at_once, taken, told_apart
 from fhirgw.visits.field import shapes
 from fhirgw.visits.layout import layouts
 from fhirgw.visits.merge import parts
 from fhirgw.visits.outcome import came
-from fhirgw.visits.quick import Quick
+from fhirgw.visits.quick import RECURRING, Quick
 from fhirgw.visits.reading import OWN, Reader, Refused, Sent
 from fhirgw.visits.rules import rules
 from tests.visits.test_visits_ways import BUNDLE, CELLS
@@ -60,8 +63,11 @@ def test_a_row_is_read_or_refused(rows: list[Any]) -> None:
         if isinstance(each, Refused):
             assert each.faults
         else:
-            known = taken(UNHEARD, [each], NOW).known
-            assert came(parts(known), RULES, NOW).code
+            made = taken(UNHEARD, [each], NOW)
+            assert came(parts(made.known), RULES, NOW).code
+            joined = Taken(made.known, made.added, made.statuses)
+            assert (encode(made.facts), encode(made.values)) == (encode(joined.facts), encode(joined.values))
+            assert (made.newest, made.older) == (joined.newest, joined.older)
 
 
 @given(ANYTHING | mutated(visit()) | mutated(visit(home=HOME)))
@@ -71,6 +77,15 @@ def test_what_is_read_quickly_is_read_alike(row: Any) -> None:
     assert READER.read(row, "K01", NOW) == slowly
     if isinstance(slowly, Sent):
         assert list(slowly.said.parts) == [each for each in READER.shapes if each in slowly.said.parts]
+
+
+@pytest.mark.parametrize("name", RECURRING)
+def test_parts_that_are_read_once_are_of_texts_alone(name: str) -> None:
+    """What is remembered of such a part is given to one that is equal, and 1 equals true."""
+    for codec, _ in READER.shapes[name].fields.values():
+        for value in (1, True, 1.0):
+            with pytest.raises(Refusal):
+                codec(value)
 
 
 def test_the_usual_is_read_quickly() -> None:

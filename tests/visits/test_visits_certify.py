@@ -1,7 +1,7 @@
 """Certification: who sends the samples as they are described passes; of each one sent wrongly it is said what is."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ from typer.testing import CliRunner, Result
 
 from fhirgw.cli.commands import app
 from fhirgw.cli.running import CommandError
-from fhirgw.settings import Settings
 from fhirgw.visits.certify import Cases, cases
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected
-from tests.visits.visiting import HERON, KESTREL, MR_B, MRS_A, county
+from tests.visits.visiting import HERON, KESTREL, MR_B, MRS_A
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 PUSH, CERTIFICATION = "/homecare/visits", "/homecare/certification"
@@ -63,8 +61,14 @@ PERFECT: dict[str, list[dict[str, Any]]] = {
         planned(at("12:00"), at("12:30"), carers=2) | {"carers": [carer(at("12:00"), at("12:30"))]},
     ],
     "missed": [nobody("13:00", "13:30", "missed-by-provider")],
+    "early": [came(FIRST, "17:00", "17:30", "16:30", "17:00")],
+    "overrun": [came(FIRST, "18:00", "18:30", "18:00", "19:00")],
     "no-reply": [came(FIRST, "14:00", "14:30", "14:00", "14:08", outcome={"code": "no-reply"})],
+    "refused-at-door": [
+        came(FIRST, "14:30", "15:00", "14:31", "14:35", outcome={"code": "refused-by-person", "reason": "Not today"})
+    ],
     "cancelled-with-notice": [nobody("15:00", "15:30", "cancelled-by-person-notice")],
+    "cancelled-at-short-notice": [nobody("15:30", "16:00", "cancelled-by-person-short-notice")],
     "hospital": [nobody("16:00", "16:30", "hospital")],
     "midnight": [
         planned(at("23:30"), at("00:30", SECOND)) | {"carers": [carer(at("23:30"), at("00:30", SECOND))]},
@@ -74,6 +78,12 @@ PERFECT: dict[str, list[dict[str, Any]]] = {
     "roster-first": [
         planned(at("08:00", SECOND), at("08:30", SECOND)),
         {"carers": [carer(at("08:00", SECOND), at("08:30", SECOND))]},
+    ],
+    "rostered": [
+        {
+            **planned(at("08:30", SECOND), at("09:00", SECOND), carers=2, rostered=["C1", "C2"]),
+            "carers": [carer(at("08:30", SECOND), at("09:00", SECOND), name) for name in ("C1", "C3")],
+        }
     ],
     "correction": [
         came(SECOND, "09:00", "09:30", "09:00", "09:20"),
@@ -90,6 +100,12 @@ PERFECT: dict[str, list[dict[str, Any]]] = {
             "carers": [carer(at("12:00", SECOND), at("12:30", SECOND))],
             "medication": [MEDICINE],
         }
+    ],
+    "medicine-by-its-code": [
+        came(
+            *(SECOND, "12:30", "13:00", "12:30", "13:00"),
+            medication=[{**MEDICINE, "dmd": "322236009", "at": at("12:35", SECOND)}],
+        )
     ],
     "task-not-done": [came(SECOND, "13:00", "13:30", "13:00", "13:30", tasks=TASKS)],
     "out-of-order": [
@@ -110,19 +126,6 @@ def rows(name: str, whose: dict[str, Any], **changes: Any) -> list[dict[str, Any
 def send(client: httpx.Client, told: list[dict[str, Any]]) -> None:
     for each in told:
         assert client.post(PUSH, json=[each]).status_code == 200
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with serving(Settings(database_url=places, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "double-up": ({"carers": [carer(at("11:00"), at("11:30"))]}, "Carers who came: 1, and not 2"),
     "double-up-alone": (planned(at("12:00"), at("12:30")), "planned.carers is not 2"),
     "missed": ({"outcome": {"code": "missed-by-provider"}}, "outcome.reason is not filled in"),
+    "early": ({"carers": [carer(at("17:00"), at("17:30"))]}, "It does not show: early-start"),
+    "overrun": ({"carers": [carer(at("18:00"), at("18:30"))]}, "It took 30 minutes, and not 60"),
+    "refused-at-door": ({"outcome": {"code": "refused-by-person"}}, "outcome.reason is not filled in"),
+    "cancelled-at-short-notice": (
+        {"outcome": {"code": "cancelled-by-person-notice", "reason": "Away"}},
+        "It came to cancelled-by-person-notice, and not to cancelled-by-person-short-notice",
+    ),
+    "rostered": (planned(at("08:30", SECOND), at("09:00", SECOND), carers=2), "planned.rostered is not filled in"),
+    "medicine-by-its-code": (
+        {"medication": [{**MEDICINE, "at": at("12:35", SECOND)}]},
+        "medication.dmd is not filled in",
+    ),
     "no-reply": ({"outcome": None}, "It came to delivered-short, and not to no-reply"),
     "hospital": ({"person": {"nhsNumber": MRS_A}}, "It is in nobody's record"),
     "midnight": ({"carers": [carer(at("23:30"), at("23:59"))]}, "It took 29 minutes, and not 60"),
@@ -215,10 +230,10 @@ async def test_whoever_runs_the_sandbox_sees_the_same(
     assert {each["state"] for each in orjson.loads(passed.stdout)["cases"]} == {"right"}
     missing = _apart("certify", "--provider", "X99")
     assert failed(missing) == 9
-    assert "0 of 19 samples arrived right" in missing.stdout
+    assert "0 of 25 samples arrived right" in missing.stdout
     connection = await connected(places)
     try:
-        audited = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%homecare-certify%'"
+        audited = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%homecare-certify%'"
         assert await connection.fetchval(audited) == 2
     finally:
         await connection.close()

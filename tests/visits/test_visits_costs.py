@@ -45,10 +45,8 @@ def test_what_visits_are_not_rendered_as_is_asked_for_as_before(kind: str) -> No
 @pytest.mark.parametrize(
     "search",
     [
-        "Observation?code=http://loinc.org|29463-7",
         "Observation?category=vital-signs",
         "Observation?value-string=x",
-        "Observation?code-value-quantity=29463-7$gt5",
         "Task?status=in-progress",
         "Task?code=review",
         "Task?intent=plan",
@@ -56,7 +54,6 @@ def test_what_visits_are_not_rendered_as_is_asked_for_as_before(kind: str) -> No
         "Encounter?type=1",
         "Encounter?practitioner=Practitioner/1",
         "Appointment?status=waitlist",
-        "MedicationAdministration?code=1",
     ],
 )
 def test_what_no_visit_can_meet_leaves_them_out(search: str) -> None:
@@ -66,6 +63,11 @@ def test_what_no_visit_can_meet_leaves_them_out(search: str) -> None:
 @pytest.mark.parametrize(
     "search",
     [
+        "Observation?code=http://loinc.org|29463-7",
+        "Observation?code-value-quantity=29463-7$gt5",
+        "MedicationAdministration?code=1",
+        "Encounter?based-on=ServiceRequest/1",
+        "Encounter?service-provider=Organization/1",
         "Observation?value-quantity=5",
         "Observation?status=final",
         "Observation?code:not=1",
@@ -91,6 +93,9 @@ def test_what_a_visit_may_meet_does_not(search: str) -> None:
         ("Appointment?service-type:text=x", "Appointment?service-type:text=x&date=2026-03-30"),
         ("Observation?value-quantity=5", "Observation?value-quantity=5&_lastUpdated=gt2026-01-01"),
         ("Encounter?class=HH", "Encounter?class=HH&identifier=K01.V1"),
+        ("Encounter?class=HH", "Encounter?based-on=ServiceRequest/1"),
+        ("Observation?value-quantity=5", "Observation?code=29463-7"),
+        ("Observation?value-quantity=5", "Observation?code-value-quantity=29463-7$gt5"),
         ("Encounter?status=finished", "Encounter"),
     ],
 )

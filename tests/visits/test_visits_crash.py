@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,8 @@ from fastapi import FastAPI
 
 from fhirgw.app import create_app
 from fhirgw.settings import Settings
-from tests.conftest import NewDatabase
 from tests.gateway import Gateway
-from tests.put import connected
-from tests.visits.visiting import KESTREL, county, state, visit
+from tests.visits.visiting import KESTREL, state, visit
 
 PUSH = "/homecare/visits"
 LINES = {"content-type": "application/x-ndjson"}
@@ -78,24 +76,8 @@ def serving(url: str, data: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def head(client: httpx.Client, kind: str, length: int | None) -> bytes:

@@ -2,28 +2,27 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from fhirgw.settings import Settings
+from fhirgw.api.visit_guide import WORDS, text
+from fhirgw.fhir.issue import Resource
 from fhirgw.visits.layout import layouts
 from fhirgw.visits.reading import Reader
 from fhirgw.visits.rules import rules as words
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
+from tests.gateway import Gateway
 from tests.visits.reckoned import line
 from tests.visits.test_visits_refused import FAULTS
-from tests.visits.visiting import HERON, B, county
+from tests.visits.visiting import HERON, B
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 GUIDE = (MAPPINGS / "homecare/README.md").read_text()
 FENCED = re.compile(r"^```(\w+) ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TYPES = {"csv": "text/csv", "json": "application/json", "ndjson": "application/x-ndjson", "http": ""}
 ANYTHING = "…"
+TOLD = re.compile(r"`([^`]+)`")
 
 
 class Example(NamedTuple):
@@ -47,12 +46,8 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-async def gateway(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with new_database() as url:
-        await county(url)
-        await put(url, line("line-b", B, "heron", "L1"))
-        with serving(Settings(database_url=url, data=tmp_path_factory.mktemp("data"), controller="Z99")) as gateway:
-            yield gateway
+def besides() -> tuple[Resource, ...]:
+    return (line("line-b", B, "heron", "L1"),)
 
 
 def same(told: Any, shown: Any) -> bool:
@@ -96,6 +91,38 @@ def test_each_reason_is_explained() -> None:
     explained = {name for row in rows("reason") for name in row}
     assert {reason for _, _, reason in FAULTS.values()} <= explained
     assert {"closed", "ambiguous", "date", "time"} <= explained
+
+
+def test_the_lists_of_words_are_those_that_rows_are_read_by() -> None:
+    """As they stand in the file, which is what people read; and none is missing."""
+    assert text() == GUIDE
+    known = words(MAPPINGS)
+    listed = {
+        name for row in re.findall(r"^\| .*$", WORDS.search(GUIDE)[0], re.MULTILINE) for name in TOLD.findall(row)
+    }
+    assert {*known.outcomes, *known.verification, *known.tasks, *known.support} <= listed
+
+
+def test_the_page_is_the_guide(gateway: Gateway) -> None:
+    with gateway.stranger() as stranger:
+        answer, sheet = stranger.get("/homecare/guide"), stranger.get("/homecare/visits.csv")
+    rules = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
+    assert rules["default-src"] == "'none'" and "script-src" not in rules
+    told = re.sub(r"<[^>]*>", " ", answer.text)
+    for each in (
+        "nfc-tag",
+        "partially-completed",
+        "self-administered",
+        "cancelled-by-person-short-notice",
+        "V2,999 000 0050",
+    ):
+        assert each in told, each
+    anchors = set(re.findall('id="([^"]*)"', answer.text))
+    links = re.findall('href="([^"]*)"', answer.text)
+    assert links and {each.removeprefix("#") for each in links} <= anchors, "each leads to a place on the page"
+    assert answer.text.count("<th>") == 0 and "](" not in told
+    layout = layouts(MAPPINGS, Reader(words(MAPPINGS)).shapes)["homecare"]
+    assert sheet.text.strip().split(",") == list(layout.columns)
 
 
 def test_the_words_for_outcomes_are_those_of_the_standard_spreadsheet() -> None:

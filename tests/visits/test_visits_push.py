@@ -4,42 +4,18 @@ import asyncio
 import gzip
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected
-from tests.visits.visiting import COUNCIL, COUNCILS, HERON, KESTREL, MR_B, NOBODY, READER, A, county, visit
+from tests.visits.visiting import COUNCIL, COUNCILS, HERON, MR_B, NOBODY, READER, A, visit
 
 PUSH = "/homecare/visits"
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
 
 
 def pushed(client: httpx.Client, rows: Any, **headers: str) -> Any:
@@ -260,6 +236,27 @@ def test_a_body_that_is_wrong_as_a_whole(
         assert answer.json()["resourceType"] == "OperationOutcome"
 
 
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "words"),
+    [
+        (XLSX, b"PK\x03\x04", 415, "save the sheet with the visits as CSV UTF-8"),
+        ("text/csv", b"PK\x03\x04", 400, "save the sheet with the visits as CSV UTF-8"),
+        ("text/csv", b"x" * 17_000_000, 413, "a week of the spreadsheet at a time, each with the row of headings"),
+        ("application/json", b"[" + b" " * 17_000_000 + b"]", 413, "At most 16 MB are taken at once"),
+    ],
+)
+def test_what_is_too_long_or_a_workbook_is_told_in_words_that_people_know(
+    kestrel: httpx.Client, kind: str, body: bytes, status: int, words: str
+) -> None:
+    answer = sent(kestrel, kind, body)
+    told = answer.json()["issue"][0]["diagnostics"]
+    assert (answer.status_code, words in told) == (status, True), told
+    assert "16777216" not in told
+
+
 def test_a_gigabyte_is_refused_before_it_comes(gateway: Gateway, kestrel: httpx.Client) -> None:
     head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {1 << 30}\r\n"
     host, port = gateway.root.removeprefix("http://").split(":")
@@ -281,7 +278,7 @@ async def test_visits_that_come_one_by_one_share_commits(gateway: Gateway, kestr
     try:
         query = "SELECT count(DISTINCT transaction) FROM fhirgw.visit WHERE visit ~ '^t[0-9]+$'"
         assert 0 < await connection.fetchval(query) < 59
-        query = "SELECT count(*) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+        query = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
         for each in told[:7]:
             assert await connection.fetchval(query, each["id"]) == 1
     finally:

@@ -1,51 +1,17 @@
 """Visits that were pushed, read as FHIR over HTTP, by those who may see whose they are, and by nobody else."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
-from fhirgw.settings import Settings
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, A, B, county, visit
+from fhirgw.fhir.issue import Resource
+from tests.visits.visiting import MR_B, MRS_A, NHS, NOBODY, A, B, visit
 
 PUSH = "/homecare/visits"
 VISIT = "https://fhirgw.uk/Id/visit"
-
-
-@pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def heron(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(HERON) as client:
-        yield client
+DERIVED = "https://fhirgw.uk/fhir/StructureDefinition/ext-visit-derived"
 
 
 def pushed(client: httpx.Client, id: str, **parts: Any) -> str:
@@ -120,6 +86,120 @@ def test_a_visit_is_found_by_what_it_says(kestrel: httpx.Client, council: httpx.
     along = found(council, f"Encounter?_id={id}&_revinclude=Task:encounter&_revinclude=Observation:encounter")
     assert [each.partition("/")[0] for each in along] == ["Encounter", "Task", "Observation"]
     assert own[0] in found(kestrel, f"Patient?_id={A}&_revinclude=Encounter:patient&_count=1000")
+
+
+def line(person: str, number: str, status: str) -> Resource:
+    system = "https://fhirgw.uk/Id/meadow/package-line"
+    return {
+        "resourceType": "ServiceRequest",
+        "identifier": [{"system": system, "value": number}],
+        "status": status,
+        "intent": "order",
+        "subject": {"reference": f"Patient/{person}"},
+        "performer": [{"reference": "Organization/kestrel"}],
+    }
+
+
+def test_a_visit_leads_to_the_line_it_is_of_when_there_is_one(kestrel: httpx.Client, council: httpx.Client) -> None:
+    """Told on the receipt while there is none; found by it from the moment that there is; another's is none."""
+    lines = {}
+    for number, person, status in (("O-30", B, "active"), ("O-31", A, "draft"), ("O-29", A, "active")):
+        answer = council.post("/fhir/ServiceRequest", json=line(person, number, status))
+        assert answer.status_code == 201, answer.text
+        lines[number] = answer.json()
+    stay = {"start": "2026-03-30T07:31", "end": "2026-03-30T08:00"}
+    sent = [visit(f"line{n}", line={"order": f"O-{n}"}, carers=[{"carer": f"L{n}", **stay}]) for n in (29, 30, 31)]
+    known, others, draft = kestrel.post(PUSH, json=sent).json()["receipts"]
+    assert "issues" not in known
+    for receipt in (others, draft):
+        assert (receipt["status"], [each["column"] for each in receipt["issues"]]) == ("stored", ["line.order"])
+        (order,) = kestrel.get(f"/fhir/Encounter/{receipt['id']}").json()["basedOn"]
+        assert "reference" not in order
+    assert kestrel.post(PUSH, json=sent[1:]).json()["receipts"][0]["issues"][0]["reason"] == "line"
+    for kind in ("Encounter", "Appointment"):
+        assert found(council, f"{kind}?based-on=ServiceRequest/{lines['O-29']['id']}") == [f"{kind}/{known['id']}"]
+    assert found(council, "Encounter?based-on:ServiceRequest.identifier=O-29") == [f"Encounter/{known['id']}"]
+    at = f"ServiceRequest/{lines['O-31']['id']}"
+    answer = council.put(f"/fhir/{at}", json=lines["O-31"] | {"status": "active"}, headers={"if-match": 'W/"1"'})
+    assert answer.status_code == 200, answer.text
+    assert found(council, f"Encounter?based-on={at}") == [f"Encounter/{draft['id']}"]
+    answer = kestrel.get(f"/fhir/Encounter/{draft['id']}")
+    assert answer.headers["etag"] == 'W/"2"', "another state is another version"
+    assert answer.json()["basedOn"][0]["reference"] == at
+    assert "reference" not in kestrel.get(f"/fhir/Encounter/{draft['id']}/_history/1").json()["basedOn"][0]
+    assert kestrel.post(PUSH, json=sent[2:]).json()["receipts"][0].get("issues") is None
+    provider = answer.json()["serviceProvider"]
+    assert (provider["reference"], provider["identifier"]["value"]) == ("Organization/kestrel", "K01")
+    assert f"Encounter/{known['id']}" in found(
+        council, f"Encounter?patient={A}&service-provider=Organization/kestrel&_count=500"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said", "words"),
+    [
+        ("07:31", "08:00", None, ["delivered"]),
+        ("07:50", "08:20", None, ["delivered-late", "late-start"]),
+        ("07:10", "07:40", None, ["delivered-early", "early-start"]),
+        ("07:50", "08:00", None, ["delivered-short", "late-start", "short-visit"]),
+        ("07:30", "08:30", None, ["delivered-long", "overrun"]),
+        ("07:50", "08:20", "no-reply", ["no-reply", "late-start"]),
+    ],
+)
+def test_what_follows_from_times_is_told(
+    kestrel: httpx.Client, start: str, end: str, said: str | None, words: list[str]
+) -> None:
+    carers = [{"carer": "C1", "start": f"2026-03-30T{start}", "end": f"2026-03-30T{end}"}]
+    outcome = {"outcome": {"code": said}} if said else {}
+    id = pushed(kestrel, f"derived-{start}-{end}-{said}", carers=carers, **outcome)
+    told = [each for each in kestrel.get(f"/fhir/Encounter/{id}").json()["extension"] if each["url"] == DERIVED]
+    values = [
+        (each["url"], next(value for name, value in each.items() if name != "url")) for each in told[0]["extension"]
+    ]
+    assert [each["coding"][0]["code"] for name, each in values if name in ("outcome", "exception")] == words
+    clock = [int(each[:2]) * 60 + int(each[3:]) for each in (start, end)]
+    assert dict(values)["late"] == clock[0] - 450
+    assert dict(values)["minutes"] == clock[1] - clock[0]
+
+
+def test_nothing_follows_of_a_visit_that_goes_on(kestrel: httpx.Client) -> None:
+    id = pushed(kestrel, "goes-on", carers=[{"carer": "C1", "start": "2026-03-30T07:50"}])
+    assert "extension" not in kestrel.get(f"/fhir/Encounter/{id}").json()
+
+
+def test_a_reading_keeps_its_codes(kestrel: httpx.Client, council: httpx.Client) -> None:
+    """As it was sent, digit for digit; found by its code without naming whose it is."""
+    coding = {"system": "http://snomed.info/sct", "code": "276885007"}
+    quantity = '{"value": 36.50, "unit": "degrees C", "system": "http://unitsofmeasure.org", "code": "Cel"}'
+    resources = [
+        {
+            "resourceType": "Encounter",
+            "id": "e1",
+            "identifier": [{"system": VISIT, "value": "K01.coded"}],
+            "status": "finished",
+            "subject": {"type": "Patient", "identifier": {"system": NHS, "value": MRS_A}},
+            "participant": [{"individual": {"reference": "Practitioner/C1"}}],
+        },
+        {
+            "resourceType": "Observation",
+            "status": "final",
+            "encounter": {"reference": "Encounter/e1"},
+            "code": {"coding": [{**coding, "display": "Core body temperature"}]},
+            "valueQuantity": "QUANTITY",
+        },
+    ]
+    resources[0]["participant"][0]["period"] = {"start": "2026-03-30T07:31:00Z", "end": "2026-03-30T08:00:00Z"}
+    body = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in resources]}
+    text = orjson.dumps(body).decode().replace('"QUANTITY"', quantity)
+    (receipt,) = kestrel.post(PUSH, content=text, headers={"content-type": "application/fhir+json"}).json()["receipts"]
+    assert receipt["status"] == "stored", receipt
+    (one,) = found(council, "Observation?code=http://snomed.info/sct|276885007")
+    assert found(council, f"Observation?combo-code=276885007&encounter=Encounter/{receipt['id']}") == [one]
+    assert found(council, f"Observation?patient={A}&code=271649006") == []
+    answer = council.get(f"/fhir/{one}")
+    assert '"value":36.50,' in answer.text.replace(" ", "")
+    assert answer.json()["code"] == {"coding": [coding], "text": "Core body temperature"}
+    assert answer.json()["valueQuantity"] == orjson.loads(quantity)
 
 
 def test_nobody_came(kestrel: httpx.Client) -> None:

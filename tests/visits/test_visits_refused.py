@@ -15,7 +15,7 @@ from fhirgw.visits.batch import UNTOLD, at_once, met, told_apart
 from fhirgw.visits.layout import LayoutFaults, layouts
 from fhirgw.visits.reading import Reader, Refused, Sent
 from fhirgw.visits.rules import rules
-from tests.visits.visiting import visit
+from tests.visits.visiting import MRS_A, visit
 
 MAPPINGS = Path(__file__).parents[2] / "mappings"
 READER = Reader(rules(MAPPINGS))
@@ -247,13 +247,19 @@ def test_what_is_told_of_a_list_names_its_first_columns() -> None:
     assert (fault.column, fault.rule) == ("Staff no.", "a carer is at two visits at once, at this one and at V2")
 
 
+@pytest.mark.parametrize("above", ["", ";;;Planned;;\n", "Kestrel;rota\n", "Kestrel's rota, all of it\nWeek 14;;;\n\n"])
+def test_a_title_or_merged_headings_may_stand_above_the_header(above: str) -> None:
+    """Rows are counted as the spreadsheet counts them, from its first."""
+    found = sheet.read(f"{above}{HEADER}\n{SOUND}".encode(), LAYOUTS["kestrel"])
+    ((number, row),) = found.rows
+    assert number == 2 + above.count("\n")
+    assert row == sheet.read(f"{HEADER}\n{SOUND}".encode(), LAYOUTS["kestrel"]).rows[0][1]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("Call;;Planned;\n;NHS;Day;From\nV1;1;2;3", "merged"),
-        (";;;Planned;;\nCall;NHS;Day;From;To\nV1;1;2;3;4", "merged"),
-        ("Kestrel;rota\nCall;NHS;Day;From\n", "row 2"),
-        ("Kestrel's rota;;;\nWeek 14;;;\nCall;NHS;Day;From\n", "row 3"),
         ("Call;NHS;Day;Planned;;In\n;;;From;To;\n", "lacks: From. The names of the columns are merged"),
         ("PK\x03\x04 and what a workbook is", "workbook"),
         ("Call;NHS;Day\n", "lacks: From"),
@@ -278,3 +284,51 @@ def test_a_layout_is_judged_when_it_is_read(tmp_path: Path) -> None:
         layouts(tmp_path, READER.shapes)
     assert len(raised.value.faults) == 3
     assert all("new/visits.yaml" in each for each in raised.value.faults)
+
+
+NO_TIME = {"carer": "C1", "start": "2026-03-30T07:31", "end": "2026-03-30T07:31"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "columns"),
+    [
+        ({"carers": [NO_TIME]}, ["carers[0].end"]),
+        ({"carer": NO_TIME, "carers": [NO_TIME]}, ["carer", "carer.end", "carers[0].end"]),
+        ({"planned": {"start": "2026-03-30T07:30", "end": "2026-03-30T07:30"}}, ["planned.end"]),
+        ({"carers": [NO_TIME], "outcome": {"code": "delivered"}}, ["carers[0].end"]),
+        ({"carers": [NO_TIME], "outcome": {"code": "no-reply"}}, []),
+        ({"carers": [NO_TIME], "outcome": {"code": "refused-by-person"}}, []),
+    ],
+)
+def test_a_visit_that_takes_no_time_is_one_where_the_door_stayed_shut(
+    parts: dict[str, Any], columns: list[str]
+) -> None:
+    read = READER.read(visit(**parts), "K01", NOW)
+    assert ([each.column for each in read.faults] if isinstance(read, Refused) else []) == columns
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"visit": "V1", "planed": {}}, ["planned"]),
+        (visit(line={"oder": "1"}), ["line.order"]),
+        (visit(planned={"strat": "2026-03-30T07:30", "end": "2026-03-30T08:00"}), ["planned.start"]),
+        (visit(colour=1, hue=2), [""]),
+        (visit(line={}), ["line.order", "line"]),
+    ],
+)
+def test_a_name_that_no_field_has_is_told_once(row: dict[str, Any], columns: list[str]) -> None:
+    read = READER.read(row, "K01", NOW)
+    assert isinstance(read, Refused)
+    assert [each.column for each in read.faults] == columns
+
+
+def test_names_may_be_spelt_with_underscores() -> None:
+    """As they come: what is said is the same, so sent again in the other spelling it is no news."""
+    row = visit(planned={"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "timeCritical": True})
+    other = visit(planned={"start": "2026-03-30T07:30", "end": "2026-03-30T08:00", "time_critical": True})
+    other["person"] = {"nhs_number": row["person"]["nhsNumber"]}
+    assert READER.read(other, "K01", NOW) == READER.read(row, "K01", NOW)
+    both = visit(person={"nhs_number": MRS_A, "nhsNumber": MRS_A})
+    read = READER.read(both, "K01", NOW)
+    assert isinstance(read, Refused) and read.faults[0].reason == "unknown", "which of the two, nobody knows"

@@ -1,6 +1,6 @@
 """What visits are rendered as: sound FHIR that says what was said, found by what our own index finds in it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,7 @@ from fhirgw.validation import validate
 from fhirgw.visits import bundle
 from fhirgw.visits.reading import Reader, Sent
 from fhirgw.visits.rules import rules
-from tests.conftest import NewDatabase
-from tests.put import connected
-from tests.visits.visiting import MRS_A, NHS, A, county
+from tests.visits.visiting import MRS_A, NHS, A
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 RULES = rules(Path(__file__).parents[2] / "mappings")
@@ -69,6 +67,8 @@ CARER = st.builds(
     _some({"carer": SOMEBODY}, method=METHODS, endMethod=METHODS, distance=st.integers(0, 999), exception=NAMES),
 )
 TASK = _some({"task": NAMES, "reason": WORDS}, text=WORDS, outcome=st.sampled_from(RULES.tasks), carer=SOMEBODY)
+CODED = {"code": "276885007", "system": "http://snomed.info/sct"}
+UNIT = {"unit": "degrees C", "unitCode": "Cel", "unitSystem": "http://unitsofmeasure.org"}
 PARTS = _some(
     {},
     line=_some({"order": NAMES}),
@@ -101,27 +101,20 @@ PARTS = _some(
     ),
     notes=st.lists(_some({"text": WORDS}, at=TIMES, carer=SOMEBODY), max_size=2),
     observations=st.lists(
-        _some(
-            {"name": WORDS, "value": st.decimals("-999", "999", places=2) | st.integers(-9, 9)},
-            unit=WORDS,
-            at=TIMES,
-            carer=SOMEBODY,
+        st.builds(
+            lambda said, coded: {**said, **coded},
+            _some(
+                {"name": WORDS, "value": st.decimals("-999", "999", places=2) | st.integers(-9, 9)},
+                unit=WORDS,
+                at=TIMES,
+                carer=SOMEBODY,
+            ),
+            st.sampled_from([{}, CODED, {**CODED, **UNIT}]),
         ),
         max_size=2,
     ),
     amended=_some({"by": NAMES, "reason": WORDS}, at=TIMES),
 )
-
-
-@pytest.fixture(scope="module")
-async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
-    async with new_database() as url:
-        await county(url)
-        connection = await connected(url)
-        try:
-            yield connection
-        finally:
-            await connection.close()
 
 
 def _sound(parts: dict[str, Any]) -> list[Sent]:
@@ -148,7 +141,7 @@ async def rendered(connection: asyncpg.Connection, *said: Sent) -> list[tuple[Re
     await transaction.start()
     try:
         for each in said:
-            await take(connection, KESTREL, [each], NOW)
+            await take(connection, KESTREL, [each], RULES, NOW)
         found = [await connection.fetch(f"SELECT * FROM fhirgw.visit_{each.lower()} ORDER BY id") for each in RENDERED]
     finally:
         await transaction.rollback()
@@ -211,7 +204,8 @@ def _is_found_by_its_own(resource: Resource, row: asyncpg.Record) -> None:
     assert [(row[f"date{at}_low"], row[f"date{at}_high"]) for at in range(1, 5)] == dates, resource
     assert own.strings == own.spans == []
     beside = orjson.loads(row["beside"]) if row["beside"] else {"numbers": []}
-    numbers = [(each["place"], each["low"], each["high"], None, None, each.get("unit")) for each in beside["numbers"]]
+    named = ("place", "low", "high", "system", "code", "unit")
+    numbers = [tuple(each.get(name) for name in named) for each in beside["numbers"]]
     expected = [(place, float(low), float(high), *rest) for place, low, high, *rest in (n[:6] for n in own.numbers)]
     assert [(place, float(low), float(high), *rest) for place, low, high, *rest in numbers] == expected
     assert all(each["tokens"] == [] for each in beside["numbers"]) and all(not each[6] for each in own.numbers)
@@ -295,7 +289,8 @@ async def test_a_task_says_for_whom_and_under_what_it_is_done(connection: asyncp
     order = {"type": "ServiceRequest", "identifier": {"system": "https://fhirgw.uk/Id/order", "value": "L1"}}
     ods = {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "K01"}
     assert task["basedOn"] == [order]
-    assert task["requester"] == {"type": "Organization", "identifier": ods}
+    kestrel = {"reference": "Organization/kestrel", "type": "Organization", "identifier": ods}
+    assert task["requester"] == kestrel
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """Two visits at once, a council's system that sends for many, a request twice at once, a file full of mistakes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -10,13 +9,10 @@ import asyncpg
 import httpx
 import pytest
 
-from fhirgw.settings import Settings
 from fhirgw.store.registration import Registration
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import connected
+from tests.gateway import Gateway
 from tests.visits.test_visits_crash import until, waiting
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, SCOPES, A, B, county, visit
+from tests.visits.visiting import COUNCIL, HERON, MR_B, SCOPES, A, B, visit
 
 PUSH = "/homecare/visits"
 MONITOR = Registration("monitor", "Z99", SCOPES, sector="council", rate=1_000_000, roles=("homecare",))
@@ -24,38 +20,9 @@ MONITOR = Registration("monitor", "Z99", SCOPES, sector="council", rate=1_000_00
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def monitor(gateway: Gateway) -> Iterator[httpx.Client]:
     with gateway.client(MONITOR) as client:
         yield client
-
-
-@pytest.fixture
-async def connection(places: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connected(places)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def receipts(client: httpx.Client, *rows: Any) -> list[Any]:
@@ -199,7 +166,10 @@ def test_a_file_full_of_mistakes_is_told_row_by_row(kestrel: httpx.Client) -> No
     assert [each["status"] for each in told] == ["stored", "refused", "stored", *["refused"] * 6]
     assert all(issue["rule"] and issue["remedy"] for each in told for issue in each.get("issues", ()))
     assert "9990000019" not in answer.text
-    merged = b"Visit;;;Planned;;;;;\r\n;NHS number;Date;Planned start;Planned end;;;;\r\n" + body
+    merged = b"Visit;;;Planned;;;;;\r\n;NHS number;Date;Planned start;Planned end;;;;\r\n"
     whole = kestrel.post(f"{PUSH}?layout=homecare", content=merged, headers={"content-type": "text/csv"})
     assert whole.status_code == 400
     assert "merged" in whole.text
+    above = kestrel.post(f"{PUSH}?layout=homecare", content=merged + body, headers={"content-type": "text/csv"}).json()
+    assert [each["row"] for each in above["receipts"]] == list(range(4, 4 + len(lines)))
+    assert above["unchanged"] == 2

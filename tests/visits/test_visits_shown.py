@@ -1,20 +1,16 @@
 """Who is shown what visits are rendered as, and what an export has of them: the one predicate, and no way around it."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from fhirgw.settings import Settings
+from fhirgw.fhir.issue import Resource
 from fhirgw.store.registration import Registration
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
-from tests.put import put
-from tests.visits.visiting import COUNCIL, KESTREL, A, county, visit
+from tests.gateway import Gateway
+from tests.visits.visiting import A, visit
 
 PUSH = "/homecare/visits"
 CARER = "cafe0000-0000-5000-8000-000000000003"
@@ -23,30 +19,8 @@ LISTED = Registration("narrow", "K01", "system/Encounter.rs?status=finished", se
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        await put(url, {"resourceType": "Patient", "id": CARER})
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99")) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def council(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(COUNCIL) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def kestrel(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(KESTREL) as client:
-        yield client
+def besides() -> tuple[Resource, ...]:
+    return ({"resourceType": "Patient", "id": CARER},)
 
 
 def pushed(client: httpx.Client, id: str, **parts: Any) -> str:

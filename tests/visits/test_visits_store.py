@@ -1,8 +1,8 @@
 """What the store makes of visits: the same, in whatever order and however often they are sent."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fhirgw.store.visits import Lost, Provider, take
 from fhirgw.visits.batch import told_apart
-from fhirgw.visits.reading import Reader, Sent
+from fhirgw.visits.merge import NOBODY_CAME, facts
+from fhirgw.visits.reading import Reader, Refused, Sent
 from fhirgw.visits.rules import rules
 from tests.conftest import NewDatabase
 from tests.put import connected
@@ -25,42 +26,39 @@ READER = Reader(rules(Path(__file__).parents[2] / "mappings"))
 KESTREL = Provider("K01", ("Organization/kestrel",), "Z99")
 
 
-@pytest.fixture(scope="module")
-async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
-    async with new_database() as url:
-        await county(url)
-        connection = await connected(url)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
-
 async def sent(connection: asyncpg.Connection, *rows: Any, now: datetime = NOW, alone: bool = False) -> list[str]:
     """The statuses of a batch of rows that are all sound."""
     read = told_apart([READER.read(each, "K01", now) for each in rows])
     assert all(isinstance(each, Sent) for each in read), read
-    return [each.status for each in await take(connection, KESTREL, read, now, alone=alone)]  # type: ignore[arg-type]
+    return [each.status for each in await take(connection, KESTREL, read, READER.rules, now, alone=alone)]  # type: ignore[arg-type]
 
 
-ROWS = st.builds(
-    lambda id, version, minute, parts: {
-        **visit(f"V{id}", version=version, changed=f"2026-03-30T09:{minute:02}:00Z"),
-        **parts,
+PARTS: list[dict[str, Any]] = [
+    {},
+    {"carers": []},
+    {"tasks": None},
+    {"person": {"nhsNumber": "9990000050"}},
+    {"outcome": {"code": "hospital"}, "carers": None},
+    {"notes": [{"text": "Ate well"}]},
+]
+
+
+def _said(id: int, version: int, minute: int, parts: int) -> dict[str, Any]:
+    """A row; what is said at one version and moment is one thing, or it would be refused."""
+    return {
+        **visit(f"V{id}", version=version, changed=f"2026-03-30T09:{minute:02}:{parts:02}Z"),
+        **PARTS[parts],
+    }
+
+
+ROWS = st.builds(_said, st.integers(0, 2), st.integers(0, 2), st.integers(0, 3), st.integers(0, len(PARTS) - 1))
+MISSED = st.builds(
+    lambda id, minute: {
+        "visit": f"V{id}",
+        "changed": f"2026-03-30T09:{minute:02}:20Z",
+        "outcome": {"code": "missed-by-provider"},
     },
-    st.integers(0, 2),
-    st.integers(0, 2),
-    st.integers(0, 3),
-    st.sampled_from(
-        [
-            {},
-            {"carers": [], "carer": None},
-            {"tasks": None},
-            {"person": {"nhsNumber": "9990000050"}},
-            {"outcome": {"code": "hospital"}, "carers": None},
-            {"notes": [{"text": "Ate well"}]},
-        ]
-    ).map(lambda parts: {name: value for name, value in parts.items() if name != "carer"}),
+    *(st.integers(0, 2), st.integers(0, 3)),
 )
 SINGLES = st.builds(
     lambda id, carer, minute: {
@@ -73,7 +71,7 @@ SINGLES = st.builds(
 
 
 @settings(max_examples=30)
-@given(rows=st.lists(ROWS | SINGLES, min_size=1, max_size=8), data=st.data())
+@given(rows=st.lists(ROWS | SINGLES | MISSED, min_size=1, max_size=8), data=st.data())
 async def test_twice_shuffled_or_cut_is_the_same(
     connection: asyncpg.Connection, rows: list[Any], data: st.DataObject
 ) -> None:
@@ -138,13 +136,13 @@ async def test_a_visit_is_its_persons_when_the_package_comes(connection: asyncpg
     await transaction.start()
     try:
         await connection.execute("UPDATE fhirgw.relationship SET ends = now() - interval '1 day' WHERE person = $1", A)
-        (first,) = await take(connection, KESTREL, [_read(visit())], NOW)
+        (first,) = await take(connection, KESTREL, [_read(visit())], READER.rules, NOW)
         assert (first.status, first.patient, first.fault and first.fault.reason) == ("stored", None, "unallocated")
         await connection.execute("UPDATE fhirgw.relationship SET ends = 'infinity' WHERE person = $1", A)
-        (again,) = await take(connection, KESTREL, [_read(visit())], NOW)
+        (again,) = await take(connection, KESTREL, [_read(visit())], READER.rules, NOW)
         assert (again.status, again.patient) == ("unchanged", A)
         await connection.execute("UPDATE fhirgw.relationship SET ends = now() - interval '1 day' WHERE person = $1", A)
-        (late,) = await take(connection, KESTREL, [_read(visit(version=9))], NOW)
+        (late,) = await take(connection, KESTREL, [_read(visit(version=9))], READER.rules, NOW)
         assert (late.status, late.fault and late.fault.reason) == ("refused", "closed")
     finally:
         await transaction.rollback()
@@ -185,6 +183,93 @@ async def test_what_has_no_time_of_its_own_holds_from_when_it_arrived(connection
         assert "first" in await connection.fetchval("SELECT parts FROM fhirgw.visit")
     finally:
         await transaction.rollback()
+
+
+def _note(text: str, version: int = 3) -> dict[str, Any]:
+    return {"visit": "V1", "version": version, "changed": "2026-03-30T12:00:00Z", "notes": [{"text": text}]}
+
+
+ONE, OTHER = _note("Ate well"), _note("Ate nothing")
+BESIDE = {name: ONE[name] for name in ("visit", "version", "changed")} | {"tasks": None}
+"""Of the same version and moment, and of another part."""
+
+
+@pytest.mark.parametrize("before", [[], [visit()], [visit(), visit(version=2)], [visit(), _note("newest", 9)]])
+@pytest.mark.parametrize("rows", [(ONE, OTHER), (OTHER, ONE)])
+async def test_two_that_contradict_each_other_and_neither_is_newer_are_refused(
+    connection: asyncpg.Connection, before: list[Any], rows: tuple[Any, Any]
+) -> None:
+    """In one batch both, of two batches the one that came second, which is told where; a newer one mends it."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for each in before:
+            await sent(connection, each)
+        was = await state(connection)
+        read = told_apart([_read(each) for each in rows])
+        assert [each.faults[0][:2] for each in read if isinstance(each, Refused)] == [("notes", "ambiguous")] * 2
+        assert await state(connection) == was
+        assert await sent(connection, rows[0]) in (["stored"], ["superseded"])
+        rest = [_read(each) for each in (BESIDE, *rows[::-1])]
+        beside, second, again = await take(connection, KESTREL, rest, READER.rules, NOW)
+        assert (second.status, second.fault and second.fault[:2]) == ("refused", ("notes", "ambiguous"))
+        assert (beside.status in ("stored", "superseded"), again.status) == (True, "unchanged")
+        assert rows[1]["notes"][0]["text"] not in str(await state(connection))
+        assert await sent(connection, {**rows[1], "version": 10}) == ["stored"]
+        assert rows[1]["notes"][0]["text"] in await connection.fetchval("SELECT parts FROM fhirgw.visit")
+    finally:
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1)])
+async def test_who_came_and_nobody_came_is_the_one_that_was_said_last(
+    connection: asyncpg.Connection, order: tuple[int, ...]
+) -> None:
+    """Never both; what is overruled is kept, and holds again when what overruled it is withdrawn."""
+    missed: dict[str, Any] = {"visit": "V1", "version": 2, "changed": "2026-03-30T13:00:00Z"}
+    rows = [visit(), {**missed, "outcome": {"code": "missed-by-provider"}}, {**missed, "version": 3, "outcome": None}]
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for at in order[: order.index(2)] if order[-1] == 2 else (0, 1):
+            await sent(connection, rows[at])
+        shown = "SELECT began IS NULL, outcome, parts FROM fhirgw.visit"
+        nobody, outcome, parts = await connection.fetchrow(shown)
+        assert (nobody, outcome) == (True, "missed-by-provider")
+        assert "carers" not in facts(orjson.loads(parts))
+        assert "C1" in parts, "what is overruled is kept"
+        for at in order:
+            await sent(connection, rows[at])
+        nobody, outcome, parts = await connection.fetchrow(shown)
+        assert (nobody, outcome) == (False, None)
+        assert facts(orjson.loads(parts))["carers"][0]["carer"] == "C1"
+        assert await sent(connection, rows[1] | {"version": 7}) == ["stored"]
+        assert await sent(connection, visit(version=8)) == ["stored"]
+        nobody, outcome, parts = await connection.fetchrow(shown)
+        assert (nobody, outcome, "outcome" in facts(orjson.loads(parts))) == (False, None, False)
+        assert await sent(connection, rows[1] | {"version": 6}) == ["superseded"]
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_number_in_another_spelling_is_no_news(connection: asyncpg.Connection) -> None:
+    def row(value: str) -> dict[str, Any]:
+        return {**visit(), "observations": [{"name": "Temperature", "value": Decimal(value), "unit": "Cel"}]}
+
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        assert await sent(connection, row("36.50")) == ["stored"]
+        assert await sent(connection, row("36.5"), row("36.50")) == ["unchanged", "unchanged"]
+        assert "36.50" in await connection.fetchval("SELECT parts FROM fhirgw.visit"), "as it was said first"
+        (other,) = await take(connection, KESTREL, [_read(row("36.6"))], READER.rules, NOW)
+        assert (other.status, other.fault and other.fault.column) == ("refused", "observations")
+    finally:
+        await transaction.rollback()
+
+
+def test_the_outcomes_by_which_nobody_came_are_those_of_the_rules() -> None:
+    assert {code for code, each in READER.rules.outcomes.items() if each.made is False} == NOBODY_CAME
 
 
 def _read(row: Any) -> Sent:

@@ -22,13 +22,13 @@ async def send(connection: asyncpg.Connection, now: datetime, *rows: Any, by: Pr
     read = told_apart([READER.read(each, by.code, now) for each in rows])
     assert all(isinstance(each, Sent) for each in read), read
     async with connection.transaction():
-        await take(connection, by, read, now)  # type: ignore[arg-type]
+        await take(connection, by, read, RULES, now)  # type: ignore[arg-type]
 
 
 async def look(connection: asyncpg.Connection, now: datetime) -> int:
     """What one look of the watch does; how much was due."""
     found = 0
-    for step in (watch.look, watch.listen, watch.climb):
+    for step in (watch.look, watch.forsake, watch.listen, watch.climb):
         while done := await step(connection, RULES, now):
             found += done
     return found

@@ -89,6 +89,7 @@ function take(text) {
   if (given.event === "end") return data.status;
   if (given.event === "reset") for (const id of [...alerts.keys()]) remove(id);
   if (given.event === "gone") remove(data.id);
+  if (given.event === "standing") for (const id of [...alerts.keys()]) if (!data.ids.includes(id)) remove(id);
   if (given.event === "alert") put(data);
   count();
   return 0;

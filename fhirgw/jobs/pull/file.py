@@ -21,7 +21,7 @@ import httpx
 
 from fhirgw.jobs.files import PACKED, Unwritable, durable
 from fhirgw.jobs.pull.judge import Judged, Spoiled, judge
-from fhirgw.jobs.pull.patience import AGAIN, wait
+from fhirgw.jobs.pull.patience import AGAIN, patiently, wait
 from fhirgw.jobs.pull.server import REFUSAL, REFUSED, TRIES, Server
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
 from fhirgw.private import private_folder, privately
@@ -93,15 +93,15 @@ class Fetch:
         while True:
             before = self._room.come
             try:
-                pause = await self._some()
-            except httpx.TransportError:
-                pause = {}
+                pause, why = await self._some(), "not now"
+            except httpx.TransportError as error:
+                pause, why = {}, f"it broke off ({type(error).__name__})"
             if pause is None:
                 return
             tries = 1 if self._room.come > before else tries + 1
             if tries >= TRIES:
                 raise Interrupted("timeout", f"The {self._what} cannot be had: no answer, {TRIES} times in a row")
-            await asyncio.sleep(wait(pause, tries))
+            await patiently(self._server.told, self._what, why, wait(pause, tries))
 
     async def _some(self) -> dict[str, str] | None:
         """As much as one answer has: None when that was the last of it, else its headers, to wait by.

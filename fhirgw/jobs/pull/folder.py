@@ -65,6 +65,7 @@ def clear(folder: Path, files: list[PulledFile]) -> None:
     for each in files:
         for name in filter(None, (part(each.number), each.name)):
             (folder / name).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     for emptied in (*(folder / kind for kind in KINDS), folder):
         with suppress(OSError):  # there is something else in it, or it is not there
             emptied.rmdir()

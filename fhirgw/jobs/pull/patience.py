@@ -5,8 +5,9 @@ https://www.rfc-editor.org/rfc/rfc9110#name-retry-after, https://hl7.org/fhir/uv
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -26,6 +27,12 @@ def wait(headers: Mapping[str, str], tries: int) -> float:
     if said is not None:
         return min(said, SAID)
     return min(FIRST * float(2 ** min(tries - 1, 16)), LONGEST) * random.uniform(0.75, 1.0)
+
+
+async def patiently(told: Callable[[str], None], what: str, why: str, seconds: float) -> None:
+    """Waits before something is asked for again, and says so: whoever watches wonders otherwise what goes on."""
+    told(f"The {what}: {why}; asked again in {seconds:.0f} s")
+    await asyncio.sleep(seconds)
 
 
 def _said(text: str) -> float | None:

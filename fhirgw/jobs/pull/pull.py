@@ -75,6 +75,7 @@ class Telling(Protocol):
 
     def waiting(self, told: str) -> None: ...
     def fetching(self, done: int, files: int, size: int) -> None: ...
+    def retrying(self, told: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ async def pull(
     async with direct(engine) as holding, runs.alone(holding, asked.source, "pull"):
         found = await _begun(engine, asked, place)
         try:
-            async with asyncio.timeout(asked.seconds), reached(asked.reach, credentials) as server:
+            async with asyncio.timeout(asked.seconds), reached(asked.reach, credentials, telling.retrying) as server:
                 return await _Run(engine, server, asked, found, telling).done(audit)
         except TimeoutError:
             raise Interrupted("timeout", "It takes longer than --hours allows") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ import orjson
 from fhirgw.access import jose
 from fhirgw.access.assertion import signed
 from fhirgw.jobs.pull.address import Reach
-from fhirgw.jobs.pull.patience import AGAIN, wait
+from fhirgw.jobs.pull.patience import AGAIN, patiently, wait
 from fhirgw.jobs.pull.trouble import Ended, Interrupted
 
 SILENCE = 60.0
@@ -38,6 +38,7 @@ SPARE = 20.0
 
 REFUSED = (401, 403)
 REFUSAL = "The {} is refused though we have a token: the server's operator knows why"
+TOKENS = "token endpoint"
 WELL_KNOWN = ".well-known/smart-configuration"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -68,18 +69,18 @@ def _trusted() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def reached(reach: Reach, credentials: Credentials) -> AsyncIterator[Server]:
-    """The server, while the block runs."""
+async def reached(reach: Reach, credentials: Credentials, told: Callable[[str], None]) -> AsyncIterator[Server]:
+    """The server, while the block runs; what it is waited for is `told`."""
     limits = httpx.Timeout(SILENCE, connect=10)
     async with httpx.AsyncClient(verify=_trusted(), follow_redirects=False, trust_env=False, timeout=limits) as http:
-        yield Server(reach, http, _Token(reach, http, credentials))
+        yield Server(reach, http, _Token(reach, http, credentials, told), told)
 
 
 class Server:
-    """`async with reached(reach, credentials) as server`."""
+    """`async with reached(reach, credentials, told) as server`."""
 
-    def __init__(self, reach: Reach, http: httpx.AsyncClient, token: _Token) -> None:
-        self.reach, self._http, self._token = reach, http, token
+    def __init__(self, reach: Reach, http: httpx.AsyncClient, token: _Token, told: Callable[[str], None]) -> None:
+        self.reach, self.told, self._http, self._token = reach, told, http, token
 
     async def ask(self, method: str, url: str, what: str, headers: Mapping[str, str]) -> Document:
         """A document at the server's own origin, whatever its status; asked again while it says "not now" or nothing.
@@ -95,10 +96,10 @@ class Server:
                         raise Interrupted("login", f"{REFUSAL.format(what)} ({response.status_code})")
                     if response.status_code not in AGAIN or response.status_code == 429:
                         return await _read(response, what)
-                    pause = wait(response.headers, tries)
-            except httpx.TransportError:
-                pause = wait({}, tries)
-            await asyncio.sleep(pause)
+                    why, pause = f"it answers {response.status_code}", wait(response.headers, tries)
+            except httpx.TransportError as error:
+                why, pause = _silent(error), wait({}, tries)
+            await patiently(self.told, what, why, pause)
         raise Interrupted("timeout", f"The {what} cannot be had: the server does not answer, {TRIES} times in a row")
 
     @asynccontextmanager
@@ -125,8 +126,10 @@ class Server:
 class _Token:
     """The access token, got when it is needed."""
 
-    def __init__(self, reach: Reach, http: httpx.AsyncClient, credentials: Credentials) -> None:
-        self._reach, self._http, self._credentials = reach, http, credentials
+    def __init__(
+        self, reach: Reach, http: httpx.AsyncClient, credentials: Credentials, told: Callable[[str], None]
+    ) -> None:
+        self._reach, self._http, self._credentials, self._told = reach, http, credentials, told
         self._text, self._until, self._address = "", 0.0, credentials.token_url
         self._lock = asyncio.Lock()
 
@@ -145,18 +148,15 @@ class _Token:
     async def _get(self) -> None:
         if self._address is None:
             self._address = self._vouched(await self._configured())
-        address = self._reach.checked(self._address, "token endpoint")
+        address = self._reach.checked(self._address, TOKENS)
         for tries in range(1, TRIES + 1):
-            try:
-                found = await self._asked(address)
-            except httpx.TransportError:
-                found = Document(503, {}, None)
+            found, why = await self._tried(self._asked(address))
             if found.status == 200:
                 return self._keep(found.body)
             if found.status not in AGAIN:
                 remedy = f"register the public half of the key for {self._credentials.name}, with these scopes"
                 raise Interrupted("login", f"The server gives no token ({found.status}): {remedy}")
-            await asyncio.sleep(wait(found.headers, tries))
+            await patiently(self._told, TOKENS, why, wait(found.headers, tries))
         raise Interrupted("timeout", f"The token endpoint does not answer, {TRIES} times in a row")
 
     async def _asked(self, address: str) -> Document:
@@ -168,23 +168,28 @@ class _Token:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": signed(given.key, given.name, address, int(time.time())),
         }
-        return await self._document("POST", address, "token endpoint", form)
+        return await self._document("POST", address, TOKENS, form)
+
+    async def _tried(self, asking: Awaitable[Document]) -> tuple[Document, str]:
+        """The answer, and what to say of it where it is not the one that is wanted."""
+        try:
+            found = await asking
+        except httpx.TransportError as error:
+            return Document(503, {}, None), _silent(error)
+        return found, f"it answers {found.status}"
 
     async def _configured(self) -> str:
         """Where the server's configuration says that tokens are."""
         url = f"{self._reach.base}/{WELL_KNOWN}"
         for tries in range(1, TRIES + 1):
-            try:
-                found = await self._document("GET", url, "configuration")
-            except httpx.TransportError:
-                found = Document(503, {}, None)
+            found, why = await self._tried(self._document("GET", url, "configuration"))
             endpoint = found.body.get("token_endpoint") if isinstance(found.body, dict) else None
             if isinstance(endpoint, str):
                 return endpoint
             if found.status not in AGAIN:
                 remedy = "say --token-url, or correct --from"
                 raise Interrupted("not-found", f"{WELL_KNOWN} names no token endpoint ({found.status}): {remedy}")
-            await asyncio.sleep(wait(found.headers, tries))
+            await patiently(self._told, "configuration", why, wait(found.headers, tries))
         raise Interrupted("timeout", f"The server does not answer, {TRIES} times in a row: is --from right?")
 
     def _vouched(self, named: str) -> str:
@@ -192,7 +197,7 @@ class _Token:
         of somebody else, maybe, who knows us by the same name and key, and whose token the server would be sent.
         https://www.rfc-editor.org/rfc/rfc9700#section-4.4
         """
-        address = self._reach.checked(named, "token endpoint")
+        address = self._reach.checked(named, TOKENS)
         if not self._reach.own(address) and address != self._reach.also:
             told = f"{WELL_KNOWN} names a token endpoint at another origin than the base"
             raise Interrupted(
@@ -214,6 +219,10 @@ class _Token:
             raise Ended("structure", "The token endpoint answers without a token")
         lifetime = float(seconds) if isinstance(seconds, int | float) else 60.0
         self._text, self._until = text, time.monotonic() + max(lifetime - SPARE, lifetime / 2)
+
+
+def _silent(error: httpx.TransportError) -> str:
+    return f"no answer ({type(error).__name__})"
 
 
 async def _read(response: httpx.Response, what: str) -> Document:
