@@ -1,8 +1,9 @@
-"""Bodies that make a row of more than 2 kB are packed where they stand: a seventh less is stored, and read.
+"""Bodies that make a row of more than 2 kB are packed where they stand: a sixth less is stored.
 
 A page of 8 kB has room for two rows of 3 kB, and for five when they are packed. PostgreSQL looks at rows beyond 2,032
-bytes alone, so most are as they were. A large one costs 75 us more to write and 4 us more to read with the method that
-every server has; with lz4, where the server was built with it, less. What is there already is packed when it changes.
+bytes alone, so most are as they were. A large one takes 50 to 75 us more to write and 5 to 9 us more to read with the
+method that every server has; with lz4, where the server was built with it, less. What is there already is packed when
+it changes.
 
 All columns are MAIN: else those that are EXTENDED, tokens and ids, would be moved out of the row before its body is
 packed. https://www.postgresql.org/docs/18/storage-toast.html

@@ -12,7 +12,7 @@ def upgrade() -> None:
     """Makes the partition, and locks it."""
     op.execute(
         "CREATE TABLE fhirgw.resource_allergyintolerance PARTITION OF fhirgw.resource"
-        " FOR VALUES IN ('AllergyIntolerance') WITH (toast_tuple_target = 8160)"
+        " FOR VALUES IN ('AllergyIntolerance') WITH (toast_tuple_target = 2032)"
     )
     op.execute("ALTER TABLE fhirgw.resource_allergyintolerance ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
 

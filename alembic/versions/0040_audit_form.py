@@ -9,8 +9,8 @@ anew: so it refuses where there are any.
 
 from alembic import op
 
-revision = "0041"
-down_revision = "0040"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 

@@ -15,7 +15,7 @@ from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
 from fhirgw.store import cursor, history, rendered, resources
 from fhirgw.store.database import Connection
-from fhirgw.store.search import search, walked
+from fhirgw.store.search import COUNTED, search, walked
 from tests.conftest import NewDatabase
 from tests.put import connected, reading
 
@@ -159,7 +159,7 @@ async def test_each_shape_goes_through_its_index(
 ) -> None:
     explained = Explained(large)
     found = await search(explained, EVERYTHING, Query.parse(kind, [*pairs, ("_count", "20")]))
-    assert found.total == total
+    assert found.total == (total if total <= COUNTED else None)
     assert index in explained.plans[0]
     assert "Seq Scan on resource" not in explained.plans[0]
     if found.next:
