@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
+from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
@@ -75,14 +76,14 @@ def read(text: str, audience: str, now: float) -> Assertion:
     return Assertion(token, str(issuer), int(claims["exp"]), use)
 
 
-def signed(key: jose.Key, name: str, audience: str, now: int, jti: str) -> str:
+def signed(key: jose.Key, name: str, audience: str, now: int) -> str:
     """A client assertion of the application `name` for the token endpoint at `audience`, which holds for a minute.
 
-    `key` is a private one of its own, `now` seconds since 1970, `jti` what nobody has used before.
+    `key` is a private one of its own, `now` seconds since 1970; each has a `jti` that nobody has used before.
     """
     algorithm = "ES384" if isinstance(key, ECKey) else "RS384"
-    claims = {"iss": name, "sub": name, "aud": audience, "iat": now, "exp": now + 60, "jti": jti}
-    return jose.sign({"alg": algorithm, "typ": "JWT"}, claims, key)
+    header, times = {"typ": "JWT", "kid": key.kid}, {"issued_at": now, "expires_in": 60}
+    return str(private_key_jwt_sign(key, name, audience, algorithm, header=header, **times))
 
 
 def verify(assertion: Assertion, keys: Iterable[jose.Key], key_set: str | None) -> None:

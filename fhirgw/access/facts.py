@@ -64,12 +64,12 @@ class Facts:
     ties: tuple[Held, ...] = ()
     rules: tuple[Ruled, ...] = ()
     delegations: tuple[Acting, ...] = ()
-    controllers: frozenset[str] = frozenset()
-    """Who controls the rows of this person and type."""
     numbered: bool = False
     opted_out: bool = False
     list_fresh: bool = False
     granted_until: datetime | None = None
+    case_open: bool = False
+    """Whether the safeguarding case that the asker names opens this person's record."""
     may_break: bool = False
     """Whether the asker may break the glass."""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -83,11 +83,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Rows of one type that have the same labels: how many there are, and how many of them are seen."""
+    """Rows of one type that are alike in what decides: how many there are, and how many of them are seen.
+
+    `covered` by the asker's scopes; `controlled` by their organisation; `own`: made by it, as a care provider.
+    """
 
     labels: int
     held: int
     seen: int
+    covered: bool = True
+    controlled: bool = False
+    own: bool = False
 
 
 def current(starts: datetime | None, ends: datetime | None, now: datetime) -> bool:

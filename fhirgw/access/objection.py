@@ -40,8 +40,9 @@ def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
             yield from _labelled(permit, resource_type, rule, rests_on)
     if permit.purpose not in HEEDED and not permit.delegate:
         return
-    for labels in sorted({row.labels for row in rows}):
-        matching = [each for each in facts.rules if _matches(permit, resource_type, labels, each.rule, facts)]
+    for labels, controlled in sorted({(row.labels, row.controlled) for row in rows}):
+        keeps = permit.keeps and controlled
+        matching = [each for each in facts.rules if _matches(permit, resource_type, labels, keeps, each.rule, facts)]
         if matching:
             yield _strongest(matching, facts)
 
@@ -60,8 +61,7 @@ def _labelled(permit: Permit, resource_type: str, rule: Directive, rests_on: str
         yield Reason(True, "They are restricted: it is served without their address, telephone and GP.", rests_on)
 
 
-def _matches(permit: Permit, resource_type: str, labels: int, rule: Directive, facts: Facts) -> bool:
-    keeps = permit.keeps and facts.controllers == {permit.organisation}
+def _matches(permit: Permit, resource_type: str, labels: int, keeps: bool, rule: Directive, facts: Facts) -> bool:
     named = rule.party in permit.parties or (rule.party is None and not permit.delegate and not keeps)
     return (
         rule.effect in ("permit", "deny")

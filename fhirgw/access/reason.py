@@ -13,9 +13,10 @@ from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
-from fhirgw.access.relationship import KINDS, NARROWED, opens
+from fhirgw.access.relationship import KINDS, partly
 from fhirgw.fhir.nhs import ODS_ORGANISATION
 
+Rows = tuple[Row, ...]
 TIES = {
     "council": "the person's council",
     "gp": "the person's GP practice",
@@ -40,19 +41,18 @@ AGAIN = {
 }
 
 
-def reasons(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> list[Reason]:
+def reasons(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> list[Reason]:
     """All that allows, and all that stands in the way, what stands in the way first."""
     found = [
         *_scopes(permit, resource_type, rows, facts),
-        *BASES[Purpose(permit.purpose)](permit, resource_type, facts),
-        *_narrowed(permit, resource_type, rows, facts),
+        *BASES[Purpose(permit.purpose)](permit, resource_type, rows, facts),
         *dissent(permit, resource_type, rows, facts),
         *classes(permit, resource_type, rows),
     ]
     return sorted(dict.fromkeys(found), key=lambda reason: reason.allows)
 
 
-def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> str | None:
+def broken_glass(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> str | None:
     """What an emergency would change, for a practitioner who may break the glass: all but what is sealed."""
     sealed = any(rule.effect == "seal" and current(rule.starts, rule.ends, facts.now) for rule, _ in facts.rules)
     hidden = any(row.seen < row.held and not row.labels & SEALED for row in rows)
@@ -61,7 +61,7 @@ def broken_glass(permit: Permit, resource_type: str, rows: tuple[Row, ...], fact
     return "in an emergency the practitioner broke the glass, with a written reason (half an hour, then reviewed)"
 
 
-def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
+def _scopes(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     covering = permit.covering("r", resource_type)
     if permit.pseudonymous and not covering:
         told = "Its agreement is for pseudonymised data alone: these are in exports with pseudonyms, and not shown."
@@ -70,48 +70,55 @@ def _scopes(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
         context = permit.scopes[0].context if permit.scopes else "system"
         remedy = f"it were registered for a scope that covers them, as {context}/*.rs does"
         yield Reason(False, "None of its scopes covers these.", None, remedy)
-    elif all(scope.constraint for scope in covering) and any(row.seen < row.held for row in rows):
-        spelt = ", ".join(map(str, covering))
-        yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
+    elif all(row.covered for row in rows):
+        return
     elif all(scope.context == "patient" for scope in covering) and permit.patient != facts.person:
         yield Reason(False, "Its scopes are for another person's record.", None, "it were launched for this person")
+    else:
+        spelt = ", ".join(map(str, covering))
+        yield Reason(False, f"Its scopes cover some of them alone: {spelt}.", None, "a scope without that limit")
 
 
-def _direct_care(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    own = permit.organisation in facts.controllers and not permit.in_person
-    if own:
-        yield Reason(True, f"{_asker(permit, facts)} is the controller of this record.")
+def _direct_care(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    """Of each row some tie, or control: of the rows that nothing opens, what does not open them."""
+    controlled = [row for row in rows if row.controlled and not permit.in_person]
+    if controlled:
+        which = "this record" if len(controlled) == len(rows) else "some of these"
+        yield Reason(True, f"{_asker(permit, facts)} is the controller of {which}.")
     opening = [each for each in facts.ties if not (permit.in_person and each.tie.kind == "council")]
-    told = [_tie(each, resource_type, facts) for each in opening]
-    yield from told if not any(each.allows for each in told) and not own else (each for each in told if each.allows)
-    if not told and not own:
-        yield Reason(
-            False,
-            f"Nothing in the record ties {_asker(permit, facts)} to the person.",
-            None,
-            "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
-        )
+    told = [(each, _tie(each, resource_type, rows, facts)) for each in opening]
+    yield from (reason for _, reason in told if reason.allows)
+    part = partly(resource_type)
+    allowing = [each for each, reason in told if reason.allows]
+    fewer = bool(allowing) and all(each.tie.kind in part.kinds for each in allowing)
+    left = [row for row in rows if row not in controlled and not (fewer and row.own)]
+    if left and fewer:
+        yield from (_others(each, part.told, facts) for each in allowing)
+    elif left and not allowing:
+        yield from [reason for _, reason in told] or [_untied(permit, facts)]
 
 
-def _narrowed(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Facts) -> Iterator[Reason]:
-    """That a tie opens a part of a type alone, where that is why some of it is not seen."""
-    part = NARROWED.get(resource_type)
-    if part is None or permit.purpose != Purpose.DIRECT_CARE or all(row.seen == row.held for row in rows):
-        return
-    running = [each for each in facts.ties if current(each.tie.starts, each.tie.ends, facts.now)]
-    opening = [each for each in running if each.tie.kind in opens(resource_type)]
-    if any(each.tie.kind not in part.kinds for each in opening):
-        return
-    for each in opening:
-        told = f"Of these {facts.called(each.tie.party)} sees, as {TIES[each.tie.kind]}, {part.told}."
-        yield Reason(False, told, each.rests_on, f"they were more than {TIES[each.tie.kind]}: of the council, say")
+def _others(held: Held, told: str, facts: Facts) -> Reason:
+    """That a tie opens a part of a type alone."""
+    as_what = TIES[held.tie.kind]
+    said = f"Of these {facts.called(held.tie.party)} sees, as {as_what}, {told}."
+    return Reason(False, said, held.rests_on, f"they were more than {as_what}: of the council, say")
+
+
+def _untied(permit: Permit, facts: Facts) -> Reason:
+    return Reason(
+        False,
+        f"Nothing in the record ties {_asker(permit, facts)} to the person.",
+        None,
+        "the record named them: in a package of care, a care team, open work or referral, or as the GP practice",
+    )
 
 
 def _asker(permit: Permit, facts: Facts) -> str:
     return facts.called(f"{ODS_ORGANISATION}|{permit.organisation}")
 
 
-def _tie(held: Held, resource_type: str, facts: Facts) -> Reason:
+def _tie(held: Held, resource_type: str, rows: Rows, facts: Facts) -> Reason:
     _, named, kind, starts, ends = held.tie
     types, party, now = KINDS[kind], facts.called(named), facts.now
     since = f" since {day(starts)}" if starts else ""
@@ -122,13 +129,19 @@ def _tie(held: Held, resource_type: str, facts: Facts) -> Reason:
     if not current(starts, ends, now):
         assert ends is not None
         return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
+    part = partly(resource_type)
+    if kind in part.kinds:
+        if any(row.own for row in rows):
+            return Reason(True, f"{party} is {TIES[kind]}{since}, which opens {part.told}.", held.rests_on)
+        told = f"{party} is {TIES[kind]}{since}, which opens {part.told}, and none of these is that."
+        return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     if types is not None and resource_type not in types:
         told = f"{party} is {TIES[kind]}{since}, which does not open these."
         return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     return Reason(True, f"{party} is {TIES[kind]}{since}.", held.rests_on)
 
 
-def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+def _person(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     if permit.patient != facts.person:
         yield Reason(False, "It is somebody else's record.", None, "the person it acts for were this one")
     elif permit.delegate is None:
@@ -149,12 +162,12 @@ def _person(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
         yield Reason(False, f"{permit.delegate} does not act for the person.", None, remedy)
 
 
-def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    if permit.organisation not in facts.controllers:
+def _agreed(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    if any(row.controlled for row in rows):
+        yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
+    if not all(row.controlled for row in rows):
         told = f"{_asker(permit, facts)} is not the controller of these."
         yield Reason(False, told, None, "the controller asked")
-    else:
-        yield Reason(True, f"The agreement {permit.agreement} allows its controller {permit.purpose}.")
     if not facts.list_fresh:
         told = "The list of national data opt-outs is missing or too old, so nobody's record is used."
         yield Reason(False, told, None, "a list were loaded (`fhirgw opt-outs`)")
@@ -164,28 +177,30 @@ def _agreed(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason
         yield Reason(False, "The person has opted out of uses beyond their own care.", None, "they opted in (nhs.uk)")
 
 
-def _emergency(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
+def _emergency(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
     if facts.granted_until is not None and facts.now < facts.granted_until:
         yield Reason(True, f"Break-glass: a grant is in force until {day(facts.granted_until)}.")
     else:
         yield Reason(False, "No break-glass grant is in force.", None, "a practitioner with the role wrote a reason")
 
 
-def _safeguarding(permit: Permit, resource_type: str, facts: Facts) -> Iterator[Reason]:
-    if permit.organisation in facts.controllers:
+def _safeguarding(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Iterator[Reason]:
+    if facts.case_open:
         yield Reason(True, "The person has a safeguarding case.", f"Flag/{permit.case}")
     else:
-        told = f"{_asker(permit, facts)} is not the controller of the case."
-        yield Reason(False, told, None, "the controller asked")
+        told = f"{_asker(permit, facts)} has no safeguarding case of the person's that is open."
+        yield Reason(False, told, None, "the controller of the case asked, while it is open")
 
 
-BASES: dict[Purpose, Callable[[Permit, str, Facts], Iterator[Reason]]] = {
+BASES: dict[Purpose, Callable[[Permit, str, Rows, Facts], Iterator[Reason]]] = {
     Purpose.DIRECT_CARE: _direct_care,
     Purpose.PERSON: _person,
     Purpose.PLANNING: _agreed,
     Purpose.RESEARCH: _agreed,
     Purpose.EMERGENCY: _emergency,
     Purpose.SAFEGUARDING: _safeguarding,
-    Purpose.OPERATIONS: lambda permit, resource_type, facts: iter([Reason(True, "Whoever runs the gateway asks.")]),
+    Purpose.OPERATIONS: lambda permit, resource_type, rows, facts: iter(
+        [Reason(True, "Whoever runs the gateway asks.")]
+    ),
 }
 """What each purpose rests on. The rows are those of fhirgw.store.basis."""

@@ -91,6 +91,9 @@ NARROWED: dict[str, Narrowed] = {
 """How to get into somebody's home is for those who go there and for the council: who has a key safe's code and an
 address needs nothing else."""
 
+VISITS = (*OWN, "Observation", "Task")
+"""What homecare visits are rendered as, and what alerts of them are."""
+
 LATE_VISITS = timedelta(days=28)
 """The grace for a care provider whose package has ended: visits are recorded, corrected and invoiced in arrears, by the
 four-week periods councils pay for. It opens nothing: what they may see ends with the package."""
@@ -160,6 +163,12 @@ def ties(resource: Resource) -> list[Tie]:
 def opens(resource_type: str) -> tuple[str, ...]:
     """The kinds of relationship that open a type."""
     return tuple(kind for kind, types in KINDS.items() if types is None or resource_type in types)
+
+
+def partly(resource_type: str) -> Narrowed:
+    """The kinds of relationship that open a part of a type alone, and which: none, of most types."""
+    visits = Narrowed(("care-provider",), 0, True, "its own visits and the alerts of them")
+    return NARROWED.get(resource_type) or (visits if resource_type in VISITS else Narrowed((), 0, True, ""))
 
 
 def party(reference: Any, types: tuple[str, ...]) -> str | None:

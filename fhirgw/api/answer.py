@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from fhirgw.api import headers
 from fhirgw.api.audit import entry, recorded
 from fhirgw.api.context import context
+from fhirgw.api.open import OPEN
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.pretty import pretty
@@ -76,15 +77,14 @@ def interactions(
     path: str,
     *,
     head: bool = True,
-    open: bool = False,
     asserted: bool = False,
     formats: tuple[str, ...] = (),
     **methods: Handler,
 ) -> Interactions:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
 
-    Nobody gets further without a permit, unless the route is `open`: 401. `asserted`: a form may hold an assertion in
-    its place, which the handler judges. And no answer leaves before it is audited.
+    Nobody gets further without a permit, unless the path is one of fhirgw.api.open: 401. `asserted`: a form may hold an
+    assertion in its place, which the handler judges. And no answer leaves before it is audited.
     HEAD follows GET, unless `head` is false: for a GET that starts something. `formats`: those it is answered in
     besides JSON, and the handler sees to that.
     """
@@ -93,7 +93,7 @@ def interactions(
     allowed = ", ".join(sorted([*methods, "OPTIONS"]))
 
     async def handle(request: Request) -> Response:
-        if not open and not (asserted and _is_form(request)):
+        if path not in OPEN and not (asserted and _is_form(request)):
             request.state.permit = entry(request).permit = await context(request).gate(request)
         if given := request.scope[SENT]:
             headers.noted(request, given)

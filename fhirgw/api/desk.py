@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.api.open import opened
+
 FOLDER = Path(__file__).parent / "desk"
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = (
@@ -38,7 +40,7 @@ def _route(path: str, kind: str) -> Route:
     async def served(request: Request) -> Response:
         return Response(_file(kind), headers={**HEADERS, "content-type": f"{KINDS[kind]}; charset=utf-8"})
 
-    return Route(path, served)
+    return opened(path, served)
 
 
 def routes() -> list[Route]:

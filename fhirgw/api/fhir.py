@@ -158,7 +158,7 @@ def routes() -> list[Route]:
         interactions("/fhir/{type:name}/_history", GET=history.of_type),
         interactions("/fhir/_history", GET=history.of_system),
         interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of, POST=posted(everything_of)),
-        interactions("/fhir/metadata", open=True, GET=metadata),
+        interactions("/fhir/metadata", GET=metadata),
         slashed(interactions("/fhir", GET=root, POST=transaction.bundle)),
         *(*operations.routes(), *openapi.routes()),
     ]

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fhirgw.api.context import context
+from fhirgw.api.open import opened
 from fhirgw.store.database import away
 from fhirgw.store.migrate import serves
 
@@ -32,7 +33,7 @@ async def ready(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """Both probes."""
-    return [Route("/health/live", live), Route("/health/ready", ready)]
+    return [opened("/health/live", live), opened("/health/ready", ready)]
 
 
 def _unready(reason: str) -> Response:

@@ -10,17 +10,16 @@ from starlette.routing import Route
 
 from fhirgw.api.answer import refused
 from fhirgw.api.context import base
+from fhirgw.api.open import OPEN, opened
 from fhirgw.fhir.issue import FhirError
 
 LINKS = (
-    ("/metadata", "what this server can do (CapabilityStatement)"),
-    ("/Patient?_count=10", "ten people"),
-    ("/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|", "people with an NHS number"),
-    ("/Task?_count=10", "ten assessments and reviews"),
-    ("/EpisodeOfCare?_count=10&_include=EpisodeOfCare:patient", "ten package lines with their people"),
+    ("/fhir/metadata", "what this server can do (CapabilityStatement)"),
+    ("/fhir/Patient?_count=10", "ten people"),
+    ("/fhir/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|", "people with an NHS number"),
+    ("/fhir/Task?_count=10", "ten assessments and reviews"),
+    ("/fhir/EpisodeOfCare?_count=10&_include=EpisodeOfCare:patient", "ten package lines with their people"),
 )
-OPEN = ("/metadata",)
-"""Those that want no token."""
 
 PAGE = """<!doctype html>
 <html lang="en-GB">
@@ -48,7 +47,7 @@ application gets its own at <code>{base}/oauth/token</code>, as
 async def landing(request: Request) -> Response:
     """Plain HTML: nothing is loaded from elsewhere."""
     links = "\n".join(
-        f'<li><a href="{escape("/fhir" + path)}">{escape(path)}</a>{"" if path in OPEN else "*"}: {escape(what)}</li>'
+        f'<li><a href="{escape(path)}">{escape(path)}</a>{"" if path in OPEN else "*"}: {escape(what)}</li>'
         for path, what in LINKS
     )
     try:
@@ -59,4 +58,4 @@ async def landing(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """The page."""
-    return [Route("/", landing)]
+    return [opened("/", landing)]

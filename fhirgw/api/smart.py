@@ -30,6 +30,7 @@ from fhirgw.api.issuers import Issuers
 from fhirgw.api.jwks import KeySets, Unfetched
 from fhirgw.api.keys import Keyring
 from fhirgw.api.limits import Limits
+from fhirgw.api.open import opened
 from fhirgw.api.verifier import Verifier
 from fhirgw.store import registration as registrations
 from fhirgw.store.registration import Registration
@@ -168,9 +169,9 @@ async def revoke(request: Request) -> Response:
 def routes() -> list[Route]:
     """The endpoints."""
     return [
-        Route("/fhir/.well-known/smart-configuration", configuration, methods=["GET", "HEAD"]),
-        Route("/fhir/.well-known/jwks.json", published, methods=["GET", "HEAD"]),
-        interactions("/fhir/oauth/token", open=True, POST=_oauth(token)),
+        opened("/fhir/.well-known/smart-configuration", configuration, methods=["GET", "HEAD"]),
+        opened("/fhir/.well-known/jwks.json", published, methods=["GET", "HEAD"]),
+        interactions("/fhir/oauth/token", POST=_oauth(token)),
         interactions("/fhir/oauth/introspect", asserted=True, POST=_oauth(introspect)),
         interactions("/fhir/oauth/revoke", asserted=True, POST=_oauth(revoke)),
     ]

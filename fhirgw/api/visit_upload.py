@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from fhirgw.api.open import opened
+
 UPLOAD = "/homecare/upload"
 FILE = Path(__file__).with_name("visit_upload.html")
 
@@ -48,4 +50,4 @@ async def upload(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """The page."""
-    return [Route(UPLOAD, upload)]
+    return [opened(UPLOAD, upload)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-import uuid
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -258,7 +257,7 @@ async def got(
 
 def asserted(key: jose.Key, name: str, audience: str) -> str:
     """A client assertion, as any application signs one."""
-    return signed(key, name, audience, int(time.time()), str(uuid.uuid4()))
+    return signed(key, name, audience, int(time.time()))
 
 
 async def ensured(connection: Connection, given: Settings, wanted: Registration) -> Registration:

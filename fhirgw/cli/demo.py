@@ -164,7 +164,9 @@ def _print(console: Console, lines: list[tuple[str, str]], given: Settings) -> N
     for what, where in lines:
         console.line(f"{what:<24} {where}")
     token = _token(given, ICS, "system/*.rs")
-    console.line(f"\nAll but the first two want an access token; this prints one that holds five minutes:\n{token}")
+    console.line(
+        f"\nAddresses below /fhir want an access token, but for metadata; this prints one for five minutes:\n{token}"
+    )
     if any(where.endswith("/homecare/desk") for _, where in lines):
         console.line("\nThe duty desk asks for one of its own. Within a minute it shows a visit that nobody has begun:")
         console.line(_token(given, DESK, DESK_SCOPE))

@@ -3,6 +3,8 @@
 The table of the security rules, row by row: direct care rests on a legitimate relationship, the person's own access on
 being the person or acting for them, planning and research on an agreement and the national data opt-out, an emergency
 on its grant, safeguarding on its case.
+
+Long, because the rows of that table are to be read in one place.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ ALERTS = "Task"
 CARE_PROVIDER = "care-provider"
 PARTLY = (*OWN, ALERTS, *(each for each, part in NARROWED.items() if CARE_PROVIDER in part.kinds))
 """Types of which a care provider sees its own alone, or what it needs; and of whatever its visits are rendered as."""
+FEWER = (*PARTLY, *(each for each in NARROWED if each not in PARTLY))
+"""Types of which some tie opens a part alone."""
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
@@ -120,7 +124,7 @@ def _fewer(resource_type: str, table: FromClause) -> tuple[str, ...]:
     return NARROWED[resource_type].kinds if resource_type in NARROWED else ()
 
 
-def _own(resource_type: str, table: FromClause) -> Condition:
+def own(resource_type: str, table: FromClause) -> Condition:
     """The part: of visits a care provider's own, what it said of one, and the alerts of its visits; else NARROWED's.
 
     Other Tasks are the council's assessments, and other notes those of another who looks after the same person.
@@ -152,9 +156,9 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     so that what asks for the others is a function, for few or no rows.
     """
     if permit.owns and not permit.in_person:
-        own = table.c.controller == text("organisation")
+        controlled = table.c.controller == text("organisation")
         others = _tied_to_any(table) if resource_type is None else _each_tied(resource_type, table)
-        return or_(own, others)
+        return or_(controlled, others)
     without = (COUNCIL,) if permit.in_person else ()
     if resource_type is None:
         return _tied_to_any(table, without)
@@ -163,14 +167,14 @@ def _direct_care(permit: Permit, resource_type: str | None, table: FromClause) -
     if not fewer:
         return _tied(table, _any_of(whole))
     # What opens a part only is judged row by row: with it in the join, PostgreSQL could not begin with the ties.
-    partly = or_(_own(resource_type, table), _ties(table, whole))
+    partly = or_(own(resource_type, table), _ties(table, whole))
     return and_(_tied(table, _any_of([*whole, *fewer])), partly)
 
 
 def _each_tied(resource_type: str, table: FromClause) -> Condition:
     fewer = _fewer(resource_type, table)
     whole = _ties(table, [each for each in opens(resource_type) if each not in fewer])
-    return or_(whole, and_(_own(resource_type, table), _ties(table, fewer))) if fewer else whole
+    return or_(whole, and_(own(resource_type, table), _ties(table, fewer))) if fewer else whole
 
 
 def _ties(table: FromClause, kinds: Sequence[str]) -> Condition:
@@ -204,7 +208,7 @@ def _tied_to_any(table: FromClause, without: tuple[str, ...] = ()) -> Condition:
             every.append(and_(relationship.c.kind == kind, table.c.type == any_(literal(opened, IDS))))
     for each in PARTLY:
         typed = table.c.type == literal(each, Text, literal_execute=True)
-        every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, _own(each, table)))
+        every.append(and_(relationship.c.kind == CARE_PROVIDER, typed, own(each, table)))
     return _tied(table, and_(or_(*every), *(_but(each, table) for each in NARROWED if each not in PARTLY)))
 
 
@@ -212,7 +216,7 @@ def _but(resource_type: str, table: FromClause) -> Condition:
     """That a row is not of the type, or not of the part of it that this kind of tie does not open."""
     fewer = literal(list(NARROWED[resource_type].kinds), IDS, literal_execute=True)
     other = table.c.type != literal(resource_type, Text, literal_execute=True)
-    return or_(other, relationship.c.kind != all_(fewer), _own(resource_type, table))
+    return or_(other, relationship.c.kind != all_(fewer), own(resource_type, table))
 
 
 def _person(permit: Permit, resource_type: str | None, table: FromClause) -> Condition:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Text, func, literal, select
+from sqlalchemy import FromClause, Select, Text, false, func, literal, select
 
 from fhirgw.access.consent import Delegation, Directive
 from fhirgw.access.facts import Acting, Facts, Held, Reason, Row, Ruled
@@ -21,7 +21,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.reason import broken_glass, reasons
 from fhirgw.access.relationship import Tie
 from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
-from fhirgw.store import opt_out, visibility
+from fhirgw.store import basis, opt_out, visibility
 from fhirgw.store.called import called
 from fhirgw.store.database import Connection, statement
 from fhirgw.store.schema import held, resource
@@ -74,14 +74,13 @@ async def explain(
 
     `overseer` sees all of it; `days` is how old a list of opt-outs may be. On a connection that declared a permit.
     """
-    rows = await _rows(connection, overseer, asker, person, types)
-    controllers = await _controllers(connection, overseer, person)
-    facts = await _facts(connection, asker, person, days)
+    kinds = types or await _kinds(connection, overseer, person)
+    facts = await _facts(connection, overseer, asker, person, days)
     facts = replace(facts, may_break=_may_break(asker, roles), names=await _names(connection, overseer, asker, facts))
     found = []
-    for kind, groups in sorted(rows.items()):
-        its = replace(facts, controllers=controllers.get(kind, frozenset()))
-        found.append(_explained(kind, groups, asker, its))
+    for kind in sorted(kinds):
+        rows = await _rows(connection, overseer, asker, person, kind)
+        found.append(_explained(kind, rows, asker, facts))
     return found
 
 
@@ -122,43 +121,43 @@ async def _names(connection: Connection, overseer: Permit, asker: Permit, facts:
     return await called(connection, overseer, [each for each in parties if each])
 
 
-async def _rows(
-    connection: Connection, overseer: Permit, asker: Permit, person: str, types: Sequence[str]
-) -> dict[str, tuple[Row, ...]]:
-    """Of each type, how many resources of the person's have which labels, and how many of them are seen."""
-    whole = await _counts(connection, overseer, person)
-    found: dict[str, tuple[Row, ...]] = dict.fromkeys(types, ())
-    for kind in types or sorted({kind for kind, _ in whole}):
-        seen = await _counts(connection, asker, person, kind)
-        labelled = sorted((labels, count) for (each, labels), count in whole.items() if each == kind)
-        found[kind] = tuple(Row(labels, count, seen.get((kind, labels), 0)) for labels, count in labelled)
-    return found
-
-
-async def _counts(
-    connection: Connection, permit: Permit, person: str, kind: str | None = None
-) -> dict[tuple[str, int], int]:
-    """By type and labels, how many of the person's resources the permit shows."""
-    found: dict[tuple[str, int], int] = {}
-    for table in held(kind):
-        counted = select(table.c.type, table.c.labels, func.count())
-        if kind is not None:
-            counted = counted.where(table.c.type == literal(kind, Text, literal_execute=True))
-        query = counted.where(table.c.patient == person, visible(permit, "r", kind, table))
-        for each, labels, count in await _fetch(connection, permit, query.group_by(table.c.type, table.c.labels)):
-            found[each, labels] = found.get((each, labels), 0) + count
-    return found
-
-
-async def _controllers(connection: Connection, overseer: Permit, person: str) -> dict[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = {}
+async def _kinds(connection: Connection, overseer: Permit, person: str) -> set[str]:
+    """The types of which there is anything in the person's record."""
+    found: set[str] = set()
     for table in held(None):
-        query = select(table.c.type, func.array_agg(table.c.controller.distinct())).where(
-            table.c.patient == person, visible(overseer, "r", None, table)
-        )
-        for kind, controllers in await _fetch(connection, overseer, query.group_by(table.c.type)):
-            found[kind] = found.get(kind, frozenset()) | {each for each in controllers if each}
+        query = select(table.c.type).where(table.c.patient == person, visible(overseer, "r", None, table))
+        found.update(row[0] for row in await _fetch(connection, overseer, query.distinct()))
     return found
+
+
+async def _rows(connection: Connection, overseer: Permit, asker: Permit, person: str, kind: str) -> tuple[Row, ...]:
+    """Of a type, how many resources of the person's are alike in what decides, and how many of them are seen.
+
+    Both are counted by one statement, under the asker's values: an overseer's permit has none.
+    """
+    found: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for table in held(kind):
+        for *alike, whole, seen in await _fetch(connection, asker, _counted(overseer, asker, person, kind, table)):
+            before = found.get(tuple(alike), (0, 0))
+            found[tuple(alike)] = before[0] + whole, before[1] + seen
+    return tuple(Row(alike[0], *found[alike], *alike[1:]) for alike in sorted(found))
+
+
+def _counted(overseer: Permit, asker: Permit, person: str, kind: str, table: FromClause) -> Select[Any]:
+    """Statement for `_rows`: what decides of each row, and whether the predicate itself shows it."""
+    deciding = (
+        visibility.covered(asker, "r", kind, table),
+        table.c.controller == basis.text("organisation"),
+        basis.own(kind, table),
+    )
+    alike = (table.c.labels, *(func.coalesce(each, false()) for each in deciding))
+    judged = (*alike, func.coalesce(visible(asker, "r", kind, table), false()))
+    columns = [each.label(f"alike{at}") for at, each in enumerate(judged)]
+    typed = table.c.type == literal(kind, Text, literal_execute=True)
+    query = select(*columns).where(typed, table.c.patient == person, visible(overseer, "r", kind, table))
+    each = query.subquery()
+    *groups, seen = each.c
+    return select(*groups, func.count(), func.count().filter(seen)).group_by(*groups)
 
 
 async def _fetch(connection: Connection, permit: Permit, query: Select[Any]) -> list[Any]:
@@ -197,16 +196,18 @@ SELECT coalesce($4, statement_timestamp()) AS now,
     EXISTS (SELECT FROM fhirgw.identifier WHERE patient = $1 AND system = $2) AS numbered,
     EXISTS (SELECT FROM fhirgw.identifier i JOIN fhirgw.opt_out o ON o.nhs_number = i.value
             WHERE i.patient = $1 AND i.system = $2) AS opted_out,
-    (SELECT expires FROM fhirgw.break_glass WHERE id = $3 AND person = $1) AS granted_until
+    (SELECT expires FROM fhirgw.break_glass WHERE id = $3 AND person = $1 AND person = $5 AND practitioner = $6
+        AND organisation = $7) AS granted_until
 """
 
 
-async def _facts(connection: Connection, asker: Permit, person: str, days: float) -> Facts:
+async def _facts(connection: Connection, overseer: Permit, asker: Permit, person: str, days: float) -> Facts:
     moment: datetime | None = asker.moment
     ties = await connection.fetch(TIES, person, list(asker.parties), moment)
     rules = await connection.fetch(RULES, person)
     acting = await connection.fetch(DELEGATIONS, person, asker.delegate)
-    single = await connection.fetchrow(SINGLE, person, NHS_NUMBER, asker.grant, moment)
+    granted = asker.patient, asker.practitioner, asker.organisation
+    single = await connection.fetchrow(SINGLE, person, NHS_NUMBER, asker.grant, moment, *granted)
     return Facts(
         person=person,
         now=single["now"],
@@ -217,7 +218,17 @@ async def _facts(connection: Connection, asker: Permit, person: str, days: float
         opted_out=single["opted_out"],
         list_fresh=await opt_out.fresh(connection, days),
         granted_until=single["granted_until"],
+        case_open=await _case_open(connection, overseer, asker, person),
     )
+
+
+async def _case_open(connection: Connection, overseer: Permit, asker: Permit, person: str) -> bool:
+    """Whether the case that the asker names opens the record: that it is theirs, the person's, active, not over."""
+    if asker.purpose != Purpose.SAFEGUARDING:
+        return False
+    flag = (resource.c.type == literal("Flag", Text, literal_execute=True), resource.c.id == asker.case)
+    case = select(resource.c.id).where(*flag, resource.c.patient == person, visible(overseer, "r", "Flag"))
+    return bool(await _fetch(connection, asker, case.where(basis.founded(asker, "Flag", resource))))
 
 
 def _without(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ It is one conjunction: what the scopes cover; what the classes of the row allow;
 person at all (fhirgw.store.basis); and that no directive says otherwise (fhirgw.store.directives).
 
 Values travel as bind parameters named `permit_*`, so that permits of one shape share one statement: see `values`.
+
+Long, because that conjunction, and what of a row it shows, are to be read in one place.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     or_,
     true,
 )
@@ -41,7 +44,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import basis, directives, membership
-from fhirgw.store.basis import LISTS, NOBODYS
+from fhirgw.store.basis import FEWER, LISTS, NOBODYS
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import PAST, RENDERED_AS, history, resource, same, versions
 
@@ -74,7 +77,7 @@ def as_well(permit: Permit, verb: str, besides: str, resource_type: str) -> Colu
     concerned = [scope for scope in permit.scopes if _concerns(scope, resource_type) and besides in scope.verbs]
     if all(verb in scope.verbs for scope in concerned):
         return true()
-    return _covered(permit, verb, resource_type, resource)
+    return covered(permit, verb, resource_type, resource)
 
 
 def body(permit: Permit, resource_type: str | None = None, table: FromClause = resource) -> ColumnElement[str]:
@@ -159,7 +162,7 @@ def _named(parties: tuple[str, ...], parameter: str) -> list[int]:
 def _conditions(
     permit: Permit, verb: str, resource_type: str | None, table: FromClause, bulk: bool
 ) -> Iterator[ColumnElement[bool]]:
-    yield _covered(permit, verb, resource_type, table)
+    yield covered(permit, verb, resource_type, table)
     if permit.purpose == Purpose.OPERATIONS:
         return
     classed = _classed(permit, resource_type, table)
@@ -208,6 +211,7 @@ def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Itera
         more = [~classed] if classed is not None else []
         if not _sees_whereabouts(permit):
             more.append(and_(later.c.redacted.is_not(None), table.c.redacted.is_(None)))
+        more.extend(_lost(permit, resource_type, later))
         if more:
             newer = and_(*same(later, table), later.c.version > table.c.version)
             yield ~exists().where(newer, or_(*more)).correlate(table)
@@ -217,12 +221,23 @@ def _past(permit: Permit, resource_type: str | None, table: FromClause) -> Itera
         yield ~exists().where(of_person, tombstone.c.deleted, ~_none(tombstone, SEALED)).correlate(table)
 
 
+def _lost(permit: Permit, resource_type: str | None, later: FromClause) -> Iterator[ColumnElement[bool]]:
+    """That a later version, which is no end of it, is not of the part that a tie opens: nor is an earlier one then."""
+    if permit.purpose != Purpose.DIRECT_CARE or (resource_type or FEWER[0]) not in FEWER:
+        return
+    if "visit" in later.c:  # of whom a visit is does not change
+        return
+    lost = ~basis.founded(permit, resource_type, later)
+    typed = later.c.type.in_(FEWER) if resource_type is None else true()
+    yield and_(typed, not_(later.c.deleted) if "deleted" in later.c else true(), lost)
+
+
 def _sees_whereabouts(permit: Permit) -> bool:
     """An address is not kept from whoever lives there."""
     return permit.themselves or permit.purpose == Purpose.OPERATIONS or bool(permit.clearance & RESTRICTED)
 
 
-def _covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
+def covered(permit: Permit, verb: str, resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
     """What the scopes show, each by itself."""
     allowed = [scope for scope in permit.scopes if verb in scope.verbs and _concerns(scope, resource_type)]
     return or_(false(), *(_granted(permit, scope, resource_type, table) for scope in dict.fromkeys(allowed)))

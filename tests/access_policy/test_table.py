@@ -6,18 +6,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from random import Random
 
 import asyncpg
 import orjson
 import pytest
 
+from fhirgw.access.permit import operations
 from fhirgw.fhir.issue import FhirError
+from fhirgw.store.explain import FAULT, explain
 from tests.access_policy.oracle import SHOWN, Caller, Judge, Key, Resource
 from tests.access_policy.people import DECISIONS, EDGES, MIDNIGHT, MOMENTS, NAMED, NOW, TICK, bound, callers, county
 from tests.access_policy.stored import fill, looking, permit, shown
 from tests.conftest import NewDatabase
 from tests.put import stamped
 
+OVERSEER = operations("Z9C01")
+"""Of explanations: whoever runs the gateway. No list of opt-outs is loaded here, so nobody plans."""
 WORLD = county()
 CALLERS = callers()
 TYPES = sorted({kind for kind, _ in WORLD.resources})
@@ -85,6 +90,29 @@ async def test_a_constraint_on_what_is_withheld_counts_for_those_it_is_not_withh
     at_home = ("system/Patient.rs?address-use=home",)
     for name in ("surgery", "surgery, with restricted"):
         await agrees(connection, replace(CALLERS[name], scopes=at_home), "at noon")
+
+
+@pytest.mark.parametrize("seed", range(28))
+async def test_an_explanation_tells_of_each_type_what_is_seen_and_why(
+    connection: asyncpg.Connection, seed: int
+) -> None:
+    """By chance, anybody and anything; with every type whose words go by the row, a care provider's own among them."""
+    rng = Random(seed)
+    person = rng.choice(sorted(DECISIONS))
+    among = CALLERS if seed % 4 else bound(person)
+    name = "provider running" if seed == 1 else rng.choice(sorted(among))
+    judge = Judge(WORLD, among[name], NOW)
+    found = await explain(connection, OVERSEER, permit(among[name], NOW), person, (), days=7)
+    held, seen = Counter[str](), Counter[str]()
+    for each in WORLD.records[person]:
+        held[each["resourceType"]] += 1
+        seen[each["resourceType"]] += judge.why(each) == SHOWN and among[name].purpose not in ("planning", "research")
+    assert {each.type: (each.held, each.seen) for each in found} == {kind: (held[kind], seen[kind]) for kind in held}
+    for each in found:
+        allowing = [reason.allows for reason in each.reasons]
+        assert all(allowing) == (each.seen == each.held), (name, person, each)
+        assert any(allowing) or not each.seen, (name, person, each)
+        assert not any(reason.text == FAULT for reason in each.reasons), (name, person, each)
 
 
 def test_a_delegate_asks_for_the_person_without_more_ado() -> None:

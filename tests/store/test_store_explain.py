@@ -218,7 +218,7 @@ async def test_the_reasons_agree_with_the_decision(connection: Connection, who: 
             "p1",
             "QuestionnaireResponse",
             0,
-            "a care provider with a package of care, what the person says in About me",
+            "what the person says in About me, and none of these is that",
             "EpisodeOfCare/p1-now",
         ),
         ("late", "p1", "Encounter", 0, "whose package of care has ended", "EpisodeOfCare/p1-late"),

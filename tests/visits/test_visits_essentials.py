@@ -9,21 +9,22 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Permit, operations
 from fhirgw.access.relationship import KINDS, LATE_VISITS
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import Resource
 from fhirgw.store.basis import founded
 from fhirgw.store.database import statement
+from fhirgw.store.explain import explain
 from fhirgw.store.schema import resource
 from fhirgw.store.schema import visit as table
 from fhirgw.store.visibility import values, visible
 from tests.gateway import ICS, Gateway
 from tests.put import connected
-from tests.visits.visiting import KESTREL, A, visit
+from tests.visits.visiting import COUNCIL, KESTREL, A, visit
 
 OURS = "https://fhirgw.uk/fhir"
 RECORD_CLASS = f"{OURS}/CodeSystem/record-class"
@@ -96,11 +97,20 @@ HIDDEN: dict[str, Resource] = {
 }
 NOTES = {"resourceType": "Encounter", "status": "finished", "class": {}, "subject": HERS}
 ESSENTIAL["its notes of a visit"] = {**NOTES, "id": "ours", "serviceProvider": {"reference": "Organization/kestrel"}}
+SAID = (ESSENTIAL["its notes of a visit"], {"serviceProvider": {"reference": "Organization/heron"}})
 ANOTHERS: dict[str, Resource] = {
-    "another's notes of a visit": {**NOTES, "id": "theirs", "serviceProvider": {"reference": "Organization/heron"}},
+    "another's notes of a visit": {**NOTES, "id": "theirs", **SAID[1]},
     "notes of nobody knows whom": {**NOTES, "id": "whose"},
 }
 """Of what is essential, that of visits which it did not make."""
+
+
+ALERT = """
+WITH made AS (
+    INSERT INTO fhirgw.resource (type, id, version, updated, patient, origin, controller, tokens, body, transaction)
+    VALUES ('Task', 'alert', 1, now(), $1, 'gateway:alerts', 'Z99', '{}', '{}', pg_current_xact_id()) RETURNING id)
+INSERT INTO fhirgw.visit_alert (id, key, kind, again, provider, controller, patient, since, raised)
+SELECT id, gen_random_uuid(), 'visit-not-started', 0, 'K01', 'Z99', $1, now(), now() FROM made"""
 
 
 def address(resource: Resource) -> str:
@@ -161,6 +171,51 @@ def test_what_it_writes_itself_is_seen(kestrel: httpx.Client, gateway: Gateway) 
     assert [found(gateway.http, each) for each in made] == [(200, 1), (200, 1)]
     history = [kestrel.get(f"{address(each)}/_history").status_code for each in made]
     assert history == [200, 404]
+
+
+def test_what_is_said_to_be_anothers_after_all_is_gone(kestrel: httpx.Client, gateway: Gateway) -> None:
+    """With every version of it; what the council deletes was there to its provider, whose it was to the end."""
+    ours, theirs = ({**NOTES, "class": {"code": "HH"}, "serviceProvider": each["serviceProvider"]} for each in SAID)
+    with gateway.client(COUNCIL) as council:
+        made, deleted = (council.post("/fhir/Encounter", json=ours).json() for _ in range(2))
+        assert found(kestrel, made) == (200, 1)
+        corrected = {**theirs, "id": made["id"], "meta": made["meta"]}
+        assert council.put(address(made), json=corrected).status_code == 200
+        assert council.delete(address(deleted)).status_code == 204
+        versions = ["", "/_history", "/_history/1", "/_history/2"]
+        told = [[each.get(address(made) + path).status_code for path in versions] for each in (kestrel, council)]
+        assert told == [[404] * 4, [200] * 4]
+        assert made["id"] not in kestrel.get("/fhir/_history?_count=1000").text
+        assert made["id"] in council.get("/fhir/_history?_count=1000").text
+        assert [each.get(address(deleted)).status_code for each in (kestrel, council)] == [410, 410]
+
+
+async def test_an_explanation_counts_its_own_visits_and_alerts(places: str, kestrel: httpx.Client) -> None:
+    """As reading does, type by type; and says so."""
+    sent(kestrel, "explained")
+    connection = await connected(places)
+    try:
+        async with connection.transaction():
+            await connection.execute(ALERT, A)
+            parties = ("Organization/kestrel",)
+            asker = Permit("K01", "direct-care", (Scope.parse("system/*.rs"),), parties=parties, controls=False)
+            explained = await explain(connection, operations("Z99"), asker, A, ("Encounter", "Task", "Observation"), 7)
+            seen = {each.type: (each.seen, each.held) for each in explained}
+            own = statement(select(func.count()).select_from(table).where(visible(asker, "r", "Encounter", table)))
+            visits = await connection.fetchval(own.sql, *own.arguments(values(asker)))
+            raise _Undone
+    except _Undone:
+        pass
+    finally:
+        await connection.close()
+    counts = (told(kestrel, f"/fhir/{each}?patient=Patient/{A}&_summary=count") for each in ("Encounter", "Task"))
+    encounters, tasks = (each.json()["total"] for each in counts)
+    assert visits and seen["Encounter"][0] == encounters < seen["Encounter"][1]
+    assert seen["Task"][0] == tasks + 1 < seen["Task"][1], "the alert, which was undone"
+    for each in explained:
+        assert each.decision == ("none" if each.type == "Observation" else "some")
+        assert any(why.allows and "its own visits" in why.text for why in each.reasons) == (each.decision == "some")
+        assert any(not why.allows and "its own visits" in why.text for why in each.reasons)
 
 
 async def test_how_to_get_in_is_for_who_comes_and_for_the_council(places: str) -> None:

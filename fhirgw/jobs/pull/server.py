@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -167,7 +166,7 @@ class _Token:
             "grant_type": "client_credentials",
             "scope": given.scope,
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": signed(given.key, given.name, address, int(time.time()), str(uuid.uuid4())),
+            "client_assertion": signed(given.key, given.name, address, int(time.time())),
         }
         return await self._document("POST", address, TOKENS, form)
 
