@@ -10,7 +10,7 @@ anew: so it refuses where there are any.
 from alembic import op
 
 revision = "0040"
-down_revision = "0039"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
