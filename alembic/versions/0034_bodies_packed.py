@@ -12,7 +12,7 @@ packed. https://www.postgresql.org/docs/18/storage-toast.html
 from alembic import op
 
 revision = "0034"
-down_revision = "0038"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
