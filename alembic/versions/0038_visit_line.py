@@ -46,6 +46,8 @@ COLUMNS = (
     # A line has hundreds of visits, so an entry of the index is a few bytes.
     "CREATE INDEX visit_by_line ON fhirgw.visit (line) WHERE line <> ''",
     "CREATE INDEX visit_lineless ON fhirgw.visit (patient) WHERE line = ''",
+    # Whom a care provider is expected at next (fhirgw.store.watch): else all that it has made since are passed over.
+    "CREATE INDEX visit_unbegun ON fhirgw.visit (provider, start) WHERE began IS NULL AND outcome IS NULL",
 )
 
 NEW = (
@@ -94,21 +96,35 @@ DECLARE p jsonb := parts; found bigint[]; BEGIN
 END $$""",
     "CREATE INDEX visit_coded ON fhirgw.visit USING gin (fhirgw.visit_coded(parts))"
     " WHERE strpos(parts, '\"observations') > 0 OR strpos(parts, '\"medication') > 0",
-    # The line of the person's package that the care provider performs and that a visit calls so. What is withheld from
-    # anybody is withheld from visits.
-    """
+    # The lines of people's packages that care providers perform and visits call so, for all visits of a batch at once.
+    # What is withheld from anybody is withheld from visits. `parties` are those of each `code`, apart by what no text
+    # has. Lines are found by whose they are, never by their tokens, of which nearly all have the same.
+    r"""
+CREATE FUNCTION fhirgw.visit_lines(provider text[], person text[], ordered text[], code text[], parties text[])
+RETURNS TABLE (of_provider text, of_person text, called text, line text) LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH asked AS MATERIALIZED (
+        SELECT p, w, o, fhirgw.token('identifier||' || o) AS named FROM unnest(provider, person, ordered) AS a (p, w, o)
+    ), performing AS MATERIALIZED (
+        SELECT c, ARRAY(SELECT fhirgw.token(CASE WHEN starts_with(party, 'Organization/')
+            THEN 'performer|' || party ELSE 'performer:identifier|' || party END)
+            FROM unnest(string_to_array(s, E'\x03')) AS party) AS tokens
+        FROM unnest(code, parties) AS k (c, s)
+    ), held AS MATERIALIZED (
+        SELECT r.patient, r.id, r.tokens FROM fhirgw.resource r
+        WHERE r.type = 'ServiceRequest' AND r.patient = ANY (person) AND r.labels = 0
+            AND fhirgw.token('intent||order') = ANY (r.tokens)
+            AND (fhirgw.token('status||active') = ANY (r.tokens) OR fhirgw.token('status||on-hold') = ANY (r.tokens)
+                OR fhirgw.token('status||completed') = ANY (r.tokens)))
+    SELECT a.p, a.w, a.o, coalesce(min(h.id), '') FROM asked a JOIN performing k ON k.c = a.p
+    LEFT JOIN held h ON h.patient = a.w AND (h.id = a.o OR a.named = ANY (h.tokens)) AND h.tokens && k.tokens
+    GROUP BY a.p, a.w, a.o
+$$""",
+    r"""
 CREATE FUNCTION fhirgw.visit_lined(ordered text, parties text[], person text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN ordered IS NOT NULL AND person IS NOT NULL THEN coalesce((
-        SELECT min(r.id) FROM fhirgw.resource r
-        WHERE r.type = 'ServiceRequest' AND r.patient = person AND r.labels = 0
-            AND (r.id = ordered OR r.tokens @> ARRAY[fhirgw.token('identifier||' || ordered)])
-            AND r.tokens @> ARRAY[fhirgw.token('intent||order')]
-            AND r.tokens && ARRAY[fhirgw.token('status||active'), fhirgw.token('status||on-hold'),
-                fhirgw.token('status||completed')]
-            AND r.tokens && ARRAY(SELECT fhirgw.token(CASE WHEN starts_with(party, 'Organization/')
-                THEN 'performer|' || party ELSE 'performer:identifier|' || party END)
-                FROM unnest(parties) AS party)), '') END
+    SELECT line FROM fhirgw.visit_lines(
+        ARRAY[''], ARRAY[person], ARRAY[ordered], ARRAY[''], ARRAY[array_to_string(parties, E'\x03')])
+    WHERE ordered IS NOT NULL AND person IS NOT NULL
 $$""",
     """
 CREATE FUNCTION fhirgw.visit_relined(sought uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
@@ -157,8 +173,12 @@ END $$""",
     " EXECUTE FUNCTION fhirgw.visit_again()",
 )
 TRIGGERS = {"change": "visit_line_made", "visit": "visit_again"}
+JOINING = "fhirgw.visit_superseded()"
+"""Planned once for a session, and first for a batch that amends nothing: for none a loop over all pairs is cheapest,
+and it stays, at a cost that grows with the square of what a batch amends."""
 MADE = (
     *("visit_line_made()", "visit_again()", "visit_relined(uuid[])", "visit_lined(text, text[], text)"),
+    "visit_lines(text[], text[], text[], text[], text[])",
     *("visit_derived(jsonb, json, text)", "visit_minutes(text, text)", "visit_made_by(text, text)"),
     "visit_based(text, jsonb)",
 )
@@ -287,10 +307,17 @@ BEGIN
             SELECT v.key, v.provider, v.patient, v.parts::json -> 'line' ->> 'order' AS ordered FROM fhirgw.visit v
             WHERE v.line = '' AND v.patient IS NOT NULL
         ), known AS MATERIALIZED (
-            SELECT provider, fhirgw.visit_parties(provider) AS parties
-            FROM (SELECT DISTINCT provider FROM lineless) AS p)
-        SELECT l.key FROM lineless l JOIN known k USING (provider)
-        WHERE fhirgw.visit_lined(l.ordered, k.parties, l.patient) <> '' LIMIT {SWEPT}));
+            SELECT array_agg(provider) AS code,
+                array_agg(array_to_string(fhirgw.visit_parties(provider), E'\\x03')) AS parties
+            FROM (SELECT DISTINCT provider FROM lineless) AS p
+        ), named AS MATERIALIZED (
+            SELECT array_agg(provider) AS provider, array_agg(patient) AS person, array_agg(ordered) AS ordered
+            FROM (SELECT DISTINCT provider, patient, ordered FROM lineless WHERE ordered IS NOT NULL) AS n
+        ), lines AS MATERIALIZED (
+            SELECT f.* FROM named n, known k,
+                fhirgw.visit_lines(n.provider, n.person, n.ordered, k.code, k.parties) AS f WHERE f.line <> '')
+        SELECT l.key FROM lineless l JOIN lines f
+            ON f.of_provider = l.provider AND f.of_person = l.patient AND f.called = l.ordered LIMIT {SWEPT}));
     IF NOT EXISTS (SELECT FROM fhirgw.visit_waiting) THEN RETURN moved; END IF;
     RETURN moved + fhirgw""",
     ),
@@ -368,6 +395,7 @@ def upgrade() -> None:
     past = [amended(superseded, *SUPERSEDED), amended(removed, *REMOVED)]
     for statement in (*COLUMNS, *taken, *NEW, *made, *_views(), *map(_replacing, (*past, *allotment)), *GONE):
         connection.exec_driver_sql(statement)  # as it stands: `:identifier` is no parameter
+    op.execute(f"ALTER FUNCTION {JOINING} SET enable_nestloop = off")
     op.execute("ALTER TABLE fhirgw.visit_parting ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     for name, what in ALLOTMENT.POLICIES:
         op.execute(f"CREATE POLICY {name} ON fhirgw.visit_parting {what}")
@@ -386,10 +414,11 @@ def downgrade() -> None:
     before += [superseded, removed, ALLOTMENT.ALLOT, ALLOTMENT.SWEEP, *appears, gone]
     for statement in (*taken, *map(_replacing, before), *READ._views()):
         connection.exec_driver_sql(statement)
+    op.execute(f"ALTER FUNCTION {JOINING} RESET enable_nestloop")
     for function in MADE:
         op.execute(f"DROP FUNCTION fhirgw.{function}")
     op.execute("DROP TABLE fhirgw.visit_parting")
-    op.execute("DROP INDEX fhirgw.visit_by_line, fhirgw.visit_lineless, fhirgw.visit_coded")
+    op.execute("DROP INDEX fhirgw.visit_by_line, fhirgw.visit_lineless, fhirgw.visit_unbegun, fhirgw.visit_coded")
     op.execute("DROP FUNCTION fhirgw.visit_coded(text)")
     op.execute("ALTER TABLE fhirgw.visit_past DROP COLUMN line, DROP COLUMN organisation, DROP COLUMN derived")
     op.execute(

@@ -4,7 +4,7 @@ What differs from one such access to the next of the same application are a mome
 form, is made once, by `event`, and taken apart where they stand. What was found follows at the end, by person.
 
 So the audit keeps the form once, under the digest of what it says, and of each access what is `brief`: a tenth of the
-JSON. `whole` makes the JSON of it again, byte for byte, as PostgreSQL's view `audited` does (alembic's 0041).
+JSON. `whole` makes the JSON of it again, byte for byte, as PostgreSQL's view `audited` does (alembic's 0040).
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ WHEREABOUTS = (
     *("DeviceUseStatement", "DeviceRequest", "Task", "Location", "Communication", "MedicationAdministration"),
     *("Consent", "DocumentReference", "Provenance"),
 )
-"""Types that tell where a person lives, or who goes there: kept from whoever is not cleared, for such a person."""
+"""Types that tell where a person lives, or who goes there: kept from whoever is not cleared, for such a person, as is
+of any type what tells how to get into their home (ENTRY)."""
 
 
 def labels(resource: Resource) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fhirgw.access.consent import Directive
 from fhirgw.access.facts import Facts, Reason, Row, Ruled, current, day
-from fhirgw.access.label import CLASSES, RESTRICTED, SEALED, opened
+from fhirgw.access.label import CLASSES, ENTRY, RESTRICTED, SEALED, opened
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.access.unread import UNREAD
@@ -37,7 +37,7 @@ def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
     """What labels of the person stand in the way, and the consent or dissent that decides, for rows of each class."""
     for rule, rests_on in facts.rules:
         if current(rule.starts, rule.ends, facts.now):
-            yield from _labelled(permit, resource_type, rule, rests_on)
+            yield from _labelled(permit, resource_type, rows, rule, rests_on)
     if permit.purpose not in HEEDED and not permit.delegate:
         return
     for labels, controlled in sorted({(row.labels, row.controlled) for row in rows}):
@@ -47,14 +47,16 @@ def dissent(permit: Permit, resource_type: str, rows: tuple[Row, ...], facts: Fa
             yield _strongest(matching, facts)
 
 
-def _labelled(permit: Permit, resource_type: str, rule: Directive, rests_on: str) -> Iterator[Reason]:
+def _labelled(
+    permit: Permit, resource_type: str, rows: tuple[Row, ...], rule: Directive, rests_on: str
+) -> Iterator[Reason]:
     if permit.purpose == Purpose.OPERATIONS:
         return
     if rule.effect == "seal" and not permit.clearance & SEALED:
         yield Reason(False, "The person's record is sealed.", rests_on, "it were cleared for sealed records")
     if rule.effect != "restrict" or permit.clearance & RESTRICTED or permit.themselves:
         return
-    if resource_type in (rule.kinds or ()):
+    if resource_type in (rule.kinds or ()) or any(row.labels & ENTRY for row in rows):
         told = "The person is restricted: what tells where they are is withheld."
         yield Reason(False, told, rests_on, "it were cleared for restricted records")
     elif resource_type == "Patient":

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fhirgw.access.label import RESTRICTED, SEALED, TELLING, WHEREABOUTS
+from fhirgw.access.label import ENTRY, RESTRICTED, SEALED, TELLING, WHEREABOUTS
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.store.basis import kind_of, moment, parties, text
@@ -75,7 +75,9 @@ def _unforbidden(
     """
     against = directive.alias("against")
     forbids: ColumnElement[bool] = func.fhirgw.forbids(
-        literal_column("against"), *_asked(permit, resource_type, table), *_counting(effects, resource_type, table)
+        literal_column("against"),
+        *_asked(permit, resource_type, table),
+        *(_counted(effects), or_(_somewhere(resource_type, table), table.c.labels.op("&")(ENTRY) != 0)),
     )
     denying = against.c.effect != literal("permit", Text, literal_execute=True)  # by which an index finds it
     return or_(whose.is_(None), ~exists().where(against.c.person == whose, denying, forbids).correlate(table))
@@ -89,14 +91,14 @@ def _unlisted(
     plain = table.c.labels == 0
     if permit.keeps:
         plain, named = and_(plain, named), true()
-    told = (kind, asking, purpose, named, now, *_counting(effects, resource_type, table))
+    told = (kind, asking, purpose, named, now, _counted(effects), _somewhere(resource_type, table))
     listed = select(func.fhirgw.forbidden(*told).column_valued("forbidden"))
     each = _unforbidden(permit, resource_type, table, whose, effects)
     return or_(whose.is_(None), case((plain, whose.not_in(listed)), else_=each))
 
 
-def _counting(effects: list[str], resource_type: str | None, table: FromClause) -> tuple[ColumnElement[Any], ...]:
-    return literal(effects, ARRAY(Text), literal_execute=True), _whereabouts(resource_type, table)
+def _counted(effects: list[str]) -> ColumnElement[Any]:
+    return literal(effects, ARRAY(Text), literal_execute=True)
 
 
 def _asked(permit: Permit, resource_type: str | None, table: FromClause) -> tuple[ColumnElement[Any], ...]:
@@ -110,7 +112,8 @@ def _asked(permit: Permit, resource_type: str | None, table: FromClause) -> tupl
     return kind_of(resource_type, table), classes, parties(), text("purpose"), named, moment()
 
 
-def _whereabouts(resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
+def _somewhere(resource_type: str | None, table: FromClause) -> ColumnElement[bool]:
+    """That a row's type tells where a person is, as what it says of getting in does whatever its type."""
     if resource_type:
         return literal(resource_type in WHEREABOUTS, literal_execute=True)
     found: ColumnElement[bool] = kind_of(resource_type, table).in_(WHEREABOUTS)
@@ -119,9 +122,8 @@ def _whereabouts(resource_type: str | None, table: FromClause) -> ColumnElement[
 
 def _effects(permit: Permit, resource_type: str | None) -> Iterator[str]:
     """The effects that count against the permit for a type (None: for some type)."""
-    somewhere = resource_type is None or resource_type in WHEREABOUTS
     for each in _lifted_by_clearance(permit):
-        if each == "seal" or (somewhere and not permit.themselves):
+        if each == "seal" or (resource_type != "Patient" and not permit.themselves):
             yield each
     if permit.purpose in HEEDED or permit.delegate:
         yield "deny"

@@ -205,7 +205,7 @@ class Judge:
         labels = classes(self._patients[person]) if person in self._patients else ()
         if "sealed" in labels and "sealed" not in self._cleared:
             return "sealed"
-        if "restricted" in labels and kind in WHEREABOUTS and not self._sees_whereabouts():
+        if "restricted" in labels and (kind in WHEREABOUTS or "entry" in own) and not self._sees_whereabouts():
             return "restricted"
         return self._dissent(each, person)
 
