@@ -74,8 +74,7 @@ def _told(council: Council, lines: Sequence[Line], rng: Random) -> None:
     if rng.random() < 0.75:
         council.add(_access_note(lines, first, worker, rng))
     if rng.random() < 0.4:
-        answers = {each: pick(rng, told) for each, told in ABOUT_ME.items() if rng.random() < 0.6}
-        answers.setdefault("matters", pick(rng, ABOUT_ME["matters"]))
+        answers = {each: pick(rng, told) for each, told in ABOUT_ME.items() if each == "matters" or rng.random() < 0.6}
         council.add(AboutMe(person=first.person, told=first.start, answers=answers))
 
 
