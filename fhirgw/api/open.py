@@ -26,6 +26,8 @@ OPEN = {
     "/homecare/desk.css": "how the desk's page looks",
     "/homecare/desk.js": "what the desk's page asks, with the token that it is given",
     "/homecare/upload": PAGE,
+    "/homecare/guide": "how to send visits: who is to send them reads it before there is any token",
+    "/homecare/visits.csv": "an empty spreadsheet",
 }
 """Each path with the reason."""
 

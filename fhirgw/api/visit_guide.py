@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from fhirgw import shipped
+from fhirgw.api.open import opened
 from fhirgw.fhir.csv_rows import written
 from fhirgw.visits.field import shapes
 from fhirgw.visits.layout import Layout, layouts
@@ -118,4 +119,4 @@ async def empty(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """The page, and the spreadsheet."""
-    return [Route(GUIDE, guide), Route(EMPTY, empty)]
+    return [opened(GUIDE, guide), opened(EMPTY, empty)]

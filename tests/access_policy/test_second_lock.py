@@ -30,7 +30,7 @@ OPEN = {
     *("change", "lineage", "indexed"),  # ids, keys and digests alone
     *("registration", "issued_token", "used_assertion", "cursor_key"),  # applications, and what signs their links
     *("pull", "pull_file"),  # addresses and digests of files of other servers
-    *("audit", "audit_head"),  # append-only, and read to be verified by whoever runs the gateway
+    *("audit", "audit_form", "audit_head"),  # append-only, and read to be verified by whoever runs the gateway
 }
 WRITES = (
     "INSERT INTO fhirgw.search_string (type, id, param, value) VALUES ('Patient', 'x', 'name', 'x')",

@@ -12,7 +12,14 @@ from tests.gateway import Gateway
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
     *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
-    *("/homecare/upload", "/homecare/desk", "/homecare/desk.css", "/homecare/desk.js"),
+    *(
+        "/homecare/upload",
+        "/homecare/guide",
+        "/homecare/visits.csv",
+        "/homecare/desk",
+        "/homecare/desk.css",
+        "/homecare/desk.js",
+    ),
 }
 """By hand: who adds to what opens (fhirgw.api.open) says so here too."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

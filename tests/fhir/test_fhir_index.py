@@ -384,4 +384,5 @@ def test_dates_have_slots_that_do_not_move() -> None:
         "AuditEvent": {1: "date"},
         "MedicationAdministration": {1: "effective-time"},
         "DocumentReference": {1: "date", 2: "period"},
+        "AllergyIntolerance": {1: "date", 2: "last-date"},
     }

@@ -89,6 +89,13 @@ SEARCHES: dict[str, dict[str, tuple[str, str]]] = {
         "code": (TOKEN, "code.coding"),
         "category": (TOKEN, "category.coding"),
     },
+    "AllergyIntolerance": {
+        "identifier": (TOKEN, "identifier"),
+        "patient": (PATIENT, "patient"),
+        "date": (DATE, "recordedDate"),
+        "clinical-status": (TOKEN, "clinicalStatus.coding"),
+        "code": (TOKEN, "code.coding"),
+    },
     "CarePlan": {
         "identifier": (TOKEN, "identifier"),
         "patient": (PATIENT, "subject"),

@@ -113,7 +113,7 @@ def test_every_printed_address_opens(serving: Serving) -> None:
         "/fhir/metadata",
         "/fhir/.well-known/smart-configuration",
         "/health/ready",
-        *("/homecare/desk", "/homecare/upload"),
+        *("/homecare/desk", "/homecare/upload", "/homecare/guide"),
     }
     assert set(without.values()) == {200, 401}
 

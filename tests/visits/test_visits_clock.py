@@ -68,7 +68,7 @@ WALLS = st.builds(
     lambda year, month, offset, minute: (
         datetime.combine(last_sunday(year, month) + timedelta(days=offset), time()) + timedelta(minutes=minute)
     ),
-    *(st.sampled_from(YEARS), st.sampled_from((3, 10)), st.integers(-1, 1), st.integers(0, 1439)),
+    *(st.sampled_from(YEARS), st.sampled_from((3, 10)), st.integers(-1, 1), st.integers(0, 1438)),
 )
 
 
