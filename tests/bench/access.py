@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from fhirgw.access import token
 from fhirgw.access.permit import Permit
@@ -20,7 +22,7 @@ from fhirgw.api.keys import Keyring
 from fhirgw.api.verifier import Verifier
 from fhirgw.fhir.query import Query
 from fhirgw.store import visibility
-from fhirgw.store.database import Connection, declared, direct, readers, statement
+from fhirgw.store.database import Connection, declared, direct, once, readers, statement
 from fhirgw.store.examples import provider
 from fhirgw.store.matching import few
 from fhirgw.store.registration import ODS_CODE, SECTORS
@@ -88,13 +90,17 @@ async def _export(connection: Connection, permit: Permit) -> float:
     rows, begun = 0, time.perf_counter()
     async with declared(connection, permit):
         for kind in ("Patient", "Observation", "Task", "ServiceRequest", "EpisodeOfCare", "CarePlan", "Goal"):
-            shown = visibility.visible(permit, "r", kind, bulk=True)
-            made = statement(select(visibility.body(permit, kind)).where(resource.c.type == kind, shown))
+            made = once((_export, kind, visibility.shape(permit)), partial(_bodies, permit, kind))  # as exports do
             told = await connection.copy_from_query(
                 made.sql, *made.arguments(visibility.values(permit)), output=_nowhere, format="binary"
             )
             rows += int(told.split()[1])
     return (time.perf_counter() - begun) / rows * 1e6
+
+
+def _bodies(permit: Permit, kind: str) -> Select[Any]:
+    shown = visibility.visible(permit, "r", kind, bulk=True)
+    return select(visibility.body(permit, kind)).where(resource.c.type == kind, shown)
 
 
 async def _nowhere(data: bytes) -> None:
