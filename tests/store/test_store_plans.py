@@ -222,7 +222,7 @@ async def test_what_changed_last_is_read_by_when(large: Connection, kind: str | 
         (plan,) = [each for each in explained.plans if "history" in each]
         along = {"Patient": ("by_type",), "Observation": ("by_type", "by_updated"), None: ("by_updated",)}[kind]
         assert any(f"history_{each}" in plan for each in along), (
-            "most of all versions are Observations': either will do"
+            "most are Observations': either will do"
         )
         assert "Seq Scan on history" not in plan
         assert "Seq Scan on resource_observation" not in plan
