@@ -68,6 +68,7 @@ WITH made AS ({COPY})
 INSERT INTO fhirgw.visit_stay (carer, began, ended, key)
 SELECT hashtextextended(provider || patient, 7), began, ended, key FROM made
 WHERE began IS NOT NULL AND ended IS NOT NULL"""
+COPIED = "SELECT coalesce(max(split_part(visit, '-', 2)::int), 0) FROM fhirgw.visit WHERE visit ~ '^V[0-9]+-[0-9]+$'"
 SIZES = """
 SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'fhirgw' AND c.relkind = 'r' AND c.relname IN ('visit', 'visit_said', 'visit_past', 'visit_stay')"""
@@ -295,8 +296,7 @@ async def _among_many(made: World, gateway: int, numbers: Iterator[int]) -> list
 async def _filled(made: World, count: int) -> None:
     """Copies visits, each some weeks earlier, until so many are there."""
     async with direct(made.engine) as connection:
-        copied = "SELECT coalesce(max(split_part(visit, '-', 2)::int), 0) FROM fhirgw.visit WHERE visit LIKE '%-%'"
-        first = 1 + int(await connection.fetchval(copied))
+        first = 1 + int(await connection.fetchval(COPIED))
         held = int(await connection.fetchval("SELECT count(*) FROM fhirgw.visit"))
         pushed = min(held, 10_000)
         rounds = max(0, -(-(count - held) // pushed))
