@@ -221,9 +221,7 @@ async def test_what_changed_last_is_read_by_when(large: Connection, kind: str | 
         times += [each.updated for each in page.versions]
         (plan,) = [each for each in explained.plans if "history" in each]
         along = {"Patient": ("by_type",), "Observation": ("by_type", "by_updated"), None: ("by_updated",)}[kind]
-        assert any(f"history_{each}" in plan for each in along), (
-            "most are Observations': either will do"
-        )
+        assert any(f"history_{each}" in plan for each in along), "most are Observations': either will do"
         assert "Seq Scan on history" not in plan
         assert "Seq Scan on resource_observation" not in plan
         assert "updated_idx" in plan
