@@ -114,6 +114,8 @@ class Home:
 
     async def _help(self, kind: str, job: str) -> None:
         """As a worker of Procrastinate's; see fhirgw.jobs.engine."""
+        if self._stopped.is_set():  # what began now, nobody would stop
+            raise asyncio.CancelledError
         worker, cluster = self._helpers[kind]
 
         async def more() -> None:

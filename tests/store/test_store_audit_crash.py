@@ -66,6 +66,7 @@ async def test_what_was_acknowledged_survives_a_kill(database: str, most: int) -
         said = await acknowledged(process, most)
     assert len(said) >= most
     connection = await asyncpg.connect(database)
+    await _left(connection)
     kept = [request(each.body) for each in await listed(connection, count=100_000)]
     assert {f"r{each}" for each in said} <= set(kept)
     assert len(kept) <= len(said) + 2 * AT_ONCE
@@ -121,6 +122,19 @@ async def test_what_was_acknowledged_survives_a_kill_of_postgresql() -> None:
                 assert kept[0] == "r9999999"
                 assert (await verify(connection)).sound
                 await connection.close()
+
+
+async def _left(connection: asyncpg.Connection) -> None:
+    """Waits until the sessions of who was killed have ended: what they were writing is written to its end."""
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+    )
+    for _ in range(1200):
+        if not await connection.fetchval(others):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("their sessions go on")
 
 
 async def _let_in(record: Callable[[], Awaitable[None]]) -> None:
