@@ -153,12 +153,22 @@ async def declared(connection: Connection, permit: Permit, *, isolation: str = "
     """
     purpose = Purpose(permit.purpose).value
     begin = f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; SET LOCAL fhirgw.permit = '{purpose}'"
-    await connection.execute(f"{begin}; SET LOCAL fhirgw.writing = 'off'")
     try:
+        await connection.execute(f"{begin}; SET LOCAL fhirgw.writing = 'off'")
         yield
     finally:
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
+        await _ended(connection)
+
+
+async def _ended(connection: Connection) -> None:
+    """Ends the transaction, or where that is cancelled too the connection: who had it next would be inside of it."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
