@@ -79,9 +79,10 @@ async def test_two_processes_write_one_chain_and_a_third_goes_on(database: str) 
     with recording(database, 0) as one, recording(database, 500_000) as other:
         begun = [(await asyncio.to_thread(each.stdout.readline)).strip() for each in (one, other) if each.stdout]
         said = await asyncio.gather(acknowledged(one, 300), acknowledged(other, 300))
+    connection = await asyncpg.connect(database)
+    await _left(connection)
     async with Auditor(database) as auditor:
         await auditor.record(access(999_999))
-    connection = await asyncpg.connect(database)
     kept = [request(each.body) for each in await listed(connection, count=100_000)]
     assert {f"r{each}" for each in (*begun, *said[0], *said[1])} <= set(kept)
     assert kept[0] == "r999999"
