@@ -1,4 +1,7 @@
-"""The composition root of the server: settings in, an app that owns its database connections out."""
+"""The composition root of the server: settings in, an app that owns its database connections out.
+
+Long, because it is the one place that knows every part, and the order in which they open and close.
+"""
 
 from __future__ import annotations
 

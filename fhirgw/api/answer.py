@@ -73,6 +73,7 @@ class Interactions(Route):
     handlers: Mapping[str, Handler]
 
 
+# Long, because the functions within are one route: what each knows is its path and its handlers.
 def interactions(
     path: str,
     *,

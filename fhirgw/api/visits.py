@@ -13,6 +13,8 @@ ODS code, and is as if that care provider had sent it.
 
 Lines of JSON without an X-Request-ID are taken in while they arrive, PIECE by PIECE: what was taken in before a
 connection broke is kept, and the rest is sent again, or all of it.
+
+Long, because what a push promises (receipts, once only, kept while it comes) is one walk through these functions.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 holds.
 
 https://hl7.org/fhir/R4/capabilitystatement.html
+
+Long, because each part of the statement is a function, and nothing else is here.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 As of now, or as of an earlier snapshot: current rows whose version was there, and superseded ones that were current
 then. Who may see them is always a matter of now.
+
+Long, because every way to spell it has to give the same rows.
 """
 
 from __future__ import annotations

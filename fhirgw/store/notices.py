@@ -7,6 +7,8 @@ https://www.postgresql.org/docs/18/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
 
 What a permit does not show when it is looked for is no event of its subscriber's. What it shows no more when it is to
 be sent is told by its number alone.
+
+Long, because that promise rests on its statements being read together, and half of it is SQL.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Nothing here depends on the order of the rows. Where two rows contradict each other (fhirgw.visits.contradiction) and
 neither is the newer, nobody can tell which holds: in one batch both are refused; of two batches the one that came first
 was taken, and the other is refused.
+
+Long, because what one row, a batch and two batches at once come to has to be seen together.
 """
 
 from __future__ import annotations

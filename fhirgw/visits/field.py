@@ -2,6 +2,8 @@
 
 A field's codec takes the JSON value and gives it as it is kept, or raises Refusal with the rule and the remedy. None
 quotes a value.
+
+Long, because a third of it is the table, and the codecs say nothing without it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 What spreadsheets do is taken as it comes: UTF-8 with or without its mark, UTF-16 or Windows-1252; commas, semicolons
 or tabs; columns in any order, some of them of no interest. What would have to be guessed is refused, and said so that
 whoever keeps the spreadsheet can mend it. Rows are numbered as the spreadsheet shows them: the header is row 1.
+
+Long, because each of those habits is a few lines, and they are told apart by one another.
 """
 
 from __future__ import annotations
