@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from fhirgw.access.purpose import BOUND, Purpose
 from fhirgw.access.scope import Scope
@@ -19,6 +20,20 @@ COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 
 PSEUDONYMS = "This application's agreement is for pseudonymised data alone: ask $export for it, with _pseudonymise"
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
+
+
+class Asking(NamedTuple):
+    """Who asks and is refused before there is a Permit, for the audit: it allows nothing.
+
+    Its elements are those of a Permit, as far as they are known (empty: not), by a token that its issuer has signed.
+    """
+
+    registration: str
+    organisation: str = ""
+    purpose: str = ""
+    practitioner: str | None = None
+    patient: str | None = None
+    delegate: str | None = None
 
 
 class _Hashed:
