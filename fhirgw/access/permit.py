@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fhirgw.access.purpose import BOUND, Purpose
-from fhirgw.access.scope import Scope
+from fhirgw.access.scope import Scope, told
 from fhirgw.fhir.issue import FhirError, Issue
 
 OPERATOR = "operator"
@@ -138,7 +138,9 @@ class Permit(_Hashed):
             return scopes
         if self.pseudonymous and not self.scopes:
             raise _refusal(PSEUDONYMS)
-        raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+        needed = f"{self.scopes[0].context if self.scopes else 'system'}/{resource_type}.{verb}"
+        why = f"it has {told(self.scopes)}; get one with {needed}, if the application is registered for that"
+        raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}: {why}")
 
     def among(self, controller: str, others: Collection[str]) -> Permit:
         """The permit in the gateway of the council `controller`, where `others` control records too."""

@@ -151,7 +151,10 @@ class Gatekeeper:
         registration = self._registered[_key(bearer)]
         rate = registration.rate if registration else RATE
         person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation
-        key = str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}"
+        self.count(request, str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}", rate)
+
+    def count(self, request: Request, key: str, rate: int) -> None:
+        """One request more of `key`, which may send `rate` a minute; its answer says so. Raises Refusal(429)."""
         quota = self.limits.take(key, rate)
         request.scope[HEADERS] = headers = quota.headers()
         request.scope[CHARGE] = lambda more: headers.update(self.limits.charge(key, rate, more).headers())
@@ -252,8 +255,9 @@ async def _emergency(
     """
     scopes = tuple(each for each in _scopes(bearer, known) if each.context == "user")
     practitioner = _practitioner(bearer, known)
-    if "break-glass" not in roles or practitioner is None or not scopes:
-        raise _forbidden("Break-glass needs the role, and a user scope of the practitioner who asks")
+    lacking = unmet("break-glass" in roles, practitioner is not None and bool(scopes))
+    if practitioner is None or lacking:
+        raise _forbidden(lacking)
     found = await opened_glass(connection, grant, known.practitioners)
     if found is None:
         raise _forbidden("There is no such grant in force for this practitioner: ask for one, with the reason")
@@ -271,12 +275,23 @@ async def _emergency(
     )
 
 
+def unmet(role: bool, in_person: bool) -> str:
+    """What break-glass lacks, and what to do about it; empty if that is nothing."""
+    needs = [] if role else ["the role (its application is registered with --role break-glass, or its issuer says so)"]
+    needs += [] if in_person else ["a user scope of the practitioner who asks (as user/*.rs)"]
+    return f"Break-glass needs {' and '.join(needs)}" if needs else ""
+
+
 def _case(request: Request, known: Caller, bearer: Bearer, roles: frozenset[str]) -> str | None:
     case = header(request, CASE)
     if case and "safeguarding" not in roles:
-        raise _forbidden("To name a safeguarding case needs the role")
+        raise _forbidden(
+            "To name a safeguarding case needs the role: the application is registered with --role safeguarding"
+        )
     if case and Purpose.SAFEGUARDING not in _purposes(bearer, known):
-        raise _forbidden("To name a safeguarding case needs an application that is registered for safeguarding")
+        raise _forbidden(
+            "To name a safeguarding case needs an application registered for safeguarding: --purpose safeguarding"
+        )
     return case or None
 
 
