@@ -34,10 +34,11 @@ class Issuer(BaseModel):
     """One issuer, as its declaration spells it.
 
     `claims` names the claim that tells each thing (`realm_access.roles` is a claim inside another), `fixed` tells it
-    where no claim does. `organisations` are the ODS codes it may speak for; none: any. `scopes` is the most a token of this issuer may have. `require` are claims with the values they
-    must have, such as Keycloak's `typ: Bearer`; `types` the `typ` headers of its access tokens. `roles` maps its roles
-    to ours, `clearance` its roles to classes of record. `registration` is one of ours, by which all its tokens can be
-    shut out at once. `internal`: its keys are on a private network.
+    where no claim does. `organisations` are the ODS codes it may speak for; none: any. `scopes` is the most a token of
+    this issuer may have. `require` are claims with the values they must have, such as Keycloak's `typ: Bearer`; `types`
+    the `typ` headers of its access tokens. `roles` maps its roles to ours, `clearance` its roles to classes of record.
+    `registration` is one of ours, by which all its tokens can be shut out at once. `internal`: its keys are on a
+    private network.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -21,7 +21,7 @@ import typer
 from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
-from fhirgw.access.address import loopback_name
+from fhirgw.access.address import literal, loopback_name, public
 from fhirgw.access.assertion import OAuthError, signed
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
@@ -322,6 +322,8 @@ def _keys(
             raise CommandError(f"--jwks-url: {error}.", 2) from None
         if loopback_name(host) and not given.loopback_jwks:
             raise CommandError("--jwks-url: this machine's own is never asked; FHIRGW_LOOPBACK_JWKS lets it be.", 2)
+        if literal(host) and not public(host) and not given.loopback_jwks:
+            raise CommandError("--jwks-url: keys are fetched from public addresses alone, and this one is not.", 2)
         return None, None
     if jwks is not None:
         return None, _read(jwks)

@@ -422,6 +422,18 @@ async def test_a_safeguarding_case_is_named_by_whoever_has_the_role(here: World)
     assert "registered for safeguarding" in told
 
 
+async def test_a_glass_ends_for_every_process_at_once(here: World, tmp_path: Path) -> None:
+    """By the database's clock, which all of them share, to the moment."""
+    grant = {"x-break-glass": await granted(here, minutes=29)}
+    async with world(here.url, tmp_path / "keys", issuers=tmp_path / "issuers.yaml") as other:
+        for each in (here, other):
+            assert (await permitted(each, login(roles=["senior"]), **grant))["purpose"] == "emergency"
+        async with here.smart.connect() as connection:
+            await connection.execute("UPDATE fhirgw.break_glass SET expires = clock_timestamp()")
+        for each in (here, other):
+            assert "no such grant" in await refused(each, login(roles=["senior"]), 403, **grant)
+
+
 async def audited(here: World) -> tuple[str, str, str, str, list[str]]:
     """The newest AuditEvent: its outcome, application, organisation, purpose, and the staff it names."""
     async with here.smart.connect() as connection:

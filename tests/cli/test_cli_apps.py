@@ -138,6 +138,8 @@ def test_applications_are_listed(app: Command) -> None:
         (["add", "x", "--scope", "system/*.rs", "--generate", "--clear", "all"], 2, "--clear: there is no 'all'"),
         (["add", "x", "--scope", "system/*.rs", "--jwks-url", "http://a.test/k"], 2, "is not an https address"),
         (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://localhost/k"], 2, "this machine's own"),
+        (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://10.0.0.1/k"], 2, "public addresses alone"),
+        (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://[::ffff:169.254.169.254]/"], 2, "public addr"),
         (
             ["add", "x", "--scope", "system/*.rs", "--jwks", "nowhere.json"],
             3,
@@ -278,6 +280,7 @@ def test_an_application_may_have_its_keys_elsewhere(app: Command) -> None:
         app("app", "add", "ics", "--scope", "system/*.rs", "--jwks-url", "https://ics.test/keys", "--json")
     )
     assert published["jwks_url"] == "https://ics.test/keys"
+    assert app("app", "rotate", "ics", "--jwks-url", "https://8.8.8.8/keys").code == 0
 
 
 async def test_an_application_can_be_ensured_twice(database: str, tmp_path: Path) -> None:
