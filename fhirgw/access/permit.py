@@ -15,6 +15,12 @@ from fhirgw.fhir.issue import FhirError, Issue
 OPERATOR = "operator"
 """Whoever runs the gateway, in the place of a registration."""
 
+GATEWAY = "gateway"
+"""The gateway itself, in the place of a registration."""
+
+OWN = (OPERATOR, GATEWAY)
+"""Names that no application has: it would pass for these in the audit."""
+
 COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 """The party that every application of a council is."""
 
@@ -174,7 +180,7 @@ def operations(controller: str) -> Permit:
 def directory(controller: str) -> Permit:
     """The gateway's own permit to look up who organisations and practitioners are."""
     scopes = tuple(Scope.parse(f"system/{each}.rs") for each in ("Organization", "Practitioner", "PractitionerRole"))
-    return Permit(controller, Purpose.OPERATIONS, scopes, registration="gateway")
+    return Permit(controller, Purpose.OPERATIONS, scopes, registration=GATEWAY)
 
 
 def _refusal(diagnostics: str) -> FhirError:

@@ -25,6 +25,7 @@ from fhirgw.access.address import literal, loopback_name, public
 from fhirgw.access.assertion import OAuthError, signed
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
+from fhirgw.access.permit import OWN
 from fhirgw.access.purpose import GRANTED
 from fhirgw.access.scope import scopes as read_scopes
 from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
@@ -93,6 +94,8 @@ def add(
     """Register an application."""
     console, given = Console(json), settings()
     check_name(name)
+    if name in OWN:
+        raise CommandError(f"{name} is what the audit calls the gateway's own: choose another name.", 2)
     if organisation is not None and not is_ods_code(organisation):
         raise CommandError("--organisation is an ODS code: 3 to 10 capital letters and digits, as Z9C01.", 2)
     wanted = Registration(

@@ -145,6 +145,7 @@ def test_applications_are_listed(app: Command) -> None:
             3,
             "nowhere.json cannot be read (No such file",
         ),
+        (["add", "operator", *ADDED[2:]], 2, "operator is what the audit calls the gateway's own"),
         ([*ADDED, "--organisation", "NOPE!"], 2, "--organisation is an ODS code"),
         ([*ADDED, "--organisation", "z9c01"], 2, "--organisation is an ODS code"),
         (["show", "x"], 2, "There is no application 'x'"),
