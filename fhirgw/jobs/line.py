@@ -41,6 +41,10 @@ FOREIGN = re.compile(rb'"reference"\s*:\s*"(?:[./]|[^"]*//)')
 Lines = Sequence[tuple[int, bytes]]
 LARGE, MOST = 16_000_000, 4
 """Bytes from which on it is worth starting processes to judge lines; more of them than one writer keeps busy."""
+LATE = ("fhirpathpy", "langcodes.data_dicts")
+"""What validation imports where it is first met: half a second, which processes that judge need not spend each."""
+SELDOM = 100_000
+"""Objects that come to stay before a process that judges looks for cycles: only refused lines leave any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def judges(processes: int) -> Iterator[Executor]:
             thread.shutdown(wait=False, cancel_futures=True)  # what it is at ends soon, and nobody waits for it
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # what is imported is imported once, for all of them
+    context.set_forkserver_preload([__name__, *LATE])  # what is imported is imported once, for all of them
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begun)
     try:
         yield pool
@@ -165,3 +169,4 @@ def _begun() -> None:
         threading.Thread(target=follow, daemon=True).start()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(SELDOM)  # the usual 700 are a tenth of the work, and find nothing

@@ -17,7 +17,7 @@ from isal import isal_zlib
 from fhirgw.fhir.issue import FhirError, Issue
 
 BLOCK = 1 << 20
-LINES, BYTES = 500, 1 << 22
+LINES, BYTES = 1000, 1 << 22
 """What one batch holds at most; one line may be longer."""
 ENDLESS = 1 << 30
 """Bytes of a line that are passed over: a few kilobytes, packed, may be as many as anybody likes of one letter."""

@@ -39,7 +39,7 @@ from fhirgw.store.load import Staged, Stale
 
 AHEAD = 4
 """Batches that may wait to be written."""
-GROUP = 8
+GROUP = 4
 """Batches of one transaction: many lines share what a commit costs, and what has to be merged into the token index."""
 TIMES = 3
 """Times a transaction is tried that meets others who write the same."""

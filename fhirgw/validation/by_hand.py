@@ -17,6 +17,7 @@ from fhirgw.validation.scope import Scope
 
 Rule = Callable[[Any, Scope], bool]
 UCUM = "http://unitsofmeasure.org"
+ALLERGY = "http://terminology.hl7.org/CodeSystem/allergyintolerance-verification"
 VERIFIED = "http://terminology.hl7.org/CodeSystem/condition-ver-status"
 CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 ENDED = ("resolved", "remission", "inactive")
@@ -135,6 +136,16 @@ RULES: dict[str, tuple[Rule, str]] = {
     "age-1": (
         lambda v, s: quantity(v) and v.get("value", 1) > 0,
         "an age is above nought, with a UCUM code and system",
+    ),
+    "ait-1": (
+        lambda v, s: has(v, "clinicalStatus") or coded(v.get("verificationStatus"), ALLERGY, "entered-in-error"),
+        "say the clinicalStatus",
+    ),
+    "ait-2": (
+        lambda v, s: (
+            not coded(v.get("verificationStatus"), ALLERGY, "entered-in-error") or not has(v, "clinicalStatus")
+        ),
+        "what was entered in error has no clinicalStatus",
     ),
     "app-1": (lambda v, s: has(v, "type", "actor"), "say who takes part (actor) or in what part (type)"),
     "app-2": (lambda v, s: has(v, "start") == has(v, "end"), "give start and end, or neither"),
@@ -405,7 +416,7 @@ NEEDED = {
     "timeOfDay": ("tim-10",),
     "total": ("bdl-1",),
     "value": ("cpt-2",),
-    "verificationStatus": ("con-5",),
+    "verificationStatus": ("con-5", "ait-2"),
 }
 FREE = {key: name for name, keys in NEEDED.items() for key in keys}
 """The element without which a rule cannot be broken: looked for first."""

@@ -281,6 +281,15 @@ DOCUMENT = {
     "content": [{"attachment": {"contentType": "text/plain", "data": "aGVsbG8=", "url": "urn:oid:1.2.3"}}],
 }
 
+ALLERGY = {
+    "resourceType": "AllergyIntolerance",
+    "text": NARRATIVE,
+    "clinicalStatus": concept(f"{HL7}/allergyintolerance-clinical", "active"),
+    "verificationStatus": concept(f"{HL7}/allergyintolerance-verification", "confirmed"),
+    "code": {"text": "Penicillin"},
+    "patient": {"reference": "Patient/p1"},
+}
+
 PLACE = {
     "resourceType": "Location",
     "text": NARRATIVE,

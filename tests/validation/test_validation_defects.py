@@ -15,6 +15,7 @@ from fhirgw.validation import validate
 from tests.validation import right
 from tests.validation.right import (
     ADMINISTRATION,
+    ALLERGY,
     APPOINTMENT,
     BUNDLE,
     CONDITION,
@@ -209,6 +210,8 @@ DEFECTS: dict[str, Defect] = {
                               "Organization.identifier[0].value"),
     # invariants
     "app-1": (APPOINTMENT, {"participant[0].actor": GONE}, "invariant", "Appointment.participant[0]"),
+    "ait-1": (ALLERGY, {"clinicalStatus": GONE}, "invariant", "AllergyIntolerance"),
+    "ait-2": (ALLERGY, {"verificationStatus.coding[0].code": "entered-in-error"}, "invariant", "AllergyIntolerance"),
     "app-2": (APPOINTMENT, {"end": GONE}, "invariant", "Appointment"),
     "app-3": (APPOINTMENT, {"start": GONE, "end": GONE}, "invariant", "Appointment"),
     "app-4": (APPOINTMENT, {"cancelationReason": {"text": "x"}, "status": "noshow"}, "invariant", "Appointment"),
