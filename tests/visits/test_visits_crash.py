@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from fhirgw.app import create_app
 from fhirgw.settings import Settings
 from tests.gateway import Gateway
-from tests.visits.visiting import KESTREL, state, visit
+from tests.visits.visiting import KESTREL, state, until, visit
 
 PUSH = "/homecare/visits"
 LINES = {"content-type": "application/x-ndjson"}
@@ -85,15 +85,6 @@ def head(client: httpx.Client, kind: str, length: int | None) -> bytes:
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     told = f"Host: x\r\n{size}\r\nContent-Type: {kind}\r\nAuthorization: {client.headers['authorization']}"
     return f"POST {PUSH} HTTP/1.1\r\n{told}\r\n\r\n".encode()
-
-
-async def until(connection: asyncpg.Connection, happened: Callable[[], Awaitable[Any]]) -> None:
-    """Waits for something; a machine that is busy may take a minute."""
-    for _ in range(6000):
-        if await happened():
-            return
-        await connection.execute("SELECT pg_sleep(0.01)")
-    raise AssertionError("it never happened")
 
 
 def corrected(number: int) -> list[dict[str, Any]]:
