@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import orjson
 
 from fhirgw.store.database import Connection
+from fhirgw.store.visit_stays import CELL
 from fhirgw.visits.receipt import Receipt, counted
 
 DAYS = 35
@@ -28,8 +29,6 @@ INSERT INTO fhirgw.submission
     (provider, submission, received, way, file, stored, unchanged, superseded, refused, unallocated, mending, receipts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
-CELL = "\x03"
-"""Stands between the ids of visits, none of which has it: lists of lists are no arrays."""
 NOTE_ALL = """
 INSERT INTO fhirgw.submission
     (provider, submission, received, way, file, stored, unchanged, superseded, refused, unallocated, mending, receipts)

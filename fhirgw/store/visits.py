@@ -10,7 +10,7 @@ What was said is kept: of a visit that one row spoke of, the row is that; the fi
 `visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the
 same, in nobody's record: which of the two it is, is not told.
 
-Long, because a third of it is SQL and its columns.
+Long, because a third of it is SQL and its columns; whose visits are stands in fhirgw.store.visit_whose.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ import orjson
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.store import visit_stays
+from fhirgw.store import visit_stays, visit_whose
 from fhirgw.store.database import Connection
 from fhirgw.store.visit_lines import LINELESS, NOT_YET, Ordered, lines
-from fhirgw.store.visit_stays import Stays
+from fhirgw.store.visit_stays import CELL, Stays
+from fhirgw.store.visit_whose import OUR_OWN, Asked, Sought, allocated, led, numbers
 from fhirgw.visits.alert import due
 from fhirgw.visits.batch import UNHEARD, First, Held, Status, Taken, ambiguous, key, met, placed, taken
 from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, parts, top
@@ -45,28 +45,12 @@ TURN = 250
 """Visits joined before anybody else has a turn: some ten milliseconds."""
 Item = TypeVar("Item")
 
-SENDING = ("care-provider", "late-visits")
-"""The ties by which a care provider sends visits: while the package runs, and for its grace."""
-
 CLOSED = Fault(
     "person",
     "closed",
     "the time for sending visits of this person is over, or never began",
     "Ask the council whether the package of care has ended",
 )
-UNKNOWN = Fault(
-    "person",
-    "unallocated",
-    "nobody whom you look after by a package of care has this number",
-    "The visit is kept, and finds the person by itself once the council has them: check the number, or ask the council",
-)
-UNNAMED = Fault(
-    "person",
-    "unallocated",
-    "the visit does not say whose it is",
-    "The visit is kept; send it again with the person's NHS number",
-)
-
 KNOWN = """
 SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps, v.line,
     CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
@@ -81,24 +65,6 @@ JOIN unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS g (key, source_versi
 """
 
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
-
-# Of those who have a number only those count whom the care provider looks after: to it, others are not there.
-_TIED = """CROSS JOIN LATERAL (
-    SELECT FROM fhirgw.relationship r WHERE r.person = {} AND r.party = ANY (s.parties) AND r.kind = ANY ($6)
-        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp() LIMIT 1) AS tie"""
-PERSONS = f"""
-WITH whom AS MATERIALIZED (
-    SELECT provider, string_to_array(parties, E'\\x03') AS parties
-    FROM unnest($4::text[], $5::text[]) AS w (provider, parties)),
-sought AS MATERIALIZED (
-    SELECT s.provider, s.system, s.value, w.parties
-    FROM unnest($1::text[], $2::text[], $3::text[]) AS s (provider, system, value) JOIN whom w USING (provider))
-SELECT s.provider, s.system, s.value, i.patient FROM sought s
-JOIN fhirgw.identifier i ON i.system = s.system AND i.value = s.value AND s.system <> '' {_TIED.format("i.patient")}
-UNION ALL
-SELECT s.provider, s.system, s.value, s.value FROM sought s {_TIED.format("s.value")} WHERE s.system = ''
-    AND EXISTS (SELECT FROM fhirgw.resource r WHERE r.type = 'Patient' AND r.id = s.value)
-"""
 
 CELLS = {
     "key": "uuid",
@@ -116,7 +82,6 @@ CELLS = {
 
 By hand, because asyncpg's encoding of arrays looks at every element: a third of what storing a visit costs here.
 """
-CELL = "\x03"
 BLANK = " "
 """Stands for an empty text where an empty one is NULL."""
 ORGANISATION = "Organization/"
@@ -185,10 +150,6 @@ SELECT EXISTS (SELECT FROM fhirgw.visit_parting WHERE patient = ANY ($4::text[])
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
 
 
-OUR_OWN = ""
-"""The system of the ids that we give Patients."""
-
-
 class Lost(FhirError):
     """Another batch wrote one of the visits while this one was reading: take it again, alone."""
 
@@ -254,7 +215,6 @@ TOO_LATE = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 """Another has just made the visit, which the index of ids may see before that of keys; or took something away from
 several people one after the other, in another order than that of their visits.
 """
-NOBODY: set[str] = set()
 
 
 class _Row:
@@ -316,7 +276,7 @@ async def take_all(
     heard = {each.code: each for each, _ in rows}
     patients = list({each.patient for each in writing if each.patient})
     parted = await connection.fetchval(HEARD, list(heard), [each.controller for each in heard.values()], now, patients)
-    if parted and await _led(connection, asked) != asked.people:
+    if parted and await led(connection, asked) != asked.people:
         raise Lost
     meets = await visit_stays.kept(connection, [each.stays for each in found if each.stays])
     for done in found:
@@ -341,7 +301,7 @@ class _Joined(NamedTuple):
 
 async def _joined(
     connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], now: datetime
-) -> tuple[list[_Joined], _Asked]:
+) -> tuple[list[_Joined], Asked]:
     """By visit, what becomes of its rows, and what is to be written; and what was asked of whose they are."""
     held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
     await _alike(connection, said, held)
@@ -354,7 +314,10 @@ async def _joined(
         else:
             done[name] = made = taken(row.held if row else UNHEARD, sents, now)
             facts[name] = made.facts
-    asked = await _people(connection, said, held, facts)
+    parties = {provider.code: provider.parties for provider, _ in said.values()}
+    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in numbers(fact.get("person"))}
+    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
+    asked = await visit_whose.asked(connection, parties, sought)
     people = asked.people
     found: list[_Joined] = []
     async for name, (provider, sents) in _in_turn(said.items()):
@@ -382,7 +345,7 @@ def _written(
     people: Mapping[Sought, set[str]],
 ) -> _Joined:
     """A visit of which something may be new: whose it is, and what is to be written of it."""
-    patient, fault = _allocated(provider.code, facts.get("person"), people)
+    patient, fault = allocated(provider.code, facts.get("person"), people)
     if patient is None and row is not None and _same_person(row.held.known, made.known):
         patient = row.patient
     told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
@@ -437,67 +400,6 @@ def _lined(joined: _Joined, row: _Row | None, known: Mapping[Ordered, str]) -> _
     if line == NOT_YET and joined.told.id:
         joined = joined._replace(told=joined.told._replace(fault=LINELESS))
     return joined
-
-
-Sought = tuple[str, str, str]
-"""A number of somebody, as a care provider says it: the provider's code, the number's system, and the number."""
-
-
-class _Asked(NamedTuple):
-    """Numbers of people, by whom they are said, and the Patients that they lead to."""
-
-    whom: Sequence[Provider]
-    sought: Sequence[Sought]
-    people: Mapping[Sought, set[str]] = {}
-
-
-async def _people(
-    connection: Connection,
-    said: Mapping[str, tuple[Provider, Sequence[Sent]]],
-    held: Mapping[str, _Row],
-    facts: Mapping[str, Mapping[str, Any]],
-) -> _Asked:
-    """The Patients that numbers lead to, of those whom the care provider looks after, or did a little while ago."""
-    providers = {provider.code: provider for provider, _ in said.values()}
-    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in _numbers(fact.get("person"))}
-    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
-    asked = _Asked(list(providers.values()), sorted(sought))
-    return asked._replace(people=await _led(connection, asked))
-
-
-async def _led(connection: Connection, asked: _Asked) -> Mapping[Sought, set[str]]:
-    """The Patients that the numbers lead to now."""
-    found: dict[Sought, set[str]] = {}
-    if asked.sought:
-        whom = [each.code for each in asked.whom], [CELL.join(each.parties) for each in asked.whom]
-        for row in await connection.fetch(PERSONS, *zip(*asked.sought, strict=True), *whom, SENDING):
-            found.setdefault((row["provider"], row["system"], row["value"]), set()).add(row["patient"])
-    return found
-
-
-def _numbers(person: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """By what a visit says whose it is, as (system, value)."""
-    found: list[tuple[str, str]] = []
-    if person and "nhsNumber" in person:
-        found.append((NHS_NUMBER, person["nhsNumber"]))
-    if person and "number" in person and "system" in person:
-        found.append((person["system"], person["number"]))
-    if person and "id" in person:
-        found.append((OUR_OWN, person["id"]))
-    return found
-
-
-def _allocated(
-    code: str, person: Mapping[str, Any] | None, people: Mapping[Sought, set[str]]
-) -> tuple[str | None, Fault | None]:
-    """The one Patient that all its numbers lead to, or why there is none."""
-    numbers = _numbers(person)
-    if not numbers:
-        return None, UNNAMED
-    named = people.get((code, *numbers[0]), NOBODY)
-    for each in numbers[1:]:
-        named = named & people.get((code, *each), NOBODY)
-    return (next(iter(named)), None) if len(named) == 1 else (None, UNKNOWN)
 
 
 def _same_person(before: Known, after: Known) -> bool:
