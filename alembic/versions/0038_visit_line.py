@@ -175,7 +175,7 @@ END $$""",
 TRIGGERS = {"change": "visit_line_made", "visit": "visit_again"}
 JOINING = "fhirgw.visit_superseded()"
 """Planned once for a session, and first for a batch that amends nothing: for none a loop over all pairs is cheapest,
-and it stays, at a cost that grows with the square of what a batch amends."""
+and it stays, at a cost that grows with the square of what a batch amends: 3,000 took 19.9 seconds instead of 0.7."""
 MADE = (
     *("visit_line_made()", "visit_again()", "visit_relined(uuid[])", "visit_lined(text, text[], text)"),
     "visit_lines(text[], text[], text[], text[], text[])",

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from fhirgw.access.audit_event import Access
 from fhirgw.api.shared import Shared
 from fhirgw.api.writers import Writers
 from fhirgw.store import audit, submissions
 from fhirgw.store import visits as store
-from fhirgw.store.audit import Row
+from fhirgw.store.audit_forms import Forms
 from fhirgw.store.visits import Provider, Result
 from fhirgw.visits.reading import Sent
 from fhirgw.visits.receipt import Receipt
@@ -24,18 +25,18 @@ TRIES = 5
 
 
 class Single(NamedTuple):
-    """A visit that came alone: `row` makes its row of the audit, when it is known what became of it."""
+    """A visit that came alone: `access` is what the audit is told, when it is known what became of it."""
 
     provider: Provider
     sent: Sent
-    row: Callable[[Result], Row]
+    access: Callable[[Result], Access]
 
 
 class Company:
     """`await company(single)`: what became of a visit, durable and audited. Raises store.Lost, and what a pool does."""
 
     def __init__(self, writers: Writers, rules: Rules) -> None:
-        self._writers, self._rules = writers, rules
+        self._writers, self._rules, self._forms = writers, rules, Forms()
         self._shared: Shared[None, Single, Result] = Shared(self._taken)
 
     async def __call__(self, single: Single) -> Result:
@@ -47,7 +48,10 @@ class Company:
             try:
                 return await self._written(singles, alone=attempt > 0)
             except store.Lost:
-                continue
+                self._forms.doubt()
+            except BaseException:
+                self._forms.doubt()
+                raise
         raise store.Lost
 
     async def _written(self, singles: Sequence[Single], *, alone: bool) -> list[Result]:
@@ -59,7 +63,8 @@ class Company:
             for each, done in zip(singles, found, strict=True):
                 told.setdefault(each.provider.code, []).append(_receipt(each.sent, done))
             await submissions.note_singles(connection, told, now)
-            await audit.append(connection, [each.row(done) for each, done in zip(singles, found, strict=True)])
+            accesses = [each.access(done) for each, done in zip(singles, found, strict=True)]
+            await audit.append_brief(connection, accesses, self._forms)
         return found
 
 

@@ -38,7 +38,7 @@ from fhirgw.store import submissions, visit_stays, visits_sent
 from fhirgw.store.database import Connection
 from fhirgw.store.submissions import Cursor, Submission
 from fhirgw.store.visit_lines import LINELESS
-from fhirgw.store.visits import UNKNOWN, UNNAMED
+from fhirgw.store.visit_whose import UNKNOWN, UNNAMED
 from fhirgw.visits.batch import key, met
 from fhirgw.visits.field import ID
 from fhirgw.visits.outcome import came

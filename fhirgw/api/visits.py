@@ -31,7 +31,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fhirgw.access.audit_event import Seen
+from fhirgw.access.audit_event import Access, Seen
 from fhirgw.access.permit import COUNCIL, Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.api import received
@@ -259,9 +259,9 @@ async def _single(request: Request, here: Visits, provider: store.Provider, read
     if isinstance(read, Refused):
         return await _refused(request, here, provider, refusal(1, read))
 
-    def audited(result: store.Result) -> audit.Row:
+    def audited(result: store.Result) -> Access:
         seen = [Seen("Encounter", result.id, result.patient)] if result.id else []
-        return audit.row(replace(access(request, PUSH, _status(result.status), noted), seen=seen))
+        return replace(access(request, PUSH, _status(result.status), noted), seen=seen)
 
     result = await here.company(Single(provider, read, audited))
     noted.durable = True

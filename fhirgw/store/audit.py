@@ -125,7 +125,7 @@ class Auditor:
     async def _recorded(self, access: Access) -> None:
         if self._closed or self._task is None or self._task.done():
             raise Unrecorded
-        waiting = _Waiting(*self._written_out(access), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(*_written_out(access, self._forms), asyncio.get_running_loop().create_future())
         await self._queue.put(waiting)
         if self._queue.qsize() >= COMPANY:
             self._news.set()
@@ -197,16 +197,17 @@ class Auditor:
         else:
             _settle(batch, failed=False)
 
-    def _written_out(self, access: Access) -> tuple[Row, Form | None]:
-        """The row, before anybody else's is at stake, and its form. Raises Unrecorded for what JSON cannot say."""
-        try:
-            made = known(access, _id(access.moment))
-            if made is None or not self._forms.has_met(made.form) or made.brief.count(BRIEF_PART) != len(made.values):
-                return row(access), None
-            return _row(made.brief, made.facets), made.form
-        except (TypeError, ValueError) as error:  # as a lone surrogate
-            log.error("audit not written", rows=1, error=type(error).__name__)
-            raise Unrecorded from None
+
+def _written_out(access: Access, forms: Forms) -> tuple[Row, Form | None]:
+    """The row, before anybody else's is at stake, and its form. Raises Unrecorded for what JSON cannot say."""
+    try:
+        made = known(access, _id(access.moment))
+        if made is None or not forms.has_met(made.form) or made.brief.count(BRIEF_PART) != len(made.values):
+            return row(access), None
+        return _row(made.brief, made.facets), made.form
+    except (TypeError, ValueError) as error:  # as a lone surrogate
+        log.error("audit not written", rows=1, error=type(error).__name__)
+        raise Unrecorded from None
 
 
 def row(access: Access) -> Row:
@@ -240,6 +241,16 @@ async def append(connection: Connection, rows: Sequence[Row]) -> int:
     """Adds rows to the chain, durable when the transaction has ended; returns the sequence of the last."""
     last: int = await connection.fetchval(APPEND, *columns(rows))
     return last
+
+
+async def append_brief(connection: Connection, accesses: Sequence[Access], forms: Forms) -> None:
+    """The same of accesses, brief where that can be, in a transaction that has their forms too.
+
+    Where the transaction fails, the forms are in doubt. Raises Unrecorded.
+    """
+    made = [_written_out(each, forms) for each in accesses]
+    await forms.keep(connection, sorted({form for _, form in made if form}))  # so that nobody waits for who waits
+    await append(connection, [each for each, _ in made])
 
 
 def columns(rows: Sequence[Row]) -> list[str]:

@@ -30,7 +30,7 @@ class Forms:
         return False
 
     async def keep(self, connection: Connection, forms: Iterable[Form]) -> None:
-        """Sees to it that the forms are there, and on disk: outside of any transaction, before a row rests on them."""
+        """Sees to it that the forms are there, before a row rests on them: on disk, or in the row's own transaction."""
         new = {each.key: each for each in forms if each.key not in self.kept}
         for each in new.values():
             await connection.execute(KEEP, *each)

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import orjson
 
 from fhirgw.store.database import Connection
+from fhirgw.store.visit_stays import CELL
 from fhirgw.visits.receipt import Receipt, counted
 
 DAYS = 35
@@ -27,6 +28,14 @@ NOTE = """
 INSERT INTO fhirgw.submission
     (provider, submission, received, way, file, stored, unchanged, superseded, refused, unallocated, mending, receipts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+NOTE_ALL = """
+INSERT INTO fhirgw.submission
+    (provider, submission, received, way, file, stored, unchanged, superseded, refused, unallocated, mending, receipts)
+SELECT p, s, m, w, f, c1, c2, c3, c4, c5, string_to_array(v, E'\\x03'), r
+FROM unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[],
+    $6::int[], $7::int[], $8::int[], $9::int[], $10::int[], $11::text[], $12::text[])
+    AS each (p, s, m, w, f, c1, c2, c3, c4, c5, v, r)
 """
 COUNTS = ("stored", "unchanged", "superseded", "refused", "unallocated")
 _SUMS = ", ".join(f"sum({name})::int AS {name}" for name in COUNTS)
@@ -101,7 +110,9 @@ async def note(
 async def note_singles(connection: Connection, receipts: Mapping[str, Sequence[Receipt]], now: datetime) -> None:
     """The same of visits that came alone, by their care provider: in one round trip, however many those are."""
     noted = [_values(provider, single(provider, now), each, now) for provider, each in sorted(receipts.items())]
-    await connection.executemany(NOTE, noted)
+    columns = [list(each) for each in zip(*noted, strict=True)]
+    columns[-2] = [each and CELL.join(each) for each in columns[-2]]
+    await connection.execute(NOTE_ALL, *columns)
 
 
 def _values(provider: str, coming: Coming, receipts: Sequence[Receipt], now: datetime) -> tuple[Any, ...]:

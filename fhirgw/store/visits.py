@@ -2,13 +2,15 @@
 
 A batch reads what is known of its visits, joins what it says (fhirgw.visits.batch, which is pure) and writes back, if
 nobody has changed one of them since; if somebody has, nothing is kept and all of it is joined anew. Whatever is locked
-is locked in the order of the keys, so nobody waits for another who waits; who was first makes no difference.
+is locked in the order of the keys, so nobody waits for another who waits; who was first makes no difference. Before it,
+the people whose visits they are: who takes a number or a record away meanwhile waits for the batch, or the batch for
+them, and then it is asked anew whose the visits are (alembic's 0047).
 
 What was said is kept: of a visit that one row spoke of, the row is that; the first that says more brings both into
 `visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the
 same, in nobody's record: which of the two it is, is not told.
 
-Long, because a third of it is SQL and its columns.
+Long, because a third of it is SQL and its columns; whose visits are stands in fhirgw.store.visit_whose.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ import orjson
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.issue import FhirError, Issue
-from fhirgw.fhir.nhs import NHS_NUMBER
-from fhirgw.store import visit_stays
+from fhirgw.store import visit_stays, visit_whose
 from fhirgw.store.database import Connection
 from fhirgw.store.visit_lines import LINELESS, NOT_YET, Ordered, lines
-from fhirgw.store.visit_stays import Stays
+from fhirgw.store.visit_stays import CELL, Stays
+from fhirgw.store.visit_whose import OUR_OWN, Asked, Sought, allocated, led, numbers
 from fhirgw.visits.alert import due
 from fhirgw.visits.batch import UNHEARD, First, Held, Status, Taken, ambiguous, key, met, placed, taken
 from fhirgw.visits.merge import ENTRIES, OVERRULED, Known, Register, Said, Stamp, parts, top
@@ -43,28 +45,12 @@ TURN = 250
 """Visits joined before anybody else has a turn: some ten milliseconds."""
 Item = TypeVar("Item")
 
-SENDING = ("care-provider", "late-visits")
-"""The ties by which a care provider sends visits: while the package runs, and for its grace."""
-
 CLOSED = Fault(
     "person",
     "closed",
     "the time for sending visits of this person is over, or never began",
     "Ask the council whether the package of care has ended",
 )
-UNKNOWN = Fault(
-    "person",
-    "unallocated",
-    "nobody whom you look after by a package of care has this number",
-    "The visit is kept, and finds the person by itself once the council has them: check the number, or ask the council",
-)
-UNNAMED = Fault(
-    "person",
-    "unallocated",
-    "the visit does not say whose it is",
-    "The visit is kept; send it again with the person's NHS number",
-)
-
 KNOWN = """
 SELECT v.key::text, v.version, v.source_version, v.changed, v.digest, v.updated, v.patient, v.parts, v.stamps, v.line,
     CASE WHEN v.version > 1 THEN ARRAY (SELECT s.digest FROM fhirgw.visit_said s WHERE s.key = v.key) END AS digests
@@ -79,23 +65,6 @@ JOIN unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS g (key, source_versi
 """
 
 LOCK = "SELECT FROM fhirgw.visit WHERE key = ANY ($1::uuid[]) ORDER BY key FOR UPDATE"
-
-# Of those who have a number only those count whom the care provider looks after: to it, others are not there.
-_TIED = """CROSS JOIN LATERAL (
-    SELECT FROM fhirgw.relationship r WHERE r.person = {} AND r.party = ANY (s.parties) AND r.kind = ANY ($6)
-        AND r.starts <= statement_timestamp() AND r.ends > statement_timestamp() LIMIT 1) AS tie"""
-PERSONS = f"""
-WITH whom AS MATERIALIZED (
-    SELECT provider, string_to_array(parties, E'\\x03') AS parties
-    FROM unnest($4::text[], $5::text[]) AS w (provider, parties)),
-sought AS MATERIALIZED (
-    SELECT s.provider, s.system, s.value, w.parties
-    FROM unnest($1::text[], $2::text[], $3::text[]) AS s (provider, system, value) JOIN whom w USING (provider))
-SELECT s.provider, s.system, s.value, i.patient FROM sought s
-JOIN fhirgw.identifier i ON i.system = s.system AND i.value = s.value AND s.system <> '' {_TIED.format("i.patient")}
-UNION ALL
-SELECT s.provider, s.system, s.value, s.value FROM sought s {_TIED.format("s.value")} WHERE s.system = ''
-"""
 
 CELLS = {
     "key": "uuid",
@@ -113,7 +82,6 @@ CELLS = {
 
 By hand, because asyncpg's encoding of arrays looks at every element: a third of what storing a visit costs here.
 """
-CELL = "\x03"
 BLANK = " "
 """Stands for an empty text where an empty one is NULL."""
 ORGANISATION = "Organization/"
@@ -123,7 +91,8 @@ def _column(at: int, kind: str) -> str:
     return f"string_to_array(${at}, E'\\x03', '')::{kind}[]"
 
 
-# In the order of the keys, so that two batches never wait for each other.
+# In the order of the keys, so that two batches never wait for each other: what is there is locked before any of it is
+# changed, whatever order a plan would change it in, and what is new comes after that.
 STORE = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -133,6 +102,14 @@ WITH given AS MATERIALIZED (
 said AS MATERIALIZED (
     SELECT * FROM unnest($23::uuid[], $24::bytea[], $25::bigint[], $26::timestamptz[], $27::timestamptz[], $28::text[])
         AS s (key, digest, source_version, changed, received, parts)),
+places AS MATERIALIZED (
+    SELECT count(pg_advisory_xact_lock_shared(47, place)) AS locked FROM (
+        SELECT DISTINCT fhirgw.visit_place(patient) FROM given WHERE patient IS NOT NULL ORDER BY 1) AS p (place)),
+rows AS MATERIALIZED (
+    SELECT FROM fhirgw.visit WHERE key = ANY (ARRAY(SELECT key FROM given WHERE was > 0))
+        AND (SELECT locked FROM places) >= 0
+    ORDER BY key FOR NO KEY UPDATE),
+locked AS MATERIALIZED (SELECT count(*) AS rows FROM rows),
 renewed AS (
     UPDATE fhirgw.visit v SET
         version = g.version, source_version = g.source_version, changed = g.changed, digest = g.digest,
@@ -141,13 +118,14 @@ renewed AS (
         due = CASE WHEN v.alerted OR v.due <= $29 THEN $29 ELSE g.due END,
         line = btrim(g.line), organisation = g.organisation, derived = g.derived
     FROM given g WHERE v.key = g.key AND v.version = g.was AND v.patient IS NOT DISTINCT FROM g.held AND g.was > 0
+        AND (SELECT rows FROM locked) >= 0
     RETURNING v.key),
 created AS (
     INSERT INTO fhirgw.visit (key, version, source_version, changed, digest, updated, start, finish, began, ended,
         provider, visit, patient, controller, outcome, parts, stamps, due, line, organisation, derived)
     SELECT key, version, source_version, changed, digest, $29, start, finish, began, ended,
         provider, visit, patient, controller, outcome, parts, stamps, due, btrim(line), organisation, derived
-    FROM given WHERE was = 0 ORDER BY key
+    FROM given WHERE was = 0 AND (SELECT rows FROM locked) >= 0 ORDER BY key
     ON CONFLICT (key) DO NOTHING RETURNING key),
 written AS (SELECT key FROM renewed UNION ALL SELECT key FROM created),
 kept AS (
@@ -157,20 +135,19 @@ kept AS (
 SELECT count(*) FROM written
 """
 FILE = "INSERT INTO fhirgw.visit_file (provider, reference, received) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
-# A care provider was heard of: at most every ten seconds, so that its pushes do not wait for one another.
+# A care provider was heard of: at most every ten seconds, so that its pushes do not wait for one another. And whether
+# something was taken away from one of the people not long ago, as it can be seen once they are locked.
 HEARD = """
+WITH heard AS (
 INSERT INTO fhirgw.visit_provider (provider, controller, heard, due)
 SELECT p.code, p.controller, $3::timestamptz, $3 FROM unnest($1::text[], $2::text[]) AS p (code, controller)
 WHERE NOT EXISTS (
     SELECT FROM fhirgw.visit_provider v WHERE v.provider = p.code AND v.heard > $3::timestamptz - interval '10 seconds')
 ORDER BY p.code
-ON CONFLICT (provider) DO UPDATE SET heard = greatest(excluded.heard, visit_provider.heard), due = excluded.due
+ON CONFLICT (provider) DO UPDATE SET heard = greatest(excluded.heard, visit_provider.heard), due = excluded.due)
+SELECT EXISTS (SELECT FROM fhirgw.visit_parting WHERE patient = ANY ($4::text[]))
 """
 BEFORE = "SELECT received FROM fhirgw.visit_file WHERE provider = $1 AND reference = $2"
-
-
-OUR_OWN = ""
-"""The system of the ids that we give Patients."""
 
 
 class Lost(FhirError):
@@ -234,7 +211,10 @@ async def take_file(connection: Connection, provider: Provider, reference: str, 
 
 
 REFUSED = Result("refused")
-NOBODY: set[str] = set()
+TOO_LATE = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+"""Another has just made the visit, which the index of ids may see before that of keys; or took something away from
+several people one after the other, in another order than that of their visits.
+"""
 
 
 class _Row:
@@ -289,12 +269,15 @@ async def take_all(
         await connection.execute(LOCK, list(groups))
     results: list[Result] = [REFUSED] * len(rows)
     said = {name: (rows[places[0]][0], [rows[at][1] for at in places]) for name, places in groups.items()}
-    found = await _joined(connection, said, now)
+    found, asked = await _joined(connection, said, now)
     writing = [each.write for each in found if each.write]
     if writing and await _write(connection, writing, rules, now) < len(writing):
         raise Lost
     heard = {each.code: each for each, _ in rows}
-    await connection.execute(HEARD, list(heard), [each.controller for each in heard.values()], now)
+    patients = list({each.patient for each in writing if each.patient})
+    parted = await connection.fetchval(HEARD, list(heard), [each.controller for each in heard.values()], now, patients)
+    if parted and await led(connection, asked) != asked.people:
+        raise Lost
     meets = await visit_stays.kept(connection, [each.stays for each in found if each.stays])
     for done in found:
         told = done.told._replace(meets=meets[done.key]) if done.key in meets else done.told
@@ -318,8 +301,8 @@ class _Joined(NamedTuple):
 
 async def _joined(
     connection: Connection, said: Mapping[str, tuple[Provider, Sequence[Sent]]], now: datetime
-) -> list[_Joined]:
-    """By visit, what becomes of its rows, and what is to be written."""
+) -> tuple[list[_Joined], Asked]:
+    """By visit, what becomes of its rows, and what is to be written; and what was asked of whose they are."""
     held = {row["key"]: _Row(row) for row in await connection.fetch(KNOWN, list(said))} if said else {}
     await _alike(connection, said, held)
     done: dict[str, Taken | First | None] = {}
@@ -331,7 +314,11 @@ async def _joined(
         else:
             done[name] = made = taken(row.held if row else UNHEARD, sents, now)
             facts[name] = made.facts
-    people = await _people(connection, said, held, facts)
+    parties = {provider.code: provider.parties for provider, _ in said.values()}
+    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in numbers(fact.get("person"))}
+    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
+    asked = await visit_whose.asked(connection, parties, sought)
+    people = asked.people
     found: list[_Joined] = []
     async for name, (provider, sents) in _in_turn(said.items()):
         row, each = held.get(name), done[name]
@@ -345,7 +332,7 @@ async def _joined(
         else:
             found.append(_written(name, provider, sents[0].visit, row, each, facts[name], people))
     known = await _lines(connection, filter(None, (each.write for each in found)))
-    return [_lined(each, held.get(each.key), known) for each in found]
+    return [_lined(each, held.get(each.key), known) for each in found], asked
 
 
 def _written(
@@ -358,7 +345,7 @@ def _written(
     people: Mapping[Sought, set[str]],
 ) -> _Joined:
     """A visit of which something may be new: whose it is, and what is to be written of it."""
-    patient, fault = _allocated(provider.code, facts.get("person"), people)
+    patient, fault = allocated(provider.code, facts.get("person"), people)
     if patient is None and row is not None and _same_person(row.held.known, made.known):
         patient = row.patient
     told = Result("stored", patient, placed(name, patient)) if patient else Result("stored", fault=fault)
@@ -415,53 +402,6 @@ def _lined(joined: _Joined, row: _Row | None, known: Mapping[Ordered, str]) -> _
     return joined
 
 
-Sought = tuple[str, str, str]
-"""A number of somebody, as a care provider says it: the provider's code, the number's system, and the number."""
-
-
-async def _people(
-    connection: Connection,
-    said: Mapping[str, tuple[Provider, Sequence[Sent]]],
-    held: Mapping[str, _Row],
-    facts: Mapping[str, Mapping[str, Any]],
-) -> Mapping[Sought, set[str]]:
-    """The Patients that numbers lead to, of those whom the care provider looks after, or did a little while ago."""
-    providers = {provider.code: provider for provider, _ in said.values()}
-    sought = {(said[name][0].code, *each) for name, fact in facts.items() for each in _numbers(fact.get("person"))}
-    sought |= {(said[name][0].code, OUR_OWN, row.patient) for name, row in held.items() if row.patient}
-    found: dict[Sought, set[str]] = {}
-    if sought:
-        whom = [each.code for each in providers.values()], [CELL.join(each.parties) for each in providers.values()]
-        for row in await connection.fetch(PERSONS, *zip(*sorted(sought), strict=True), *whom, SENDING):
-            found.setdefault((row["provider"], row["system"], row["value"]), set()).add(row["patient"])
-    return found
-
-
-def _numbers(person: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """By what a visit says whose it is, as (system, value)."""
-    found: list[tuple[str, str]] = []
-    if person and "nhsNumber" in person:
-        found.append((NHS_NUMBER, person["nhsNumber"]))
-    if person and "number" in person and "system" in person:
-        found.append((person["system"], person["number"]))
-    if person and "id" in person:
-        found.append((OUR_OWN, person["id"]))
-    return found
-
-
-def _allocated(
-    code: str, person: Mapping[str, Any] | None, people: Mapping[Sought, set[str]]
-) -> tuple[str | None, Fault | None]:
-    """The one Patient that all its numbers lead to, or why there is none."""
-    numbers = _numbers(person)
-    if not numbers:
-        return None, UNNAMED
-    named = people.get((code, *numbers[0]), NOBODY)
-    for each in numbers[1:]:
-        named = named & people.get((code, *each), NOBODY)
-    return (next(iter(named)), None) if len(named) == 1 else (None, UNKNOWN)
-
-
 def _same_person(before: Known, after: Known) -> bool:
     """Whether a visit still says the same of whose it is: then it stays in the record in which it is."""
     return "person" not in after or ("person" in before and before["person"].value == after["person"].value)
@@ -490,7 +430,7 @@ async def _write(connection: Connection, writing: Sequence[_Writing], rules: Rul
     lists = (*map(CELL.join, zip(*cells, strict=True)), *map(list, kept))
     try:
         written: int = await connection.fetchval(STORE, *lists, now)
-    except asyncpg.DeadlockDetectedError:  # a plan may lock what is amended in another order than that of the keys
+    except TOO_LATE:
         raise Lost from None
     return written
 

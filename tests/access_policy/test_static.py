@@ -39,6 +39,7 @@ ALLOWED = {
     "store/load.py": "merges what a system of record delivered",
     "store/reindex.py": "writes: indexes rows again, from their own bodies",
     "store/visits.py": "joins what care providers send with what is known",
+    "store/visit_whose.py": "finds whose the visits are that care providers send, of those whom they look after",
     "store/watch.py": "raises and ends alerts, by what is known of visits: writes Tasks",
     "store/identity.py": "tells which Patient a row is about while it is merged",
     # who is asked before there is a permit, or instead of one

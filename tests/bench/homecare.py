@@ -57,10 +57,10 @@ GROUP BY 1 ORDER BY count(DISTINCT i.value) DESC, 1 LIMIT 30"""
 
 COPY = """
 INSERT INTO fhirgw.visit (key, version, source_version, changed, updated, start, finish, began, ended, labels, provider,
-    visit, patient, controller, outcome, digest, parts, stamps)
+    visit, patient, controller, outcome, digest, parts, line, organisation, derived)
 SELECT ('000' || substr(md5(v.key::text || n), 4))::uuid, 1, source_version, changed, updated, start - n * day,
     finish - n * day, began - n * day, ended - n * day, labels, provider, visit || '-' || n, patient, controller,
-    outcome, decode(md5(v.key::text || n), 'hex'), parts, NULL
+    outcome, decode(md5(v.key::text || n), 'hex'), parts, line, organisation, derived
 FROM (SELECT *, interval '7 days' AS day FROM fhirgw.visit WHERE version = 1 LIMIT $1) AS v, (SELECT $2::int AS n) AS n
 RETURNING provider, patient, began, ended, key"""
 FILL = f"""

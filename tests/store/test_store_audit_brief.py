@@ -12,8 +12,9 @@ from fhirgw.access.audit_event import Access, Seen, event
 from fhirgw.access.audit_facets import facets
 from fhirgw.access.audit_read import whole
 from fhirgw.fhir.canonical import encode
-from fhirgw.store.audit import Auditor, record_now
+from fhirgw.store.audit import Auditor, append_brief, record_now
 from fhirgw.store.audit_chain import verify
+from fhirgw.store.audit_forms import Forms
 from fhirgw.store.looked import listed
 from tests.store.test_store_audit import ANNE, BERT, CARE, access, forged
 
@@ -50,6 +51,25 @@ async def read_and_found(url: str, times: int = 3) -> None:
         for number in range(times):
             asked = [replace(each, request=f"r{number}") for each in KINDS]
             await asyncio.gather(*(auditor.record(each) for each in asked for auditor in (one, other)))
+
+
+async def test_forms_are_kept_with_the_rows_that_rest_on_them_or_not_at_all(connection: asyncpg.Connection) -> None:
+    forms = Forms()
+    made = [replace(FOUND, request=f"r{number}") for number in range(4)]
+    transaction = connection.transaction()
+    await transaction.start()
+    await append_brief(connection, made, forms)
+    await transaction.rollback()
+    forms.doubt()
+    assert not await connection.fetchval("SELECT count(*) FROM fhirgw.audit_form")
+    async with connection.transaction():
+        await append_brief(connection, made, forms)
+    assert await connection.fetchval("SELECT count(*) FROM fhirgw.audit_form") == 1
+    brief = await connection.fetch("SELECT body FROM fhirgw.audit WHERE body LIKE '~%' ORDER BY sequence")
+    bodies = [each.body for each in await listed(connection, count=10)]
+    assert (len(brief), len(bodies)) == (4, 4)
+    assert sorted(body.count(f'"r{number}"') for body in bodies for number in range(4)) == [0] * 12 + [1] * 4
+    assert all(orjson.loads(body)["resourceType"] == "AuditEvent" for body in bodies)
 
 
 async def test_what_is_read_is_the_event_made_whole(database: str, connection: asyncpg.Connection) -> None:

@@ -1,5 +1,8 @@
 """Visits that nobody's record had find it when it appears, by whatever way; and leave it when it goes."""
 
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from fhirgw.access.scope import Scope
 from fhirgw.api import visit_sweep
 from fhirgw.settings import Settings
 from fhirgw.store import load, visit_allotment, withdrawal
+from fhirgw.store.visits import Lost
 from tests.gateway import Gateway, serving
 from tests.put import connected, put
-from tests.visits.visiting import COUNCILS, HERON, MR_B, NHS, A, B, care, visit
+from tests.visits.visiting import COUNCILS, HERON, MR_B, NHS, A, B, blocked, care, until, visit
 from tests.visits.watching import send
 
 PUSH = "/homecare/visits"
@@ -171,24 +175,61 @@ async def test_many_that_wait_for_one_number_do_not_hold_the_council_up(
     assert await connection.fetchval(count, patient) == 1001
 
 
-async def test_what_is_pushed_while_its_person_is_deleted_does_not_stay_there(
-    places: str, connection: asyncpg.Connection
-) -> None:
-    gone = "a9900000-0000-5000-8000-000000000009"
-    await put(places, {"resourceType": "Patient", "id": gone}, care("care-of-gone", gone, "Organization/kestrel"))
+PERSONS = itertools.count(1)
+
+
+@pytest.fixture
+async def leaving(places: str) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
+    """Another's connection, and somebody who is to be deleted by it."""
+    gone = f"a9900000-0000-5000-8000-{next(PERSONS):012}"
+    await put(places, {"resourceType": "Patient", "id": gone}, care(f"care-of-{gone}", gone, "Organization/kestrel"))
     other = await connected(places)
-    try:
-        async with connection.transaction():
-            await send(connection, NOW, visit("meanwhile", person={"id": gone}))
-            async with other.transaction():
-                stamp = await other.fetchval("SELECT statement_timestamp()")
-                assert await load.leave(other, "test", "Patient", [gone], stamp) == 1
-    finally:
-        await other.close()
-    assert await whose(connection, "meanwhile") == gone
+    yield other, gone
+    await other.close()
+
+
+async def leave(connection: asyncpg.Connection, person: str) -> None:
+    stamp = await connection.fetchval("SELECT statement_timestamp()")
+    assert await load.leave(connection, "test", "Patient", [person], stamp) == 1
+
+
+async def test_who_is_deleted_while_visits_are_pushed_is_gone_after_both(
+    connection: asyncpg.Connection, leaving: tuple[asyncpg.Connection, str], places: str
+) -> None:
+    """Who deletes waits for the push, and finds what it wrote."""
+    (other, gone), watch = leaving, await connected(places)
     async with connection.transaction():
-        assert await visit_allotment.sweep(connection) == 1
+        await send(connection, NOW, visit("meanwhile", person={"id": gone}))
+        deleting = asyncio.create_task(leave(other, gone))
+        await until(watch, lambda: blocked(watch, other))
+    await deleting
+    await watch.close()
     assert await whose(connection, "meanwhile") is None
+
+
+async def test_who_pushes_visits_of_somebody_who_is_being_deleted_is_told_that_they_are_gone(
+    connection: asyncpg.Connection, leaving: tuple[asyncpg.Connection, str], places: str
+) -> None:
+    """Who pushes waits for the deletion, and asks anew; a push of others does not wait, nor one after a deletion."""
+    (other, gone), watch = leaving, await connected(places)
+
+    async def push() -> None:
+        async with connection.transaction():
+            await send(connection, NOW, visit("pushed", person={"id": gone}))
+
+    async with other.transaction():
+        await leave(other, gone)
+        pushing = asyncio.create_task(push())
+        await until(watch, lambda: blocked(watch, connection))
+        async with watch.transaction():
+            await send(watch, NOW, visit("others"))
+    with pytest.raises(Lost):
+        await pushing
+    await watch.close()
+    assert not await connection.fetchval("SELECT count(*) FROM fhirgw.visit WHERE visit = 'pushed'")
+    await push()
+    assert await whose(connection, "pushed") is None
+    assert await whose(connection, "others") == A
 
 
 async def test_who_corrects_whose_it_is_leaves_a_trace_too(

@@ -1,5 +1,6 @@
 """A server that is killed while visits are sent to it, and one that is sent far too much."""
 
+import asyncio
 import gzip
 import os
 import random
@@ -7,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from fastapi import FastAPI
 from fhirgw.app import create_app
 from fhirgw.settings import Settings
 from tests.gateway import Gateway
-from tests.visits.visiting import KESTREL, state, visit
+from tests.visits.visiting import KESTREL, state, until, visit
 
 PUSH = "/homecare/visits"
 LINES = {"content-type": "application/x-ndjson"}
@@ -85,15 +86,6 @@ def head(client: httpx.Client, kind: str, length: int | None) -> bytes:
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     told = f"Host: x\r\n{size}\r\nContent-Type: {kind}\r\nAuthorization: {client.headers['authorization']}"
     return f"POST {PUSH} HTTP/1.1\r\n{told}\r\n\r\n".encode()
-
-
-async def until(connection: asyncpg.Connection, happened: Callable[[], Awaitable[Any]]) -> None:
-    """Waits for something; a machine that is busy may take a minute."""
-    for _ in range(6000):
-        if await happened():
-            return
-        await connection.execute("SELECT pg_sleep(0.01)")
-    raise AssertionError("it never happened")
 
 
 def corrected(number: int) -> list[dict[str, Any]]:
@@ -161,6 +153,58 @@ async def test_cut_off_in_the_middle_and_sent_again(places: str, data: Path, con
         await lock.rollback()
     await until(connection, lambda: gone(connection))
     assert await connection.fetchval("SELECT count(*) FROM fhirgw.visit") == 0
+
+
+PUSHERS, BATCH, MANY = 4, 40, 160
+
+
+async def pushing(root: str, token: str, at: int) -> int:
+    """All rows in an order of one's own, by batches: how many were not refused before the server was gone.
+
+    A batch in whose way others are too often is told so (409), and sent again.
+    """
+    rows = random.Random(at).sample(ROWS[:MANY], MANY)
+    batches, taken = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)], 0
+    async with httpx.AsyncClient(base_url=root, headers={"authorization": token}, timeout=120) as client:
+        while batches:
+            try:
+                answer = await client.post(PUSH, json=batches[-1])
+            except httpx.TransportError:
+                return taken
+            if answer.status_code != 409:
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["refused"] == 0
+                taken += len(batches.pop())
+    return taken
+
+
+async def pushed_by_many(server: Server) -> list[int]:
+    with server.kestrel() as kestrel:
+        token = kestrel.headers["authorization"]
+    return await asyncio.gather(*(pushing(server.gateway.root, token, at) for at in range(PUSHERS)))
+
+
+async def test_many_push_the_same_at_once_and_are_killed(
+    places: str, data: Path, connection: asyncpg.Connection
+) -> None:
+    """In orders of their own, again after the kill: it comes to what one makes of it who says each thing once."""
+    await connection.execute("TRUNCATE fhirgw.visit CASCADE")
+    with serving(places, data) as server, server.kestrel() as kestrel:
+        kestrel.post(PUSH, json=ROWS[0])
+        async with connection.transaction():
+            await connection.execute("SELECT FROM fhirgw.visit FOR UPDATE")
+            killed = asyncio.create_task(pushed_by_many(server))
+            await until(connection, lambda: waiting(connection))  # so that nobody is done before it is killed
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait()
+        assert sum(await killed) < PUSHERS * MANY
+    with serving(places, data) as server:
+        assert await pushed_by_many(server) == [MANY] * PUSHERS
+        together = await state(connection)
+        await connection.execute("TRUNCATE fhirgw.visit CASCADE")
+        with server.kestrel() as kestrel:
+            assert kestrel.post(PUSH, json=ROWS[:MANY]).json()["refused"] == 0
+        assert await state(connection) == together
 
 
 async def waiting(connection: asyncpg.Connection) -> bool:

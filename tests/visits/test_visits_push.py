@@ -279,7 +279,9 @@ async def test_visits_that_come_one_by_one_share_commits(gateway: Gateway, kestr
         query = "SELECT count(DISTINCT transaction) FROM fhirgw.visit WHERE visit ~ '^t[0-9]+$'"
         assert 0 < await connection.fetchval(query) < 59
         query = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%' || $1 || '%'"
-        for each in told[:7]:
+        for each in (*told[:7], told[-1]):
             assert await connection.fetchval(query, each["id"]) == 1
+        query = "SELECT sum((body LIKE '~%')::int) FROM fhirgw.audit WHERE body LIKE '%' || $1 || '%'"
+        assert await connection.fetchval(query, told[-1]["id"]) == 1, "what all have in common is kept once"
     finally:
         await connection.close()

@@ -19,7 +19,7 @@ from fhirgw.visits.reading import Reader, Refused, Sent
 from fhirgw.visits.rules import rules
 from tests.conftest import NewDatabase
 from tests.put import connected
-from tests.visits.visiting import A, county, state, visit
+from tests.visits.visiting import A, blocked, county, state, until, visit
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 READER = Reader(rules(Path(__file__).parents[2] / "mappings"))
@@ -127,6 +127,31 @@ async def test_batches_at_the_same_time_come_to_what_they_would_one_by_one(new_d
             assert lost, "else nobody was in anybody's way"
         finally:
             for each in connections:
+                await each.close()
+
+
+async def test_batches_that_amend_the_same_visits_wait_for_one_another_in_one_order(new_database: NewDatabase) -> None:
+    """However the rows stand there, and however a plan would come upon them: nobody waits for who waits for them."""
+    rows = [visit(f"V{n}", changed="2026-03-30T09:00:00Z") for n in range(40)]
+    async with new_database() as url:
+        await county(url)
+        one, other, third = [await connected(url) for _ in range(3)]
+        try:
+            for each in rows:
+                await sent(one, each)
+            first = await one.fetchval("SELECT visit FROM fhirgw.visit ORDER BY key LIMIT 1")
+            for each in ("indexscan", "bitmapscan", "nestloop", "mergejoin"):  # leaves the order in which they arrived
+                await other.execute(f"SET enable_{each} = off")
+            async with other.transaction():
+                async with third.transaction():
+                    await third.execute("SELECT FROM fhirgw.visit WHERE visit = $1 FOR UPDATE", first)
+                    amending = asyncio.create_task(sent(other, *[each | {"version": 2} for each in rows]))
+                    await until(one, lambda: blocked(one, other))
+                    free = await one.fetch("SELECT visit FROM fhirgw.visit FOR UPDATE SKIP LOCKED")
+                assert await amending == ["stored"] * len(rows)
+            assert len(free) == len(rows) - 1, "whoever waits for the first has none of the others"
+        finally:
+            for each in (one, other, third):
                 await each.close()
 
 

@@ -1,5 +1,6 @@
 """A county with two care providers, whom they look after, and the visits they send."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -81,3 +82,18 @@ async def state(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
         "SELECT key, digest, source_version, changed, parts FROM fhirgw.visit_said ORDER BY key, digest"
     )
     return [*map(tuple, known), *map(tuple, said)]
+
+
+async def until(connection: asyncpg.Connection, happened: Callable[[], Awaitable[Any]]) -> None:
+    """Waits for something; a machine that is busy may take a minute."""
+    for _ in range(6000):
+        if await happened():
+            return
+        await connection.execute("SELECT pg_sleep(0.01)")
+    raise AssertionError("it never happened")
+
+
+async def blocked(connection: asyncpg.Connection, other: asyncpg.Connection) -> bool:
+    """Whether the other waits for a lock that somebody has."""
+    query = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+    return bool(await connection.fetchval(query, other.get_server_pid()))
