@@ -37,6 +37,8 @@ EFFECTS = {
     None: "what denies here holds as if it were not there, for more than it says, and what permits is void for it",
 }
 """What comes of a limit that is not understood."""
+ELEMENTS = ("action", "code", "data", "dataPeriod", "modifierExtension")
+"""What else R4 lets a provision be limited by."""
 READERS = {"actor": read.recipient, "purpose": read.purpose, "class": read.kind, "securityLabel": read.label}
 
 
@@ -118,7 +120,8 @@ def _written(said: Mapping[str, Any], place: str) -> Iterator[Issue]:
             yield _warning("Nothing of this type is held here, so that nothing follows", f"{place}.class[{at}]")
     for name in read.beyond(said):
         remedy = f"it takes {REMEDIES[name]}" if name in REMEDIES else f"use {', '.join(READERS)} or period"
-        yield _limit("This limit is not enforced", f"{place}.{name}", effect, remedy)
+        where = f"{place}.{name}" if name in ELEMENTS else place  # a name that nobody knows may be anything
+        yield _limit("This limit is not enforced", where, effect, remedy)
     if not read.dated(said):
         yield _limit("This period cannot be read", f"{place}.period", effect, f"it takes {REMEDIES['period']}")
     if len({read.label(each) for each in listed(said, "securityLabel")}) > 1:
