@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from fhirgw.access.consent import Delegation, Directive
 from fhirgw.access.relationship import Tie
+from fhirgw.fhir.dates import LONDON
 from fhirgw.fhir.nhs import ODS_ORGANISATION
-
-LONDON = ZoneInfo("Europe/London")
 
 SHARING = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|"
 SECTORS = {
@@ -67,6 +65,8 @@ class Facts:
     numbered: bool = False
     opted_out: bool = False
     list_fresh: bool = False
+    list_made: datetime | None = None
+    """When the list of opt-outs in force was produced, if there is one."""
     granted_until: datetime | None = None
     case_open: bool = False
     """Whether the safeguarding case that the asker names opens this person's record."""
@@ -99,6 +99,12 @@ class Row:
 def current(starts: datetime | None, ends: datetime | None, now: datetime) -> bool:
     """Whether something that holds from `starts` to just before `ends` holds now."""
     return (starts is None or starts <= now) and (ends is None or now < ends)
+
+
+def last(ends: datetime) -> str:
+    """The last day of something that holds to just before `ends`; where that is no midnight, the moment."""
+    local = ends.astimezone(LONDON)
+    return day(ends) if (local.hour, local.minute) != (0, 0) else day(local - timedelta(days=1))
 
 
 def day(moment: datetime) -> str:

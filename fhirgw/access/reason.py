@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fhirgw.access.facts import Facts, Held, Reason, Row, current, day
+from fhirgw.access.facts import Facts, Held, Reason, Row, current, day, last
 from fhirgw.access.label import SEALED
 from fhirgw.access.objection import classes, dissent
 from fhirgw.access.permit import Permit
@@ -128,7 +128,7 @@ def _tie(held: Held, resource_type: str, rows: Rows, facts: Facts) -> Reason:
         )
     if not current(starts, ends, now):
         assert ends is not None
-        return Reason(False, f"{party} was {TIES[kind]}, until {day(ends)}.", held.rests_on, AGAIN[kind])
+        return Reason(False, f"{party} was {TIES[kind]}, until {last(ends)}.", held.rests_on, AGAIN[kind])
     part = partly(resource_type)
     if kind in part.kinds:
         if any(row.own for row in rows):
@@ -137,7 +137,8 @@ def _tie(held: Held, resource_type: str, rows: Rows, facts: Facts) -> Reason:
         return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
     if types is not None and resource_type not in types:
         told = f"{party} is {TIES[kind]}{since}, which does not open these."
-        return Reason(False, told, held.rests_on, f"they were more than {TIES[kind]}: of the care team, say")
+        more = f"they were more than {TIES[kind]}: of the care team, say"
+        return Reason(False, told, held.rests_on, more if types else AGAIN[kind])
     return Reason(True, f"{party} is {TIES[kind]}{since}.", held.rests_on)
 
 
@@ -169,7 +170,8 @@ def _agreed(permit: Permit, resource_type: str, rows: Rows, facts: Facts) -> Ite
         told = f"{_asker(permit, facts)} is not the controller of these."
         yield Reason(False, told, None, "the controller asked")
     if not facts.list_fresh:
-        told = "The list of national data opt-outs is missing or too old, so nobody's record is used."
+        made = f"of {day(facts.list_made)}, and too old" if facts.list_made else "missing"
+        told = f"The list of national data opt-outs is {made}, so nobody's record is used."
         yield Reason(False, told, None, "a list were loaded (`fhirgw opt-outs`)")
     if not facts.numbered:
         yield Reason(False, "The person has no NHS number, so their opt-out is not known.", None, "they had one")

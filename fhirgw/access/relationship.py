@@ -10,10 +10,10 @@ Long, because half of it is those tables and the periods its rows name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from fhirgw.fhir.dates import END, span
+from fhirgw.fhir.dates import END, LONDON, span
 from fhirgw.fhir.issue import FhirError, Resource
 from fhirgw.fhir.tokens import code, coding, plain_reference
 
@@ -323,7 +323,10 @@ def _afterwards(limits: Bounds) -> Bounds:
 
 
 def _later(moment: datetime | None, by: timedelta) -> datetime | None:
-    return moment if moment is None or moment > END - by else moment + by
+    """So many days later by the clock on the wall: a grace that begins at midnight ends at midnight."""
+    if moment is None or moment > END - by - timedelta(days=1):
+        return moment
+    return (moment.astimezone(LONDON) + by).astimezone(UTC)
 
 
 _ORGANISATION, _PRACTITIONER = ("Organization",), ("Practitioner",)

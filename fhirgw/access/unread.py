@@ -10,7 +10,8 @@ was read before may have been revoked: then nobody acts for the person meanwhile
 
 from __future__ import annotations
 
-from fhirgw.access.consent import HEAVIEST, SHARING, Directive
+from fhirgw.access.consent import HEAVIEST, Directive
+from fhirgw.access.provision import SHARING
 from fhirgw.access.purpose import Purpose
 
 SECTORS = ("nhs", "care-provider", "voluntary", "council")

@@ -75,7 +75,7 @@ def responded(done: Written | None, base: str, wish: str) -> Told:
     response["etag"] = f'W/"{done.version}"'
     if done.updated is not None:
         response["lastModified"] = done.updated
-    if wish == "OperationOutcome":
+    if wish == "OperationOutcome" or done.doubts:
         response["outcome"] = said(done)
     shown = wish == "representation" and done.body is not None
     return ({"resource": orjson.Fragment(done.body or "")} if shown else {}) | {"response": response}

@@ -7,6 +7,7 @@ was refused. Types of which the same is decided for the same reasons are told to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from starlette.requests import Request
@@ -27,28 +28,31 @@ from fhirgw.fhir.parameters import HELD
 from fhirgw.store.explain import Explained, explain, together
 from fhirgw.store.resources import absent
 
-PARAMETERS = ("app", "organisation", "practitioner", "purpose", "sector", "type")
+PARAMETERS = ("who", "app", "organisation", "practitioner", "purpose", "sector", "type")
 Part = dict[str, Any]
 
 
 async def explain_to(request: Request) -> Response:
-    """GET [base]/Patient/[id]/$explain?app=… or ?organisation=…, with purpose, practitioner, sector, type"""
+    """GET [base]/Patient/[id]/$explain?app=… or organisation=… (or who=…, either), with purpose, sector, type …"""
     person = _person(request, permitted(request))
     question, types = _asked(request, person)
     overseer: Permit = request.app.state.overseer
     async with context(request).searcher(overseer) as connection:
         try:
-            asker, roles = await asked_by(connection, overseer, question)
+            asking = await asked_by(connection, overseer, question)
+            asker, roles, *_ = asking
         except FhirError as refusal:
             if refusal.issues[0].code not in ("forbidden", "login"):
                 raise
             return answer(encode(_parameters([_text("refused", str(refusal))])))
         days = request.app.state.opt_out_days
         found = await explain(connection, overseer, asker, person, types, days, roles)
-    if not any(each.held for each in found) and not types:
+    if not found:
         raise absent("Patient")
     entry(request).saw("Patient", person, person)
-    return answer(encode(_parameters([_text("purpose", asker.purpose), *map(_told, together(found))])))
+    who = [_text("purpose", asker.purpose), _text("sector", asking.sector)]
+    supposed = [_text("supposed", asking.supposed)] if asking.supposed else []
+    return answer(encode(_parameters([*who, *supposed, *map(_told, together(found))])))
 
 
 def routes() -> list[Route]:
@@ -72,7 +76,9 @@ def _asked(request: Request, person: str) -> tuple[Question, tuple[str, ...]]:
         if name in PARAMETERS and name not in given and value:
             given[name] = value
         elif name not in ("_format", "_pretty"):
-            raise FhirError(Issue("invalid", f"$explain takes, once each and not blank: {', '.join(PARAMETERS)}"))
+            told = f"$explain takes, once each and not blank: {', '.join(PARAMETERS)}"
+            near = [] if name in PARAMETERS else get_close_matches(name, PARAMETERS, 1)
+            raise FhirError(Issue("invalid", f"{told}{f'. Did you mean {near[0]}?' if near else ''}"))
     types = tuple(given["type"].split(",")) if "type" in given else ()
     if not set(types) <= set(HELD):
         raise FhirError(Issue("invalid", "type is malformed: it takes types held here, with commas"))
@@ -82,7 +88,8 @@ def _asked(request: Request, person: str) -> tuple[Question, tuple[str, ...]]:
         given.get("organisation"),
         given.get("practitioner"),
         given.get("purpose"),
-        given.get("sector", "nhs"),
+        given.get("sector"),
+        given.get("who"),
     )
     return question, types
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.access.doubt import doubts
 from fhirgw.api import asked
 from fhirgw.api.answer import answer, interactions
 from fhirgw.api.audit import entry
@@ -85,7 +86,8 @@ def _judged(resource_type: str, id: str | None, sent: Parameters) -> Response:
 def _validated(resource_type: str, sent: Parameters) -> list[Issue]:
     if sent.resource is None or sent.resource.get("resourceType") != resource_type:
         return []
-    return validate(sent.resource, [_url(each) for each in sent.given.get("profile", ())])
+    found = validate(sent.resource, [_url(each) for each in sent.given.get("profile", ())])
+    return [*found, *doubts(sent.resource)]
 
 
 def _fits(resource_type: str, id: str | None, mode: str | None, sent: Resource) -> list[Issue]:

@@ -42,6 +42,8 @@ TOLD = {
 STATUS = {"created": 201, "deleted": 204}
 """HTTP's status of a change; the others are 200."""
 RETURNS = {each.lower(): each for each in ("minimal", "representation", "OperationOutcome")}
+MOST_WARNINGS = 8
+"""Warnings that are headers of one answer; who prefers an OperationOutcome gets all."""
 Work = Callable[[Connection, Permit, datetime], Awaitable[Answer]]
 
 
@@ -125,13 +127,20 @@ def sent(found: Answer) -> Response:
 
 
 def told_of(done: Written, base: str, wish: str) -> Answer:
-    """How a change is answered; `wish` is what Prefer says of the return."""
+    """How a change is answered; `wish` is what Prefer says of the return.
+
+    R4 has a place for warnings in an OperationOutcome alone, which is for who prefers it. To others, whose body is the
+    resource or nothing, they are headers of HTTP's: Warning, with 299 for what lasts
+    (https://www.rfc-editor.org/rfc/rfc7234#section-5.5; RFC 9111 has no other in its place).
+    """
     status = STATUS.get(done.kind, 200)
     headers = {"etag": f'W/"{done.version}"'}
     if done.updated is not None:
         headers["last-modified"] = format_datetime(done.updated.astimezone(UTC), usegmt=True)
     if done.kind != "deleted":
         headers["location"] = location(done, base)
+    if done.doubts:
+        headers["warning"] = ", ".join(f'299 - "{e.expression}: {e.diagnostics}"' for e in done.doubts[:MOST_WARNINGS])
     if wish == "OperationOutcome":
         return Answer(200 if status == 204 else status, headers, encode(said(done)).decode())
     if wish == "minimal" or done.body is None:
@@ -141,7 +150,7 @@ def told_of(done: Written, base: str, wish: str) -> Answer:
 
 def said(done: Written) -> dict[str, object]:
     """The OperationOutcome of a change that was made."""
-    return outcome([Issue("informational", TOLD[done.kind], severity="information")])
+    return outcome([Issue("informational", TOLD[done.kind], severity="information"), *done.doubts])
 
 
 def location(done: Written, base: str) -> str:

@@ -42,7 +42,7 @@ from fhirgw.settings import Settings
 from fhirgw.store import registration as registrations
 from fhirgw.store.database import Connection, direct
 from fhirgw.store.registration import RATE, ROLES, SECTORS, Registration
-from fhirgw.store.soundness import organisation_held, unheld, unmet
+from fhirgw.store.soundness import blind, organisation_held, unheld, unmet
 
 app = typer.Typer(name="app", help="Applications that may ask for access tokens.", no_args_is_help=True)
 
@@ -131,6 +131,8 @@ def add(
                 console.note(f"It asks as {wanted.organisation}, the controller: say --organisation for another.")
             elif not await organisation_held(connection, wanted):
                 console.note(f"No organisation with the code {wanted.organisation} is held yet: no record names it.")
+            if (nobody := blind(wanted, given.controllers)) is not None:
+                console.note(nobody)
             found = await registrations.add(connection, replace(wanted, jwks=public))
             keep_key(given, name, made)
             await audited(connection, given.controller, "app-add", application=name, seen=_of(found))

@@ -1,4 +1,4 @@
-"""The command that loads the list of national data opt-outs: who is left out of planning and research."""
+"""The command about the list of national data opt-outs, who is left out of planning and research: its age, another."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from typing import Annotated
 
 import typer
 
+from fhirgw.access.facts import day
 from fhirgw.cli.audited import audited
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.settings import Settings
 from fhirgw.store import opt_out
 from fhirgw.store.database import direct
-from fhirgw.store.opt_out import Loaded
+from fhirgw.store.opt_out import Listed, Loaded
 
 SHRUNK = 0.5
 """A list of opt-outs this much shorter than the one before is more likely cut off than right."""
 
 
 def opt_outs(
-    file: Annotated[Path, typer.Argument(help="The list: one NHS number a line.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="The list: one NHS number a line; none tells of that in force.")
+    ] = None,
     produced: Annotated[datetime | None, typer.Option(help="When it was made, in UTC; else when the file was.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Though it is much shorter than the one before.")] = False,
     json: Json = False,
 ) -> None:
-    """Load the list of national data opt-outs, whole, in place of the one before."""
+    """Load the list of national data opt-outs, whole, in place of the one before; or tell how old that is."""
     console, given = Console(json), settings()
+    if file is None:
+        _tell(console, run(_in_force(given)), given.opt_out_days)
+        return
     listed, moment = _list(file, produced)
 
     async def work() -> Loaded:
@@ -44,6 +51,25 @@ def opt_outs(
     done = run(work())
     console.line(f"{done.rows:,} have opted out: {done.added:,} more than before, {done.removed:,} no longer.")
     console.document(done._asdict() | {"produced": moment})
+
+
+async def _in_force(given: Settings) -> Listed | None:
+    async with opened(given) as (_, engine), direct(engine) as connection:
+        return await opt_out.in_force(connection, given.opt_out_days)
+
+
+def _tell(console: Console, found: Listed | None, days: float) -> None:
+    """How many are on the list, how old it is, and whether planning and research may go by it."""
+    if found is None:
+        console.line("There is no list of national data opt-outs: planning and research see nobody.")
+        console.document({"fresh": False})
+        return
+    console.line(f"{found.rows:,} have opted out, by the list of {day(found.produced)} (loaded {day(found.loaded)}).")
+    if found.fresh:
+        console.line(f"Planning and research go by it until {day(found.until)}: {days:g} days (FHIRGW_OPT_OUT_DAYS).")
+    else:
+        console.line(f"It is older than {days:g} days (FHIRGW_OPT_OUT_DAYS): planning and research see nobody.")
+    console.document(found._asdict())
 
 
 def _list(file: Path, produced: datetime | None) -> tuple[set[str], datetime]:

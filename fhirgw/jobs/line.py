@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from fhirgw.access.doubt import check
 from fhirgw.access.writing import NEVER
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.index import Index
@@ -87,7 +88,9 @@ def _judged(number: int, text: bytes, terms: Terms, moment: datetime) -> Judged:
     said = digest(text)
     try:
         resource = resource_of(text, terms)
-        version = version_of(resource, "create", 1, moment, terms, said, sound(resource))
+        index = sound(resource)
+        check(resource)
+        version = version_of(resource, "create", 1, moment, terms, said, index)
         found = tuple(dict.fromkeys(_references(text, resource)))
         return Judged(number, said, staged(version), (), found)
     except FhirError as error:

@@ -33,6 +33,7 @@ from fhirgw.jobs.onto import TWICE, Onto
 from fhirgw.jobs.vouched import known, vouched
 from fhirgw.store import import_job, lineage, load, runs, write
 from fhirgw.store.database import Connection, Engine, direct
+from fhirgw.store.doubtful import doubtful
 from fhirgw.store.import_job import COUNTS, Input, Job
 from fhirgw.store.lease import LEASE
 from fhirgw.store.load import Staged, Stale
@@ -79,6 +80,7 @@ class _Sum:
     refused: dict[int, Sequence[Issue]] = field(default_factory=dict)
     types: dict[str, None] = field(default_factory=dict)
     references: dict[tuple[str, str], int] = field(default_factory=dict)
+    doubts: dict[int, Sequence[Issue]] = field(default_factory=dict)
 
     def refuse(self, number: int, issues: Sequence[Issue]) -> None:
         """A line that is not taken, and why."""
@@ -264,7 +266,7 @@ class _Taking:
 
     def _outcomes(self, done: _Sum) -> list[tuple[int, str]]:
         name = named(self.held)
-        return [(number, told(name, number, issues)) for number, issues in sorted(done.refused.items())]
+        return [(number, told(name, number, issues)) for number, issues in sorted((done.doubts | done.refused).items())]
 
     def _once(self, judged: Sequence[Judged], done: _Sum) -> dict[str, dict[str, Judged]]:
         """The first line about each resource, by type and id. What is said again is refused, or was said already."""
@@ -319,6 +321,8 @@ class _Taking:
             versions = await vouched(writer, origin, kind, versions, said, done.refuse)
         elif kind == "Organization":
             versions = await known(writer, versions, kept, said, done.refuse)
+        if kind == "Consent":
+            done.doubts |= await doubtful(writer, {each.number: said(each) for each, _ in versions})
         await self._merged(writer, kind, versions, done)
         await lineage.retrace(writer, origin, kind, retraced)
 

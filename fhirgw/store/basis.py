@@ -58,6 +58,11 @@ FEWER = (*PARTLY, *(each for each in NARROWED if each not in PARTLY))
 VISIT = "visit"
 """A column that homecare visits alone have, stored or rendered: the care provider's own id of one."""
 
+PROVIDED = ("service-provider", "actor", "performer")
+"""Search parameters by which what is said of visits (OWN) names whose it is: of an Encounter, an Appointment and a
+MedicationAdministration. An Appointment that names no care provider is the council's business, as its assessments and
+contacts are: when somebody is to be assessed, or a strategy meeting held, is none of the essentials of their care."""
+
 IDS = ARRAY(Text)
 Condition = ColumnElement[bool]
 

@@ -102,7 +102,7 @@ async def queue(connection: Connection, *, reviewed: bool = False) -> list[Grant
 async def review(connection: Connection, id: str, finding: str, reviewer: str) -> Grant:
     """Writes down what a review found. An inappropriate grant ends at once.
 
-    Raises FhirError: not-found, or conflict for one that has been reviewed: a finding is not changed.
+    Raises FhirError: not-found, or business-rule for one that has been reviewed: a finding is not changed.
     """
     row = await connection.fetchrow(
         "UPDATE fhirgw.break_glass SET reviewed = clock_timestamp(), finding = $2, reviewer = $3,"
@@ -115,5 +115,5 @@ async def review(connection: Connection, id: str, finding: str, reviewer: str) -
     if row is not None:
         return Grant(*row)
     if await connection.fetchval("SELECT true FROM fhirgw.break_glass WHERE id = $1", id):
-        raise FhirError(Issue("conflict", "This grant has been reviewed already; its finding stands"))
+        raise FhirError(Issue("business-rule", "This grant has been reviewed already; its finding stands"))
     raise FhirError(Issue("not-found", "There is no such grant: `fhirgw break-glass list` shows them"))

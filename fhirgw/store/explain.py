@@ -72,9 +72,14 @@ async def explain(
 ) -> list[Explained]:
     """What the asker, who has these roles, sees of a person's record, for the types given, else all there are in it.
 
+    Nothing of whom there is no record.
+
     `overseer` sees all of it; `days` is how old a list of opt-outs may be. On a connection that declared a permit.
     """
-    kinds = types or await _kinds(connection, overseer, person)
+    there = await _kinds(connection, overseer, person)
+    if not there:
+        return []
+    kinds = types or there
     facts = await _facts(connection, overseer, asker, person, days)
     facts = replace(facts, may_break=_may_break(asker, roles), names=await _names(connection, overseer, asker, facts))
     found = []
@@ -208,6 +213,7 @@ async def _facts(connection: Connection, overseer: Permit, asker: Permit, person
     acting = await connection.fetch(DELEGATIONS, person, asker.delegate)
     granted = asker.patient, asker.practitioner, asker.organisation
     single = await connection.fetchrow(SINGLE, person, NHS_NUMBER, asker.grant, moment, *granted)
+    listed = await opt_out.in_force(connection, days)
     return Facts(
         person=person,
         now=single["now"],
@@ -216,7 +222,8 @@ async def _facts(connection: Connection, overseer: Permit, asker: Permit, person
         delegations=tuple(Acting(Delegation(person=person, **_without(row)), row["rests_on"]) for row in acting),
         numbered=single["numbered"],
         opted_out=single["opted_out"],
-        list_fresh=await opt_out.fresh(connection, days),
+        list_fresh=listed is not None and listed.fresh,
+        list_made=listed and listed.produced,
         granted_until=single["granted_until"],
         case_open=await _case_open(connection, overseer, asker, person),
     )

@@ -7,7 +7,7 @@ https://digital.nhs.uk/services/organisation-data-service
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, Text, all_, bindparam, literal, select
@@ -35,10 +35,23 @@ async def taken(connection: Connection, claimed: Collection[str], writing: Colle
     Whoever may see that one: the codes are public, and a second holder would be taken for the first. Others who claim
     one of them wait until the transaction ends.
     """
-    named = {token(f"identifier|{ODS_ORGANISATION}|{code}"): code for code in claimed}
+    named = _tokens(claimed)
     if not named:
         return set()
     await connection.execute(LOCK, list(named))
+    return await _held(connection, named, writing)
+
+
+async def unheld(connection: Connection, codes: Collection[str]) -> set[str]:
+    """Those of the codes that no Organization has."""
+    return set(codes) - await _held(connection, _tokens(codes), ()) if codes else set()
+
+
+def _tokens(codes: Collection[str]) -> dict[int, str]:
+    return {token(f"identifier|{ODS_ORGANISATION}|{code}"): code for code in codes}
+
+
+async def _held(connection: Connection, named: Mapping[int, str], writing: Collection[str]) -> set[str]:
     made = once(("ods",), _holders)
     rows = await connection.fetch(made.sql, *made.arguments({"tokens": list(named), "writing": list(writing)}))
     return {named[each] for row in rows for each in row[0] if each in named}

@@ -40,7 +40,7 @@ def numbers(lines: Iterable[str]) -> Iterator[str]:
 async def load(connection: Connection, listed: Iterable[str], produced: datetime) -> Loaded:
     """Puts a list in place of the one before, or leaves that as it was.
 
-    Raises FhirError: value for an empty list, conflict for one that is older than the one in force.
+    Raises FhirError: value for an empty list, business-rule for one that is older than the one in force.
     """
     rows = {(each,) for each in listed}
     if not rows:
@@ -48,7 +48,9 @@ async def load(connection: Connection, listed: Iterable[str], produced: datetime
     async with connection.transaction():
         await connection.execute("LOCK TABLE fhirgw.opt_out_list IN SHARE ROW EXCLUSIVE MODE")
         if await connection.fetchval("SELECT true FROM fhirgw.opt_out_list WHERE produced > $1", produced):
-            raise FhirError(Issue("conflict", "A newer list is in force: load that one again, or a newer one still"))
+            raise FhirError(
+                Issue("business-rule", "A newer list is in force: load that one again, or a newer one still")
+            )
         await connection.execute('CREATE TEMP TABLE listed (nhs_number text COLLATE "C" PRIMARY KEY) ON COMMIT DROP')
         await connection.copy_records_to_table("listed", records=rows)
         added, removed = await _replace(connection)
@@ -76,6 +78,26 @@ async def _replace(connection: Connection) -> tuple[int, int]:
     return added, removed
 
 
+class Listed(NamedTuple):
+    """The list in force: how many are on it, when it was produced and loaded, when it is too old to count."""
+
+    rows: int
+    produced: datetime
+    loaded: datetime
+    until: datetime
+    fresh: bool
+
+
+async def in_force(connection: Connection, days: float) -> Listed | None:
+    """The list that counts for so many days; None where there is none."""
+    query = (
+        "SELECT rows, produced, loaded, produced + $1 * interval '1 day' AS until,"
+        " produced > statement_timestamp() - $1 * interval '1 day' AS fresh FROM fhirgw.opt_out_list"
+    )
+    row = await connection.fetchrow(query, float(days))
+    return None if row is None else Listed(*row)
+
+
 async def size(connection: Connection) -> int:
     """How many are on the list in force; 0 where there is none."""
     return await connection.fetchval("SELECT rows FROM fhirgw.opt_out_list") or 0
@@ -83,13 +105,13 @@ async def size(connection: Connection) -> int:
 
 async def fresh(connection: Connection, days: float) -> bool:
     """Whether there is a list, and it is not older than so many days."""
-    query = "SELECT true FROM fhirgw.opt_out_list WHERE produced > statement_timestamp() - $1 * interval '1 day'"
-    return await connection.fetchval(query, float(days)) is True
+    found = await in_force(connection, days)
+    return found is not None and found.fresh
 
 
 async def check_fresh(connection: Connection, days: float) -> None:
     """Raises FhirError(transient), a 503, where planning and research cannot be told whom to leave out."""
-    if not await fresh(connection, days):
-        raise FhirError(
-            Issue("transient", f"The list of national data opt-outs is missing, or older than {days:g} days")
-        )
+    found = await in_force(connection, days)
+    if found is None or not found.fresh:
+        of = f"is of {found.produced:%Y-%m-%d}, and counts for {days:g} days" if found else "is missing"
+        raise FhirError(Issue("transient", f"The list of national data opt-outs {of}: its operators load a newer one"))

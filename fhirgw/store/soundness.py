@@ -5,7 +5,7 @@ Refused where it is made, with what to say instead: a token that shows nothing s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -111,6 +111,15 @@ def unmet(new: Registration, *, elsewhere: bool) -> Iterator[str]:
     for need in NEEDS:
         if (need.elsewhere or not elsewhere) and need.applies(new) and not need.met(new):
             yield need.told
+
+
+def blind(new: Registration, controllers: Collection[str]) -> str | None:
+    """What to say to who registers planning or research for somebody that controls nothing here; None for others."""
+    shown = [each for each in new.purposes if each in (Purpose.PLANNING, Purpose.RESEARCH)]
+    if not shown or new.organisation in controllers:
+        return None
+    told = f"For {' and '.join(shown)} it sees nobody: an agreement shows its controller's own people, and"
+    return f"{told} {new.organisation} controls no records here. Register it for {' or '.join(controllers)}."
 
 
 HELD = """

@@ -44,7 +44,7 @@ from fhirgw.access.purpose import Purpose
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.tokens import plain_reference
 from fhirgw.store import basis, directives, membership
-from fhirgw.store.basis import FEWER, LISTS, NOBODYS
+from fhirgw.store.basis import FEWER, LISTS, NOBODYS, PROVIDED
 from fhirgw.store.criterion import terms
 from fhirgw.store.schema import PAST, RENDERED_AS, history, resource, same, versions
 
@@ -142,7 +142,7 @@ def _values(permit: Permit) -> dict[str, Any]:
         "permit_organisation": permit.organisation,
         "permit_parties": list(permit.parties),
         "permit_lists": _named(permit.parties, "managing-entity"),
-        "permit_provided": _named(permit.parties, "service-provider"),
+        "permit_provided": [token for each in PROVIDED for token in _named(permit.parties, each)],
         "permit_origin": quote(permit.organisation, safe="/:") or None,
         "permit_delegate": permit.delegate,
         "permit_purpose": permit.purpose,

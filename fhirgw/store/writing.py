@@ -18,6 +18,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from fhirgw.access import writing as rules
+from fhirgw.access.doubt import check as check_effective
+from fhirgw.access.doubt import doubts
 from fhirgw.access.label import EVERY, RESTRICTED, opened, restricted
 from fhirgw.access.permit import Permit
 from fhirgw.fhir import cohort
@@ -31,6 +33,7 @@ from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import audit, identity, ods, resources, write
 from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.database import Connection
+from fhirgw.store.doubtful import doubtful
 from fhirgw.store.incoming import made_of
 from fhirgw.store.load import Incoming
 from fhirgw.store.schema import RENDERED
@@ -79,6 +82,8 @@ class Written(NamedTuple):
     updated: datetime | None
     person: str | None
     body: str | None = None
+    doubts: tuple[Issue, ...] = ()
+    """Of a Consent, what does not hold as it is written."""
 
 
 @dataclass(slots=True)
@@ -251,7 +256,8 @@ async def _proposal(connection: Connection, permit: Permit, change: Change, held
         told = f"Another organisation controls this {change.type}: ask it to change what it holds"
         raise FhirError(Issue("forbidden", told, change.type))
     if after is not None and same(before, after):
-        return Written("unchanged", change.type, change.id, held.version, held.updated, held.person, _shown(held))
+        same_as = (change.type, change.id, held.version, held.updated, held.person, _shown(held))
+        return Written("unchanged", *same_as, tuple(doubts(after)) if held.readable else ())
     if held.entire or after is None:
         return _Proposal(change, held, before, after, None if after is None else sound(after))
     whole = decode(held.whole or held.body)
@@ -412,6 +418,7 @@ async def _judged(
     if not rules.covered(permit, VERBS[change.kind], change.type, made.tokens, made.patient):
         told = f"No scope of this token covers such a {change.type}: it is constrained to others"
         raise FhirError(Issue("forbidden", told, change.type))
+    check_effective(proposal.after)
     hidden = EVERY & ~opened(permit, change.type)
     if made.labels & hidden or (hidden & RESTRICTED and change.type == "Patient" and restricted(proposal.after)):
         told = "Its label (meta.security) would hide it from you: have an application write it that is cleared for it"
@@ -426,7 +433,15 @@ async def _judged(
     read = (held is None or held.readable) and rules.covered(permit, "r", change.type, made.tokens, made.patient)
     if read and proposal.shown is not None:
         made = _version(replace(proposal, after=proposal.shown, found=None), version, made.updated)
-    return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body if read else None)
+    why = await _doubtful(connection, proposal, visible) if read or change.kind != "patch" else ()
+    return Written(kind, change.type, change.id, version, made.updated, made.patient, made.body if read else None, why)
+
+
+async def _doubtful(connection: Connection, proposal: _Proposal, visible: dict[str, str | None]) -> tuple[Issue, ...]:
+    if proposal.after is None or proposal.change.type != "Consent":
+        return ()
+    nowhere = {f"{kind}/{id}" for kind, id in proposal.new} - visible.keys()
+    return (await doubtful(connection, {"": proposal.after}, nowhere)).get("", ())
 
 
 def _version(proposal: _Proposal, version: int, moment: datetime) -> Incoming:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fhirgw.access.consent import DEEPEST, HEAVIEST, MOST, Delegation, Directive, delegations, directives
+from fhirgw.access.consent import HEAVIEST, Delegation, Directive, delegations, directives
 from fhirgw.access.label import SAFEGUARDING, THIRD_PARTY, WHEREABOUTS
+from fhirgw.access.provision import DEEPEST, MOST
 
 SCOPE = "http://terminology.hl7.org/CodeSystem/consentscope"
 REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from fhirgw.access.consent import ACT_CODE, SHARING
 from fhirgw.access.label import RECORD_CLASS, RESTRICTED
 from fhirgw.access.permit import Permit
+from fhirgw.access.provision import ACT_CODE, SHARING
 from fhirgw.access.scope import Scope
 from fhirgw.access.writing import KEPT, check, check_type, council, covered, origin, owns, vouches
 from fhirgw.fhir.index import index

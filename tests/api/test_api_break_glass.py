@@ -220,6 +220,24 @@ async def test_an_auditor_is_told_what_an_organisation_sees(gateway: Gateway) ->
     assert part(hidden, "wouldChange").startswith("the record named them")
 
 
+async def test_an_auditor_is_told_as_what_an_organisation_is_taken(gateway: Gateway) -> None:
+    gateway.permit = AUDITOR
+    for asked, sector, supposed in (
+        ({"organisation": AUDITOR.organisation}, "council", True),
+        ({"who": "A81001"}, "nhs", True),
+        ({"organisation": "A81001", "sector": "voluntary"}, "voluntary", False),
+    ):
+        answered = (await gateway.explain(**asked)).json()["parameter"]
+        assert part(answered, "sector") == sector
+        assert ("supposed" in {each["name"] for each in answered}) is supposed
+    for wrong, told in (
+        ({"organisation": "A81001", "sector": "bogus"}, "one of nhs, care-provider, voluntary, council"),
+        ({"organization": "A81001"}, "Did you mean organisation?"),
+    ):
+        refused = await gateway.explain(**wrong)
+        assert (refused.status_code, told in refused.json()["issue"][0]["diagnostics"]) == (400, True)
+
+
 async def test_an_auditor_is_told_what_an_application_sees(gateway: Gateway) -> None:
     gateway.permit = AUDITOR
     async with gateway.pool.acquire() as connection:

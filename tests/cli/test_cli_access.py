@@ -82,13 +82,15 @@ def test_explain_tells_what_an_application_or_an_organisation_sees(run: Command)
     assert told.code == 0, told.err
     assert told.out.splitlines() == [
         "surgery (High Street Surgery), to give or arrange care (direct care): sees 2 of 2.",
+        "Consents count it among the NHS (nhs).",
         "",
         "Sees all: Goal (1), Patient (1)",
         "  + High Street Surgery is the person's GP practice. [Patient/p1]",
     ]
     told = run("explain", "--who", "RAB", "--person", "p1")
-    assert told.out.splitlines()[:4] == [
+    assert told.out.splitlines()[:5] == [
         "RAB, to give or arrange care (direct care): sees 0 of 2.",
+        "Consents count it among the NHS (nhs: an application of its is registered as such; --sector says otherwise).",
         "",
         "Sees none: Goal (1), Patient (1)",
         "  - Nothing in the record ties RAB to the person.",
@@ -138,8 +140,18 @@ def test_an_nhs_number_is_read_and_no_argument(run: Command, monkeypatch: pytest
     ("arguments", "message"),
     [
         (("--who", "surgery", "--person", "a name"), "--person is the id of a Patient"),
-        (("--who", "nobody here", "--person", "p1"), "neither a registered application"),
-        (("--who", "surgery", "--person", "p1", "--type", "Patients"), "No resources of the type 'Patients'"),
+        (("--who", "nobody here", "--person", "p1"), "neither an ODS code nor a registered application (`"),
+        (("--who", "surgry", "--person", "p1"), "registered application: did you mean surgery?"),
+        (("--app", "surgry", "--person", "p1"), "There is no such application"),
+        (("--person", "p1"), "Name either an application or an organisation"),
+        (("--who", "surgery", "--app", "surgery", "--person", "p1"), "Name either an application or an organisation"),
+        (("--who", "RAB", "--person", "p1", "--sector", "bogus"), "one of nhs, care-provider, voluntary, council"),
+        (("--who", "surgery", "--person", "p1", "--sector", "nhs"), "the sector it is registered with: leave it out"),
+        (("--who", "surgery", "--person", "p1", "--purpose", "fun"), "The purpose is one of direct-care"),
+        (
+            ("--who", "surgery", "--person", "p1", "--type", "Patients"),
+            "'Patients' are held here. Did you mean Patient?",
+        ),
     ],
 )
 def test_a_question_that_is_none_ends_with_2(run: Command, arguments: tuple[str, ...], message: str) -> None:
@@ -151,6 +163,50 @@ def test_a_question_that_is_none_ends_with_2(run: Command, arguments: tuple[str,
 def test_a_person_who_is_not_there_is_told_so(run: Command) -> None:
     told = run("explain", "--who", "surgery", "--person", "nobody")
     assert (told.code, told.out) == (0, "The record of this person is empty, or there is no such person.\n")
+    of_type = run("explain", "--who", "surgery", "--person", "nobody", "--type", "Patient")
+    assert of_type.out == told.out
+    held = run("explain", "--who", "surgery", "--person", "p1", "--type", "Flag")
+    assert held.out.endswith("\nThere are none: Flag\n")
+
+
+def sector(run: Command, *arguments: str) -> tuple[str, bool]:
+    """Which sector an explanation goes by, and whether it is supposed."""
+    found = rows(run("explain", "--person", "p1", "--json", *arguments))
+    return found["sector"], found["supposed"] is not None
+
+
+def test_an_organisation_is_taken_for_what_it_is_and_that_is_said(run: Command, url: str) -> None:
+    async def provided() -> None:
+        package = {
+            "resourceType": "EpisodeOfCare",
+            "id": "e1",
+            "status": "active",
+            "patient": {"reference": "Patient/p2"},
+        }
+        by = {"identifier": {"system": ODS, "value": "P77"}}
+        await put(url, package | {"managingOrganization": by})
+
+    asyncio.run(provided())
+    assert sector(run, "--who", "Z99") == ("council", True)
+    assert sector(run, "--who", "P77") == ("care-provider", True)
+    assert sector(run, "--who", "P78") == ("nhs", True)
+    assert sector(run, "--organisation", "P78", "--sector", "voluntary") == ("voluntary", False)
+    assert sector(run, "--app", "surgery") == ("nhs", False)
+    shown = run("explain", "--who", "Z99", "--person", "p1").out.splitlines()
+    assert shown[1].startswith("Consents count it among councils (council: it is the controller of these records;")
+
+
+def test_what_every_kind_of_record_has_in_common_is_said_once(run: Command, url: str) -> None:
+    flag = {"resourceType": "Flag", "id": "f1", "status": "active", "subject": {"reference": "Patient/p1"}}
+    case = {"security": [{"system": "https://fhirgw.uk/fhir/CodeSystem/record-class", "code": "safeguarding"}]}
+    asyncio.run(put(url, flag | {"meta": case}))
+    told = run("explain", "--who", "RAB", "--person", "p1").out.splitlines()
+    nothing = "  - Nothing in the record ties RAB to the person."
+    assert told[3:5] == ["Of all there are:", nothing]
+    assert told.count(nothing) == 1
+    at = told.index("Sees none: Flag (1)")
+    assert told[at + 1] == "  - They are about safeguarding."
+    assert told[told.index("Sees none: Goal (1), Patient (1)") + 1 :][:1] in ([], [""])
 
 
 def test_a_review_finds_something(run: Command, given: str) -> None:
@@ -167,7 +223,7 @@ def test_a_review_finds_something(run: Command, given: str) -> None:
     assert run("break-glass", "list").out == "Nothing waits for a review.\n"
     assert [each["finding"] for each in rows(run("break-glass", "list", "--all", "--json"))] == ["inappropriate"]
     again = run("break-glass", "review", given, "--finding", "appropriate", "--by", "B. Guardian")
-    assert (again.code, again.out) == (7, "")
+    assert (again.code, again.out) == (3, "")  # 7 would say: wait, and try again
     assert run("break-glass", "review", "nothing", "--finding", "appropriate", "--by", "B").code == 3
 
 
@@ -224,6 +280,33 @@ def listed(folder: Path, *numbers: str) -> str:
     return str(file)
 
 
+def test_how_old_the_list_of_opt_outs_is_is_told(run: Command, tmp_path: Path) -> None:
+    assert run("opt-outs").out == "There is no list of national data opt-outs: planning and research see nobody.\n"
+    run("app", "add", "study", "--scope", "system/*.rs", "--purpose", "research", "--agreement", "a", "--identifiable",
+        "--generate")  # fmt: skip
+    asked = ("explain", "--who", "study", "--person", "p1")
+    assert "opt-outs is missing, so nobody's record is used." in run(*asked).out
+    assert run("opt-outs", listed(tmp_path, NUMBER, OTHER), "--produced", "2026-01-01").code == 0
+    told = run("opt-outs").out.splitlines()
+    assert told[0].startswith("2 have opted out, by the list of 1 January 2026 (loaded ")
+    assert told[1] == "It is older than 7 days (FHIRGW_OPT_OUT_DAYS): planning and research see nobody."
+    assert "opt-outs is of 1 January 2026, and too old, so nobody's record is used." in run(*asked).out
+    assert run("opt-outs", listed(tmp_path, NUMBER, OTHER)).code == 0
+    assert run("opt-outs").out.splitlines()[1].startswith("Planning and research go by it until ")
+    assert rows(run("opt-outs", "--json"))["fresh"]
+    assert "opt-outs is" not in run(*asked).out
+
+
+def test_who_could_plan_for_nobody_is_told_when_it_is_registered(run: Command) -> None:
+    asked = ("--scope", "system/*.rs", "--purpose", "research", "--agreement", "a", "--identifiable", "--generate")
+    theirs = run("app", "add", "study", *asked, "--organisation", "RAB")
+    assert theirs.code == 0, theirs.err
+    told = "For research it sees nobody: an agreement shows its controller's own people"
+    assert told in theirs.err + theirs.out
+    own = run("app", "add", "own-study", *asked, "--organisation", "Z99")
+    assert (own.code, told in own.err + own.out) == (0, False)
+
+
 def test_a_list_of_opt_outs_is_loaded(run: Command, tmp_path: Path) -> None:
     told = run("opt-outs", listed(tmp_path, NUMBER, OTHER), "--produced", "2026-01-01")
     assert (told.code, told.out) == (0, "2 have opted out: 2 more than before, 0 no longer.\n")
@@ -238,7 +321,7 @@ def test_a_list_of_opt_outs_is_loaded(run: Command, tmp_path: Path) -> None:
         ((), (), 3, "The list is empty"),
         ((NUMBER,), ("--produced", "2199-01-01"), 3, "made in the future"),
         ((NUMBER,), ("--produced", "2025-12-31"), 5, "look, then say --force"),
-        ((NUMBER,), ("--produced", "2025-12-31", "--force"), 7, "A newer list is in force"),
+        ((NUMBER,), ("--produced", "2025-12-31", "--force"), 3, "A newer list is in force"),
     ],
 )
 def test_what_is_no_list_changes_nothing(

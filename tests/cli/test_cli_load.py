@@ -413,3 +413,26 @@ def _judging(fail: str) -> list[str]:
             if f"FHIRGW_FAILPOINT={fail}\0".encode() in (each / "environ").read_bytes():
                 found.append(each.name)
     return found
+
+
+def test_a_consent_that_does_not_hold_as_it_is_written_is_told(
+    command: Command, database: str, folder: Path, tmp_path: Path
+) -> None:
+    mine = {**dissent(), "patient": {"reference": "Patient/ann"}, "performer": [{"reference": "Patient/ann"}]}
+    doubtful = {**mine, "provision": {"type": "deny", "class": [{"system": "urn:x", "code": "Goal"}]}}
+    nobodys = {name: value for name, value in mine.items() if name != "patient"}
+    actor = {"identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "P10"}}
+    role = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "PRCP"}]}
+    strange = {**mine, "provision": {"type": "deny", "actor": [{"role": role, "reference": actor}]}}
+    given = ({**each, "id": f"c{at}"} for at, each in enumerate((mine, doubtful, nobodys, strange), 1))
+    command("load", str(folder), FHIRGW_DATABASE_URL=database)
+    file = tmp_path / "Consent.ndjson"
+    file.write_bytes(b"".join(map(line, given)))
+    ended = command("load", str(file), "--json", FHIRGW_DATABASE_URL=database)
+    assert counts(ended) == [(3, 0, 0, 1, 0)]
+    told = [(severity, words.partition(": ")[0]) for severity, _, words in errors(tmp_path)]
+    assert told == [
+        ("warning", "Consent.ndjson, line 2"),
+        ("error", "Consent.ndjson, line 3"),
+        ("warning", "Consent.ndjson, line 4"),
+    ]

@@ -16,8 +16,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from fhirgw.access.consent import SHARING
 from fhirgw.access.permit import Permit
+from fhirgw.access.provision import SHARING
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.store.database import connect, readers

@@ -97,6 +97,23 @@ HIDDEN: dict[str, Resource] = {
 }
 NOTES = {"resourceType": "Encounter", "status": "finished", "class": {}, "subject": HERS}
 ESSENTIAL["its notes of a visit"] = {**NOTES, "id": "ours", "serviceProvider": {"reference": "Organization/kestrel"}}
+BOOKED = {
+    "resourceType": "Appointment",
+    "status": "booked",
+    "start": "2026-12-01T09:00:00Z",
+    "end": "2026-12-01T10:00:00Z",
+}
+
+
+def booked(id: str, *others: str) -> Resource:
+    """An appointment of hers, as the council keeps it, with others who take part."""
+    actors = [HERS, *({"reference": each} for each in others)]
+    return {**BOOKED, "id": id, "participant": [{"actor": each, "status": "accepted"} for each in actors]}
+
+
+ESSENTIAL["an appointment that it takes part in"] = booked("review", "Organization/kestrel")
+HIDDEN["the council's own appointment"] = booked("strategy")
+HIDDEN["an appointment with another"] = booked("hairdresser", "Organization/heron")
 SAID = (ESSENTIAL["its notes of a visit"], {"serviceProvider": {"reference": "Organization/heron"}})
 ANOTHERS: dict[str, Resource] = {
     "another's notes of a visit": {**NOTES, "id": "theirs", **SAID[1]},
