@@ -19,10 +19,10 @@ from starlette.requests import Request
 
 from fhirgw.api import asked
 from fhirgw.api.context import bases
-from fhirgw.fhir.cohort import naming
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD, personal
+from fhirgw.fhir.pseudonym_filter import finer, why
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
 from fhirgw.fhir.type_filter import read as search_of
@@ -113,12 +113,22 @@ def check_form(found: Selection) -> None:
             raise _refusal("organizeOutputBy: a table has no blocks: leave organizeOutputBy out, or ask for NDJSON")
         if found.associated:
             raise _refusal("includeAssociatedData: no view is of Provenance: leave it out, or ask for NDJSON")
-    if found.project is not None and (found.patients or any(map(naming, found.filters))):
+    if found.project is not None:
+        _check_pseudonymised(found)
+
+
+def _check_pseudonymised(found: Selection) -> None:
+    if found.patients:
         told = "whoever picks people by who they are would know their pseudonyms: ask for all, or for a Group's"
-        raise _refusal(f"_pseudonymise: {told}, without patient and without a _typeFilter by names or numbers")
-    if found.project is not None and found.organized:
+        raise _refusal(f"_pseudonymise: {told}, without patient")
+    for each in found.filters:
+        if name := finer(each):
+            raise _refusal(why("_typeFilter", name, each.partition("?")[0]))
+    if found.until:
+        raise _refusal("_until: with pseudonyms it would tell when each row was changed, and its dates: leave it out")
+    if found.organized:
         raise _refusal("organizeOutputBy: a pseudonymised export comes by type: leave organizeOutputBy out")
-    if found.project is not None and found.associated:
+    if found.associated:
         raise _refusal("includeAssociatedData: there are no rules to pseudonymise Provenance by: leave it out")
 
 

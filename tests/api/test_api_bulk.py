@@ -181,9 +181,12 @@ REFUSED = {
     "$export?_outputFormat=csv&_elements=id": "invalid: _elements: a view has the columns it has",
     "Patient/$export?_outputFormat=csv&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no blocks",
     "Patient/$export?_outputFormat=parquet&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no",
-    "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _pseudonymise: whoever picks",
-    "$export?_pseudonymise=falls&_typeFilter=Task?patient=p1": "invalid: _pseudonymise: whoever picks people by who",
-    "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _pseudonymise: whoever",
+    "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _typeFilter: identifier"
+    " asks more of Patient than is shown of it with pseudonyms, and would tell people: ask by ",
+    "$export?_pseudonymise=falls&_typeFilter=Task?patient=p1": "invalid: _typeFilter: patient asks more of Task than",
+    "$export?_pseudonymise=falls&_typeFilter=Patient?gender=male%26birthdate=1950": "invalid: _typeFilter: birthdate",
+    "$export?_pseudonymise=falls&_until=2026-01-01T00:00:00Z": "invalid: _until: with pseudonyms it would tell when",
+    "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _typeFilter: subject:Pati",
     "Patient/$export?_pseudonymise=falls&organizeOutputBy=Patient": "invalid: organizeOutputBy: a pseudonymised export"
     " comes by type",
     "$export?_outputFormat=csv&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData: no"
