@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -257,8 +258,13 @@ def check_together(found: Selection) -> None:
 
 
 def preferences(request: Request) -> list[str]:
-    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`."""
-    return [each.strip().lower() for line in request.headers.getlist("prefer") for each in line.split(",")]
+    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`, with
+    parameters behind a semicolon, of which there are none that mean anything here.
+
+    https://www.rfc-editor.org/rfc/rfc7240#section-2
+    """
+    told = (each.partition(";")[0] for line in request.headers.getlist("prefer") for each in line.split(","))
+    return [re.sub(r'\s*=\s*"?([^"]*)"?', r"=\1", each.strip()).lower() for each in told]
 
 
 def _only(name: str, values: list[str]) -> str:
@@ -291,8 +297,8 @@ def _instant(name: str, value: str) -> datetime:
     if not INSTANT.fullmatch(value):
         raise _refusal(f"{name}: an instant with a time zone is needed, as 2026-01-31T00:00:00Z")
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise _refusal(f"{name}: there is no such moment") from None
 
 
@@ -302,7 +308,16 @@ def element(value: str) -> str:
     if dot and kind not in HELD:
         raise _refusal(f"_elements: {kind[:40]!r} is no type this gateway holds")
     elements(value, kind if dot else None)
+    if not dot and not any(map(partial(_has, value), HELD)):
+        raise _refusal(f"_elements: {value[:40]!r} is an element of no type this gateway holds")
     return value
+
+
+def _has(name: str, kind: str) -> bool:
+    try:
+        return bool(elements(name, kind))
+    except FhirError:
+        return False
 
 
 def _patients(listed: list[str]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def file_headers(request: Request, sha256: str, packed: bool) -> dict[str, str]:
 def unchanged(request: Request, headers: dict[str, str]) -> Response | None:
     """The answer for who has the file already. https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match"""
     known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    if headers["etag"] not in known:
+    if headers["etag"] not in known and known != ["*"]:
         return None
     return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-encoding"})
 
