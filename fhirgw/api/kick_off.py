@@ -13,16 +13,17 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 
 from fhirgw.api import asked
 from fhirgw.api.context import bases
-from fhirgw.fhir.cohort import naming
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD, personal
+from fhirgw.fhir.pseudonym_filter import finer, why
 from fhirgw.fhir.shorten import elements
 from fhirgw.fhir.type_filter import filters
 from fhirgw.fhir.type_filter import read as search_of
@@ -113,12 +114,22 @@ def check_form(found: Selection) -> None:
             raise _refusal("organizeOutputBy: a table has no blocks: leave organizeOutputBy out, or ask for NDJSON")
         if found.associated:
             raise _refusal("includeAssociatedData: no view is of Provenance: leave it out, or ask for NDJSON")
-    if found.project is not None and (found.patients or any(map(naming, found.filters))):
+    if found.project is not None:
+        _check_pseudonymised(found)
+
+
+def _check_pseudonymised(found: Selection) -> None:
+    if found.patients:
         told = "whoever picks people by who they are would know their pseudonyms: ask for all, or for a Group's"
-        raise _refusal(f"_pseudonymise: {told}, without patient and without a _typeFilter by names or numbers")
-    if found.project is not None and found.organized:
+        raise _refusal(f"_pseudonymise: {told}, without patient")
+    for each in found.filters:
+        if name := finer(each):
+            raise _refusal(why("_typeFilter", name, each.partition("?")[0]))
+    if found.until:
+        raise _refusal("_until: with pseudonyms it would tell when each row was changed, and its dates: leave it out")
+    if found.organized:
         raise _refusal("organizeOutputBy: a pseudonymised export comes by type: leave organizeOutputBy out")
-    if found.project is not None and found.associated:
+    if found.associated:
         raise _refusal("includeAssociatedData: there are no rules to pseudonymise Provenance by: leave it out")
 
 
@@ -247,8 +258,13 @@ def check_together(found: Selection) -> None:
 
 
 def preferences(request: Request) -> list[str]:
-    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`."""
-    return [each.strip().lower() for line in request.headers.getlist("prefer") for each in line.split(",")]
+    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`, with
+    parameters behind a semicolon, of which there are none that mean anything here.
+
+    https://www.rfc-editor.org/rfc/rfc7240#section-2
+    """
+    told = (each.partition(";")[0] for line in request.headers.getlist("prefer") for each in line.split(","))
+    return [re.sub(r'\s*=\s*"?([^"]*)"?', r"=\1", each.strip()).lower() for each in told]
 
 
 def _only(name: str, values: list[str]) -> str:
@@ -281,8 +297,8 @@ def _instant(name: str, value: str) -> datetime:
     if not INSTANT.fullmatch(value):
         raise _refusal(f"{name}: an instant with a time zone is needed, as 2026-01-31T00:00:00Z")
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise _refusal(f"{name}: there is no such moment") from None
 
 
@@ -292,7 +308,16 @@ def element(value: str) -> str:
     if dot and kind not in HELD:
         raise _refusal(f"_elements: {kind[:40]!r} is no type this gateway holds")
     elements(value, kind if dot else None)
+    if not dot and not any(map(partial(_has, value), HELD)):
+        raise _refusal(f"_elements: {value[:40]!r} is an element of no type this gateway holds")
     return value
+
+
+def _has(name: str, kind: str) -> bool:
+    try:
+        return bool(elements(name, kind))
+    except FhirError:
+        return False
 
 
 def _patients(listed: list[str]) -> tuple[str, ...]:

@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from fhirgw.api.answer import FHIR_JSON
 from fhirgw.api.packed import takes_gzip
-from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.fhir.canonical import encode
+from fhirgw.fhir.issue import FhirError, Issue, outcome
 
 BLOCK = 1 << 18
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -78,7 +80,7 @@ def file_headers(request: Request, sha256: str, packed: bool) -> dict[str, str]:
 def unchanged(request: Request, headers: dict[str, str]) -> Response | None:
     """The answer for who has the file already. https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match"""
     known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    if headers["etag"] not in known:
+    if headers["etag"] not in known and known != ["*"]:
         return None
     return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-encoding"})
 
@@ -90,12 +92,19 @@ def _answered(request: Request, file: BinaryIO, size: int, headers: dict[str, st
     low, end = asked or (0, size)
     if asked is not None and low >= end:
         file.close()
-        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
+        return beyond(headers, size)
     if asked is not None:
         headers |= {"content-range": f"bytes {low}-{end - 1}/{size}"}
     headers |= {"content-length": str(end - low)}
     body = _nothing() if request.method == "HEAD" else read(file, low, end - low)
     return _Sent(file, body, 200 if asked is None else 206, headers, media)
+
+
+def beyond(headers: dict[str, str], size: int) -> Response:
+    """The answer for a range that begins behind the end."""
+    told = outcome([Issue("value", f"Range: the file has {size} bytes: ask for some of those, or for all")])
+    left = {name: value for name, value in headers.items() if name != "content-encoding"}
+    return Response(encode(told), 416, left | {"content-range": f"bytes */{size}"}, FHIR_JSON)
 
 
 def asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:

@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from fhirgw.api.packed import takes_gzip
-from fhirgw.api.served_file import BLOCK, asked_range, file_headers, unchanged
+from fhirgw.api.served_file import BLOCK, asked_range, beyond, file_headers, unchanged
 
 HIDDEN = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 """An address that opens a file is nobody's to keep."""
@@ -66,7 +66,7 @@ def _ranged(request: Request, stored: Stored, headers: dict[str, str], size: int
     asked = asked_range(request, headers["etag"], size)
     low, high = asked or (0, size)
     if asked and low >= high:
-        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{size}"})
+        return beyond(headers, size)
     headers |= {"content-length": str(high - low)}
     if asked:
         headers |= {"content-range": f"bytes {low}-{high - 1}/{size}"}

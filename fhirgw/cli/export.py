@@ -35,6 +35,7 @@ from fhirgw.cli.export_asked import (
 )
 from fhirgw.cli.permits import permit_of
 from fhirgw.cli.running import CommandError, opened, run, settings
+from fhirgw.jobs import apart
 from fhirgw.jobs.alive import gone
 from fhirgw.jobs.cluster import reachable
 from fhirgw.jobs.conclusion import cleared
@@ -145,6 +146,7 @@ def run_job(
             async with direct(engine) as connection:
                 if group is not None:
                     await check_people(connection, permit, chosen)
+                await apart.check(connection, permit, chosen)
             async with direct(engine) as connection, connection.transaction():
                 await record_now(connection, steps.copied(permit, chosen))
                 request = f"fhirgw export run --to {to}" if to else "fhirgw export run"

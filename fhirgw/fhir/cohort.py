@@ -93,13 +93,13 @@ def _search(extension: dict[str, Any]) -> str:
     if query.type != "Patient" and not personal(query.type):
         told = f"A member-filter is of Patient, or of what is in a patient's record, and {query.type} is not"
         raise FhirError(Issue("value", told, AT_FILTER), status=422)
-    if named := naming(search):
+    if named := _naming(search):
         told = f"A member-filter is of what people have in common, and {named} says who somebody is: name them"
         raise FhirError(Issue("business-rule", f"{told} as members", AT_FILTER), status=422)
     return search
 
 
-def naming(search: str) -> str | None:
+def _naming(search: str) -> str | None:
     """The parameter of a search, `Condition?code=…`, by whose value it looks for somebody in particular, if it does."""
     of, _, text = search.partition("?")
     for name, _ in parse_qsl(text):

@@ -73,10 +73,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Of a type: where it says whom it is about, and what becomes of each element."""
+    """Of a type: where it says whom it is about, and what becomes of each element, as a function and as `written`."""
 
     person: str
     change: Change
+    written: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class _Reading:
             raise RuleError(f"{kind}: a type of R4, and `person`, the element of it that says whom it is about")
         if given.get("id") != "key":
             raise RuleError(f"{kind}.id: it is a key in every export, or nothing could be joined or taken out")
-        return Rule(person, self._object(kind, given, kind))
+        return Rule(person, self._object(kind, given, kind), given)
 
     def _object(self, context: str, given: Mapping[str, Any], place: str) -> Change:
         changes = {name: self._element(context, name, of, f"{place}.{name}") for name, of in given.items()}

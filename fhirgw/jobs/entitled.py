@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 
-SAME = ("organisation", "registration", "purpose", "patient", "practitioner", "delegate")
-"""What makes two permits those of one asker: the application, what for, and whose record."""
+SAME = ("organisation", "registration", "purpose", "agreement", "patient", "practitioner", "delegate")
+"""What makes two permits those of one asker: the application, what for and by which agreement, and whose record."""
 
 
 def entitled(permit: Permit, asked: Permit, types: Iterable[str]) -> bool:

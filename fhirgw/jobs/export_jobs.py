@@ -23,6 +23,7 @@ import structlog
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue
+from fhirgw.jobs import apart
 from fhirgw.jobs.engine import PROCRASTINATE, executor
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
@@ -118,6 +119,7 @@ class ExportJobs:
         id = uuid4().hex
         async with direct(self._engine) as connection:
             await check_people(connection, permit, asked)
+            await apart.check(connection, permit, asked)
             if await export_job.under_way(connection, permit) >= AT_ONCE:
                 raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
             form = replace(asked, **self._form, job=id)

@@ -16,6 +16,7 @@ from fhirgw.fhir.issue import Issue, Resource, outcome
 from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views_of
+from fhirgw.jobs import apart
 from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, draft
@@ -23,7 +24,7 @@ from fhirgw.jobs.forms import Form, Lines, form_of, suffix
 from fhirgw.jobs.lease import Lost, renewed
 from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.segments import Base, patch, segment_of
-from fhirgw.store import cohort, division, ledger
+from fhirgw.store import cohort, division, ledger, pseudonymised
 from fhirgw.store.copied import Line, Sink
 from fhirgw.store.database import Connection, Engine, direct
 from fhirgw.store.deleted import concerned, deleted
@@ -81,7 +82,7 @@ async def _plan(engine: Engine, place: Place, job: Job, part: Part) -> None:
         types = covered(permit, asked.types or tuple(await taken.types()), bool(asked.types))
         if asked.project is not None:
             types = [each for each in types if each in rules().types]
-        members, new = await _members(taken.connection, permit, asked)
+        members, new, listed = await _members(taken.connection, permit, asked)
         people = len(members) if asked.group is not None else len(asked.patients or ()) or None
         of_all = types if asked.organized else ()
         parts = [each for kind in types for each in (base.parts(kind) if base else ())]
@@ -99,23 +100,34 @@ async def _plan(engine: Engine, place: Place, job: Job, part: Part) -> None:
             parts.append(Planned("error", "OperationOutcome"))
         of = await taken.text(), taken.time
     reach("plan made")
+    if asked.project is not None and listed is not None:
+        async with direct(engine) as connection:
+            await apart.kept(connection, permit, listed)
     async with direct(engine) as connection, connection.transaction():
         if not await ledger.plan(connection, part, of, types, parts, members, new):
             raise Lost
+        if asked.project is not None:
+            await pseudonymised.given(connection, permit, asked.project, taken.time)
         if base and folder is not None:
             await base.begin(connection, part, of, types, folder)
     reach("plan kept")
 
 
-async def _members(connection: Connection, permit: Permit, asked: Selection) -> tuple[Collection[str], Collection[str]]:
-    """Whom an export of a Group is of; and those of them who were not in it at the moment since which it is."""
+async def _members(
+    connection: Connection, permit: Permit, asked: Selection
+) -> tuple[Collection[str], Collection[str], Collection[str] | None]:
+    """Whom an export of a Group is of; those of them who were not in it at the moment since which it is; and who is on
+    its list, if it has one.
+    """
     if asked.group is None:
-        return (), ()
+        return (), (), None
     group = await cohort.find(connection, permit, asked.group)
+    if asked.project is not None:
+        apart.check_definition(group)
     members = await cohort.people(connection, permit, group, asked.patients or None)
     if asked.since is None:
-        return members, ()
-    return members, await joined(connection, permit, asked.group, members, asked.since)
+        return members, (), group.members
+    return members, await joined(connection, permit, asked.group, members, asked.since), group.members
 
 
 def _tables(asked: Selection, kind: str) -> list[str]:

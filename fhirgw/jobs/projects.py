@@ -1,12 +1,14 @@
 """The keys of the projects that have pseudonymised exports: a file each, this account's alone, below one folder.
 
-A project is its organisation's: two that give a project the same name have keys of their own, and so no pseudonym in
-common. A key is made when a project first asks, and kept for as long as its pseudonyms are to stay the same; workers
-read it where it was made, and make none.
+A project is its organisation's, and an agreement's: two that give a project the same name have keys of their own, and
+so no pseudonym in common. What is in the file is the organisation's project's, and made a key by the agreement's name:
+whoever has the same project under another agreement cannot join what both have had. A file is made when a project first
+asks, and kept for as long as its pseudonyms are to stay the same; workers read it where it was made, and make none.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import secrets
@@ -19,6 +21,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.pseudonym import Pseudonymiser, rules
+from fhirgw.fhir.pseudonym_filter import finer, why
 from fhirgw.jobs.files import Unwritable, durable
 from fhirgw.private import private_folder, private_text
 from fhirgw.store.export import Selection
@@ -49,6 +52,7 @@ class Projects:
         for each in asked.types:
             if each not in rules().types:
                 raise FhirError(Issue("not-supported", f"There are no rules to pseudonymise {each} by: leave it out"))
+        _check_scopes(permit)
         path = self._path(permit, asked.project)
         try:
             _make(path)
@@ -68,12 +72,25 @@ class Projects:
         if len(key) != BYTES:
             told = "This worker has not the key of the project: every worker must see the folder of FHIRGW_PROJECT_KEYS"
             raise FhirError(Issue("exception", told))
-        return Pseudonymiser(key, rules(), job.created.date())
+        return Pseudonymiser(_bound(key, job.permit.agreement or ""), rules(), job.created.date())
 
     def _path(self, permit: Permit, project: str) -> Path:
         if not NAME.fullmatch(project) or not NAME.fullmatch(permit.organisation):
             raise FhirError(Issue("invalid", "A project is named by letters, digits and hyphens, 63 at most"))
         return self._folder / permit.organisation / f"{project}.key"
+
+
+def _check_scopes(permit: Permit) -> None:
+    """Raises FhirError for a scope that narrows more finely than a filter may: a token's are chosen by who asks."""
+    for each in permit.scopes:
+        for name, _ in each.constraint if each.type in rules().types else ():
+            if finer(f"{each.type}?{name}=x"):
+                raise FhirError(Issue("forbidden", why("scope", name, each.type)))
+
+
+def _bound(key: bytes, agreement: str) -> bytes:
+    """The project's key under an agreement."""
+    return hmac.digest(key, f"agreement {agreement}".encode(), "sha256")
 
 
 def _make(path: Path) -> None:

@@ -341,6 +341,26 @@ export_member = Table(
 `joined`: they were not in it at the moment since which the export is.
 """
 
+pseudonymised = Table(
+    "pseudonymised",
+    metadata,
+    _text("organisation", primary_key=True),
+    _text("agreement", primary_key=True),
+    _text("project", primary_key=True),
+    _instant("time", primary_key=True),
+)
+"""As of when an agreement has had exports with pseudonyms, for as long as it may have more."""
+
+pseudonymised_cohort = Table(
+    "pseudonymised_cohort",
+    metadata,
+    _text("organisation", primary_key=True),
+    _text("agreement", primary_key=True),
+    _text("digest", primary_key=True),
+    Column("members", ARRAY(Text(collation="C")), nullable=False),
+)
+"""Of which lists of people, by their Patients' ids, an agreement has had such exports."""
+
 export_base = Table(
     "export_base",
     metadata,

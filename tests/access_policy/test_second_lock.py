@@ -26,7 +26,7 @@ PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fhi
 FORCED = "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = $1::text::regclass"
 POLICIES = "SELECT tablename::text, count(*) FROM pg_policies WHERE schemaname = 'fhirgw' GROUP BY tablename"
 OPEN = {
-    *("alembic_version", "sync_run", "watermark", "opt_out_list"),  # when what was done
+    *("alembic_version", "sync_run", "watermark", "opt_out_list", "pseudonymised"),  # when what was done
     *("change", "lineage", "indexed"),  # ids, keys and digests alone
     *("registration", "issued_token", "used_assertion", "cursor_key"),  # applications, and what signs their links
     *("pull", "pull_file"),  # addresses and digests of files of other servers

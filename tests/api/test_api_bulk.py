@@ -82,6 +82,7 @@ def test_a_table(gateway: Gateway, form: str, media: str) -> None:
     assert (piece.status_code, piece.content) == (206, whole.content[2:10])
     known = gateway.http.get(told["url"], headers={**PLAIN, "if-none-match": whole.headers["etag"]})
     assert (known.status_code, known.content) == (304, b"")
+    assert gateway.http.get(told["url"], headers={**PLAIN, "if-none-match": "*"}).status_code == 304
     assert b",1950-03-01," in whole.content if form == "text/csv" else whole.content.endswith(b"PAR1")
 
 
@@ -181,9 +182,12 @@ REFUSED = {
     "$export?_outputFormat=csv&_elements=id": "invalid: _elements: a view has the columns it has",
     "Patient/$export?_outputFormat=csv&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no blocks",
     "Patient/$export?_outputFormat=parquet&organizeOutputBy=Patient": "invalid: organizeOutputBy: a table has no",
-    "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _pseudonymise: whoever picks",
-    "$export?_pseudonymise=falls&_typeFilter=Task?patient=p1": "invalid: _pseudonymise: whoever picks people by who",
-    "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _pseudonymise: whoever",
+    "$export?_pseudonymise=falls&_typeFilter=Patient?identifier=9000000009": "invalid: _typeFilter: identifier"
+    " asks more of Patient than is shown of it with pseudonyms, and would tell people: ask by ",
+    "$export?_pseudonymise=falls&_typeFilter=Task?patient=p1": "invalid: _typeFilter: patient asks more of Task than",
+    "$export?_pseudonymise=falls&_typeFilter=Patient?gender=male%26birthdate=1950": "invalid: _typeFilter: birthdate",
+    "$export?_pseudonymise=falls&_until=2026-01-01T00:00:00Z": "invalid: _until: with pseudonyms it would tell when",
+    "$export?_pseudonymise=falls&_typeFilter=Observation?subject:Patient.name=x": "invalid: _typeFilter: subject:Pati",
     "Patient/$export?_pseudonymise=falls&organizeOutputBy=Patient": "invalid: organizeOutputBy: a pseudonymised export"
     " comes by type",
     "$export?_outputFormat=csv&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData: no"
@@ -196,6 +200,9 @@ REFUSED = {
     "Patient/$export?_type=Group": "invalid: _type: Group is in nobody's record: ask for it at [base]/$export",
     "$export?_since=2026-01-01": "invalid: _since: an instant with a time zone is needed",
     "$export?_since=2026-02-30T00:00:00Z": "invalid: _since: there is no such moment",
+    "$export?_since=0001-01-01T00:00:00%2B14:00": "invalid: _since: there is no such moment",
+    "$export?_until=9999-12-31T23:59:59-14:00": "invalid: _until: there is no such moment",
+    "$export?_elements=nonsense": "invalid: _elements: 'nonsense' is an element of no type this gateway holds",
     "$export?_since=2099-01-01T00:00:00Z": "invalid: _since: this moment is still to come",
     "$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z": "invalid: The parameter _since may be given",
     "Patient/$export?_type=Organization": "invalid: _type: Organization is in nobody's record: ask for it at",
@@ -217,3 +224,12 @@ def test_the_headers_are_needed(gateway: Gateway) -> None:
     bare = gateway.http.build_request("GET", "/fhir/$export", headers={"prefer": "respond-async"})
     del bare.headers["accept"]
     assert issue(gateway.http.send(bare), 400).startswith("invalid: Accept: application/fhir+json is needed")
+
+
+@pytest.mark.parametrize("prefer", ["respond-async;wait=10", 'Respond-Async ; a="b", handling = "lenient"'])
+def test_preferences_may_have_parameters(gateway: Gateway, prefer: str) -> None:
+    """https://www.rfc-editor.org/rfc/rfc7240#section-2"""
+    path = "$export?_type=Goal" + ("&colour=x" if "lenient" in prefer else "")
+    answer = kick_off(gateway, path, headers=ASYNC | {"prefer": prefer})
+    assert answer.status_code == 202, answer.text
+    assert gateway.http.delete(answer.headers["content-location"]).status_code == 202
