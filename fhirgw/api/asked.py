@@ -74,9 +74,10 @@ async def body(request: Request, longest: int, what: str) -> bytes:
 
 async def search_pairs(request: Request) -> Pairs:
     """The parameters of a search by POST: those of the address and of the form together. Raises FhirError (415)."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+    sent, kind = await body(request, LONGEST_FORM, "A search by POST"), request.headers.get("content-type", "")
+    if sent and kind.partition(";")[0].strip().lower() != FORM:
         raise FhirError(Issue("not-supported", f"A search by POST is sent as {FORM}"), status=415)
-    form = decoded((await body(request, LONGEST_FORM, "A search by POST")).decode("utf-8", "replace"))
+    form = decoded(sent.decode("utf-8", "replace"))
     entry(request).asked(name for name, _ in form)
     return pairs(request) + form
 
