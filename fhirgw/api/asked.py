@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -84,8 +85,17 @@ async def search_pairs(request: Request) -> Pairs:
 
 def lenient(request: Request) -> bool:
     """`Prefer: handling=lenient`: leave out what cannot be honoured, and say so."""
-    wishes = (each.strip() for each in request.headers.get("prefer", "").lower().split(","))
-    return "handling=lenient" in wishes
+    return preferences(request).get("handling", "").lower() == "lenient"
+
+
+def preferences(request: Request) -> dict[str, str]:
+    """What is preferred, by name; of one that is said twice the first. Some libraries write ; between preferences.
+
+    https://www.rfc-editor.org/rfc/rfc7240#section-2
+    """
+    said = re.split("[,;]", ",".join(request.headers.getlist("prefer")))
+    pairs = (each.partition("=") for each in reversed(said))
+    return {name.strip().lower(): value.strip(' \t"') for name, _, value in pairs}
 
 
 def count(value: str, most: int) -> int:

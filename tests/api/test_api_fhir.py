@@ -160,8 +160,9 @@ def test_a_count_is_a_total_and_no_matches(gateway: Gateway) -> None:
         assert "may be withheld" in advice["resource"]["issue"][0]["diagnostics"]
 
 
-def test_leniency_leaves_out_and_says_so(gateway: Gateway) -> None:
-    headers = {"Prefer": "respond-async;x, handling=lenient"}
+@pytest.mark.parametrize("prefer", ["respond-async;x, handling=lenient", 'return=minimal; Handling="lenient"'])
+def test_leniency_leaves_out_and_says_so(gateway: Gateway, prefer: str) -> None:
+    headers = {"Prefer": prefer}
     found = gateway.http.get("/fhir/Patient?famly=x&_id=p1", headers=headers).json()
     assert entries(found) == ["Patient/p1"]
     (told,) = (each["resource"]["issue"] for each in found["entry"] if each["search"]["mode"] == "outcome")
