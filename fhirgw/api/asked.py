@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -74,17 +75,27 @@ async def body(request: Request, longest: int, what: str) -> bytes:
 
 async def search_pairs(request: Request) -> Pairs:
     """The parameters of a search by POST: those of the address and of the form together. Raises FhirError (415)."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+    sent, kind = await body(request, LONGEST_FORM, "A search by POST"), request.headers.get("content-type", "")
+    if sent and kind.partition(";")[0].strip().lower() != FORM:
         raise FhirError(Issue("not-supported", f"A search by POST is sent as {FORM}"), status=415)
-    form = decoded((await body(request, LONGEST_FORM, "A search by POST")).decode("utf-8", "replace"))
+    form = decoded(sent.decode("utf-8", "replace"))
     entry(request).asked(name for name, _ in form)
     return pairs(request) + form
 
 
 def lenient(request: Request) -> bool:
     """`Prefer: handling=lenient`: leave out what cannot be honoured, and say so."""
-    wishes = (each.strip() for each in request.headers.get("prefer", "").lower().split(","))
-    return "handling=lenient" in wishes
+    return preferences(request).get("handling", "").lower() == "lenient"
+
+
+def preferences(request: Request) -> dict[str, str]:
+    """What is preferred, by name; of one that is said twice the first. Some libraries write ; between preferences.
+
+    https://www.rfc-editor.org/rfc/rfc7240#section-2
+    """
+    said = re.split("[,;]", ",".join(request.headers.getlist("prefer")))
+    pairs = (each.partition("=") for each in reversed(said))
+    return {name.strip().lower(): value.strip(' \t"') for name, _, value in pairs}
 
 
 def count(value: str, most: int) -> int:

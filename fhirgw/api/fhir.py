@@ -49,8 +49,11 @@ async def root(request: Request) -> Response:
 
 
 async def metadata(request: Request) -> Response:
-    """GET [base]/metadata"""
-    if request.query_params.get("mode") == "terminology":
+    """GET [base]/metadata; R4 lets `mode=normative` be the whole CapabilityStatement."""
+    mode = request.query_params.get("mode", "full")
+    if mode not in MODES:
+        raise FhirError(Issue("invalid", f"mode is one of {', '.join(MODES)}"))
+    if mode == "terminology":
         return answer(terminology.capabilities(request))
     here = context(request)
     known = here.statements
@@ -171,6 +174,9 @@ def slashed(route: Route) -> Route:
     route.path_regex = re.compile(f"^{route.path}/?$")
     return route
 
+
+MODES = ("full", "normative", "terminology")
+"""What GET [base]/metadata is asked for. https://hl7.org/fhir/R4/http.html#capabilities"""
 
 STATEMENTS = 16
 """CapabilityStatements kept: one for each address that callers use."""

@@ -49,8 +49,10 @@ async def _told(request: Request, of: history.Asked, path: str) -> Response:
     of, here, permit, shape = _read(of, pairs), context(request), permitted(request), shorten.shape(pairs, of.type)
     address, honoured = base(request) + path, [pair for pair in pairs if pair[0] != "_cursor"]
     async with (here.reader if of.id else here.searcher)(permit) as connection:
-        if shape.summary == "count":
+        if shape.summary == "count" or not of.count:
             total = await history.counted(connection, permit, of)
+            if not total and of.id:
+                await _known(history.Asked(of.type, of.id, count=1), connection, permit)
             return answer(bundle.changed(total, asked.links(address, honoured, None, None)))
         page = await history.changes(connection, permit, of)
         if not page.versions and of.id:
@@ -77,7 +79,7 @@ def _read(of: history.Asked, pairs: Pairs) -> history.Asked:
             case "_at":
                 of = replace(of, at=span(value.replace(" ", "+")))
             case "_count":
-                of = replace(of, count=asked.count(value, history.MOST))
+                of = replace(of, count=0 if value == "0" else asked.count(value, history.MOST))
             case "_cursor":
                 of = replace(of, cursor=value)
             case "_format" | "_summary" | "_elements":

@@ -25,7 +25,7 @@ from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.bulk import ENDING, PATIENCE, SILENT, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
-from fhirgw.api.kick_off import JSON, NDJSON, preferences
+from fhirgw.api.kick_off import JSON, NDJSON
 from fhirgw.api.patience import Patience
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
@@ -130,7 +130,7 @@ def routes() -> list[Route]:
 
 async def _asked(request: Request) -> tuple[list[Source], list[str]]:
     """The sources, and the base of the server they come from if it is named. Raises FhirError naming the parameter."""
-    if "respond-async" not in preferences(request):
+    if "respond-async" not in asked.preferences(request):
         raise _refusal("Prefer: respond-async is needed: an import takes longer than a request")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in JSON:
         raise FhirError(Issue("not-supported", f"Send the body as {JSON[0]}"), status=415)

@@ -60,7 +60,7 @@ Given = dict[str, list[str]]
 
 async def selection(request: Request, of_patients: bool) -> Selection:
     """What the request asks for; `of_patients`: of people's records alone. Raises FhirError naming the parameter."""
-    if "respond-async" not in preferences(request):
+    if "respond-async" not in asked.preferences(request):
         raise _refusal("Prefer: respond-async is needed: an export takes longer than a request")
     if "accept" not in request.headers:
         raise _refusal("Accept: application/fhir+json is needed: it is what errors are told in")
@@ -71,7 +71,7 @@ async def selection(request: Request, of_patients: bool) -> Selection:
         try:
             found = replace(found, **_read(name, values, request, of_patients))
         except FhirError as error:
-            if "handling=lenient" not in preferences(request) or error.issues[0].code != "not-supported":
+            if not asked.lenient(request) or error.issues[0].code != "not-supported":
                 raise
             ignored += [each.diagnostics or "" for each in error.issues]
             if name == "_type":
@@ -255,16 +255,6 @@ def check_together(found: Selection) -> None:
     check_form(found)
     if found.since and found.until and found.until <= found.since:
         raise _refusal("_until: this moment is not after _since")
-
-
-def preferences(request: Request) -> list[str]:
-    """What Prefer asks for: it may be repeated, and each may hold several, `respond-async, handling=lenient`, with
-    parameters behind a semicolon, of which there are none that mean anything here.
-
-    https://www.rfc-editor.org/rfc/rfc7240#section-2
-    """
-    told = (each.partition(";")[0] for line in request.headers.getlist("prefer") for each in line.split(","))
-    return [re.sub(r'\s*=\s*"?([^"]*)"?', r"=\1", each.strip()).lower() for each in told]
 
 
 def _only(name: str, values: list[str]) -> str:

@@ -32,7 +32,6 @@ from fhirgw.store.replay import Answer
 from fhirgw.store.writing import VERBS, Change, Written, apply, at, new_id
 
 ROUTE = "/fhir"
-Found = dict[tuple[str, str], str]
 
 
 async def bundle(request: Request) -> Response:
@@ -106,7 +105,9 @@ class _Transaction:
             raise
 
     async def _phase(self, asked: Sequence[Entry]) -> None:
-        """Conditions, ids, names, and then the changes together."""
+        """Conditions, ids, names, and then the changes together; last those that refer to what the Bundle brings by a
+        search for it.
+        """
         changes: dict[int, Change] = {}
         own = bases(self.request)
         for each in sorted(asked, key=lambda each: (each.kind, each.condition or "")):
@@ -120,27 +121,39 @@ class _Transaction:
                 if isinstance(made, Written) or (isinstance(made, Change) and made.id):
                     self._call(each, f"{made.type}/{made.id}")
         coming = [each for each in asked if each.number in changes and each.method in ("POST", "PUT")]
-        self.names.found = await self._references(coming)
+        missing = await self._missing(coming)
         for patients in (True, False):
             for each in coming:
                 if (each.kind == "Patient") is patients:
                     self._identify(each, changes)
+        later = [each for each in coming if missing and not missing.isdisjoint(conditional_references([each]))]
+        then = {each.number: changes.pop(each.number) for each in later}
+        await self._apply(coming, changes)
+        if later:
+            for kind, _ in await self._missing(later):
+                told = f"A conditional reference finds no {kind}: create it in the same Bundle, or name it by its id"
+                raise FhirError(Issue("not-found", told), status=412)
+            await self._apply(later, then)
+
+    async def _apply(self, coming: Sequence[Entry], changes: dict[int, Change]) -> None:
+        """Makes the changes, by the numbers of their entries, each with its references resolved."""
         for each in coming:
-            with at(each.place):
-                changes[each.number] = changes[each.number]._replace(given=resolved(each, self.names))
+            if each.number in changes:
+                with at(each.place):
+                    changes[each.number] = changes[each.number]._replace(given=resolved(each, self.names))
         done = await apply(self.connection, self.permit, list(changes.values()), self.moment)
         self.results |= dict(zip(changes, done, strict=True))
 
-    async def _references(self, coming: Sequence[Entry]) -> Found:
-        """What the conditional references lead to. Raises FhirError (412) where that is not one resource."""
-        found: Found = {}
-        for kind, criteria in sorted(conditional_references(coming)):
+    async def _missing(self, coming: Sequence[Entry]) -> set[tuple[str, str]]:
+        """Looks for what conditional references lead to; those that lead to nothing, yet. Raises FhirError (412) where
+        one leads to several.
+        """
+        missing = conditional_references(coming) - self.names.found.keys()
+        for kind, criteria in sorted(missing):
             id = await conditions.found(self.connection, self.permit, kind, criteria, self.base)
-            if id is None:
-                told = f"A conditional reference finds no {kind}: create it in the same Bundle, or name it by its id"
-                raise FhirError(Issue("not-found", told), status=412)
-            found[kind, criteria] = id
-        return found
+            if id is not None:
+                self.names.found[kind, criteria] = id
+        return missing - self.names.found.keys()
 
     def _identify(self, asked: Entry, changes: dict[int, Change]) -> None:
         """Gives what is created its id: in the place of the person it is about, who has theirs already."""

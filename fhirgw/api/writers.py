@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from fhirgw.access.permit import Permit
 from fhirgw.api.answer import answer
+from fhirgw.api.asked import preferences
 from fhirgw.api.audit import access, entry
 from fhirgw.api.context import WAIT, permitted
 from fhirgw.api.headers import REQUEST_ID, UUID
@@ -160,11 +161,7 @@ def location(done: Written, base: str) -> str:
 
 def preferred(request: Request) -> str | None:
     """What Prefer says of the return: minimal, representation or OperationOutcome; None where it says nothing."""
-    for each in request.headers.get("prefer", "").split(","):
-        name, _, value = each.partition(";")[0].strip().partition("=")
-        if name.strip().lower() == "return" and (found := RETURNS.get(value.strip(' "').lower())):
-            return found
-    return None
+    return RETURNS.get(preferences(request).get("return", "").lower())
 
 
 def request_id(request: Request) -> str | None:

@@ -23,7 +23,7 @@ Long because it is one grammar, and a value of each kind of criterion.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from fhirgw.fhir import tokens, values
@@ -54,6 +54,9 @@ CODED = {"CodeableConcept", "Coding", "code"}
 MOST_VALUES = 500
 DEEPEST = 5
 """Steps from one resource to another that one parameter may take."""
+
+MOST_TYPES = 5
+"""Types that the last step of a chain may lead to without naming one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,15 @@ class Some:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`subject:Patient.name=...`: the reference's token is that of the text `parameter.name|target/id`."""
+    """`subject:Patient.name=...`: the reference's token is that of the text `parameter.name|target/id`.
+
+    `others`: the same for other types that the reference may name, where none was said.
+    """
 
     parameter: Parameter
     target: str
     criterion: Criterion
+    others: tuple[Chain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +335,9 @@ def _may_name(parameter: Parameter, resource_type: str) -> bool:
 
 
 def _chain(parameter: Parameter, modifier: str, rest: str, value: str, base: str, deep: int) -> Chain:
-    """One step of chaining. A reference to several types must say which, unless only one has the parameter."""
+    """One step of chaining, to every type that has the parameter unless one is named. Steps that more follow, and those
+    to many types, must name it: otherwise each would multiply the next.
+    """
     if parameter.kind != "reference":
         raise malformed(parameter.name, "is no reference: nothing can follow its dot")
     held = [each for each in HELD if _may_name(parameter, each)]
@@ -337,8 +346,9 @@ def _chain(parameter: Parameter, modifier: str, rest: str, value: str, base: str
     fitting = [each for each in targets if bare in supported(each) or bare == "_has"]
     if len(targets) == 1:
         fitting = targets  # so that the refusal names what that type does have
-    if len(fitting) == 1:
-        return Chain(parameter, fitting[0], criterion(fitting[0], rest, value, base, deep + 1))
+    if len(fitting) == 1 or (len(fitting) <= MOST_TYPES and "." not in rest and bare != "_has"):
+        first, *others = [Chain(parameter, each, criterion(each, rest, value, base, deep + 1)) for each in fitting]
+        return replace(first, others=tuple(others))
     if fitting:
         choices = ", ".join(f"{parameter.name}:{each}" for each in fitting)
         raise malformed(parameter.name, f"may refer to several types: name one, {choices}")

@@ -130,6 +130,11 @@ class Parameter:
         return self.gap is None
 
     @property
+    def canonical(self) -> bool:
+        """Whether it refers to definitions by their url."""
+        return self.kind == "reference" and all(source.leaf.type == "canonical" for source in self.sources)
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Where a number or quantity stands, as the index names it."""
         return tuple(dict.fromkeys(place(source.path) for source in self.sources))

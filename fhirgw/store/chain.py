@@ -25,7 +25,7 @@ from fhirgw.store import rendered, visibility
 from fhirgw.store.criterion import Plain
 from fhirgw.store.database import Connection, once
 from fhirgw.store.matching import Matching
-from fhirgw.store.references import references
+from fhirgw.store.references import canonicals, references
 from fhirgw.terminology.meant import meant
 
 MOST = 10_000
@@ -41,33 +41,41 @@ async def unchained(
 
 async def _plain(connection: Connection, permit: Permit, criterion: Criterion, snapshot: str | None) -> Plain:
     if isinstance(criterion, Chain):
-        inner = await _plain(connection, permit, criterion.criterion, snapshot)
-        targets = Matching.of(permit, criterion.target, [inner], snapshot)
-        ids = await _looked_up(connection, targets, "id", criterion.parameter)
-        name = criterion.parameter.name
-        return Tokens(
-            criterion.parameter, tuple(tokens.plain_reference(name, f"{criterion.target}/{each}") for each in ids)
-        )
+        every = [await _leading(connection, permit, each, snapshot) for each in (criterion, *criterion.others)]
+        return Tokens(criterion.parameter, tuple(token for found in every for token in found))
     if isinstance(criterion, Has):
         inner = await _plain(connection, permit, criterion.criterion, snapshot)
-        return Ids(
-            parameters(criterion.target)["_id"], tuple(await _referred(connection, permit, criterion, inner, snapshot))
-        )
+        return await _referred(connection, permit, criterion, inner, snapshot)
     return meant(criterion) if isinstance(criterion, Codes) else criterion
 
 
-async def _referred(connection: Connection, permit: Permit, has: Has, inner: Plain, snapshot: str | None) -> list[Any]:
-    """The ids of what matching resources refer to."""
-    parameter = has.parameter
+async def _leading(connection: Connection, permit: Permit, chain: Chain, snapshot: str | None) -> list[int]:
+    """The tokens of references to what the chain leads to; to a definition, by its url, in whatever version."""
+    inner = await _plain(connection, permit, chain.criterion, snapshot)
+    targets = Matching.of(permit, chain.target, [inner], snapshot)
+    name = chain.parameter.name
+    if chain.parameter.canonical:
+        bodies = await _looked_up(connection, targets, "body", chain.parameter)
+        return [tokens.uri(name, url) for each in bodies if (url := orjson.loads(each).get("url"))]
+    ids = await _looked_up(connection, targets, "id", chain.parameter)
+    return [tokens.plain_reference(name, f"{chain.target}/{each}") for each in ids]
+
+
+async def _referred(connection: Connection, permit: Permit, has: Has, inner: Plain, snapshot: str | None) -> Plain:
+    """Being what matching resources refer to: by id, or a definition by its url."""
+    parameter, known = has.parameter, parameters(has.target)
     sources = Matching.of(permit, parameter.type, [inner], snapshot, asked=(parameter.name,))
     if has.target == "Patient" and is_patient(parameter):
-        return await _looked_up(connection, sources, "patient", parameter)
-    found: dict[str, None] = {}
+        return Ids(known["_id"], tuple(await _looked_up(connection, sources, "patient", parameter)))
+    found: dict[Any, None] = {}
     for body in await _looked_up(connection, sources, "body", parameter):
         read = orjson.loads(body)
         for source in parameter.sources:
-            found |= {id: None for kind, id in references(read, source, has.target)}
-    return list(found)
+            if parameter.canonical:
+                found |= {tokens.uri("url", url): None for url, _ in canonicals(read, source)}
+            else:
+                found |= {id: None for _, id in references(read, source, has.target)}
+    return Tokens(known["url"], tuple(found)) if parameter.canonical else Ids(known["_id"], tuple(found))
 
 
 async def _looked_up(connection: Connection, matching: Matching, what: str, parameter: Parameter) -> list[Any]:

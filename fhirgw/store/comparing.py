@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -18,10 +18,10 @@ INSTANT = TIMESTAMP(timezone=True)
 TENTH = Decimal("0.1")
 
 
-def about(span: Span) -> Span:
-    """A span as wide again on both sides: `ap2025-03` is February to April. R4 leaves the measure to the server."""
+def about(span: Span, today: date) -> Span:
+    """A tenth of the time between it and today to both sides, as R4 recommends: the longer ago, the less exact."""
     low, high = span
-    width = high - low
+    width = abs(datetime.combine(today, time(), UTC) - low) / 10
     return _not_before(low, width), _not_after(high, width)
 
 

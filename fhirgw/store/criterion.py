@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -177,7 +178,8 @@ def _dates(resource_type: str, criterion: Dates) -> Term:
     parameter = criterion.parameter
     slot, beside = parameter.slot, parameter.slot is None and parameter.name != "_lastUpdated"
     prefixes = tuple(prefix for prefix, _ in criterion.values)
-    spans = [about(span) if prefix == "ap" else span for prefix, span in criterion.values]
+    today = datetime.now(UTC).date()
+    spans = [about(span, today) if prefix == "ap" else span for prefix, span in criterion.values]
 
     def compare(kept: Range, binds: Binds) -> Condition:
         ends = iter(binds)

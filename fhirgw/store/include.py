@@ -22,7 +22,7 @@ from fhirgw.fhir.query import Include, Query
 from fhirgw.store import visibility
 from fhirgw.store.criterion import IDS, TOKENS
 from fhirgw.store.database import Connection, once
-from fhirgw.store.references import references
+from fhirgw.store.references import canonicals, references
 from fhirgw.store.schema import RENDERED_AS, among, held
 from fhirgw.store.visibility import visible
 
@@ -91,6 +91,9 @@ async def _brought(
     wanted = [each for each in query.include if each.iterate or not again]
     named = dict.fromkeys(each for each in _wanted(wanted, news) if each not in known)
     found = await fetch(connection, permit, named)
+    for each in wanted:
+        if each.parameter.canonical:
+            found += await _defined(connection, permit, each, news)
     for include in query.revinclude:
         targets = [each for each in news if include.target in (None, each.type)]
         if targets and (include.iterate or not again):
@@ -117,10 +120,41 @@ async def fetch(connection: Connection, permit: Permit, wanted: Iterable[tuple[s
 
 async def _referring(connection: Connection, permit: Permit, include: Include, matches: Sequence[Found]) -> list[Found]:
     name = include.parameter.name
-    targets = [tokens.plain_reference(name, f"{match.type}/{match.id}") for match in matches]
-    shape = ("revinclude", include.source, name, visibility.shape(permit))
-    made = once(shape, lambda: _naming(permit, include.source, name))
-    asked = visibility.values(permit) | {"targets": targets, "target_ids": [match.id for match in matches]}
+    if include.parameter.canonical:
+        urls = [orjson.loads(each.body).get("url") for each in matches]
+        targets = [tokens.uri(name, each) for each in urls if each]
+    else:
+        targets = [tokens.plain_reference(name, f"{match.type}/{match.id}") for match in matches]
+    return await _holding(connection, permit, include.source, name, targets, [match.id for match in matches])
+
+
+async def _defined(connection: Connection, permit: Permit, include: Include, matches: Sequence[Found]) -> list[Found]:
+    """The definitions that the matches name by their urls; of a version, where they name one."""
+    asked = {
+        each
+        for match in matches
+        if match.type == include.source
+        for source in include.parameter.sources
+        for each in canonicals(orjson.loads(match.body), source)
+    }
+    targets = [tokens.uri("url", url) for url, _ in asked]
+    kinds = [each for each in include.parameter.targets if each in HELD and include.target in (None, each)]
+    found = [row for each in kinds if targets for row in await _holding(connection, permit, each, "url", targets, [])]
+    return [each for each in found if not asked.isdisjoint(_versions(each))]
+
+
+def _versions(found: Found) -> Iterator[tuple[str, str]]:
+    """How a definition may be named: by its url, and by that and its version."""
+    body = orjson.loads(found.body)
+    yield from ((body["url"], each) for each in ("", body.get("version", "")))
+
+
+async def _holding(
+    connection: Connection, permit: Permit, kind: str, name: str, targets: Sequence[int], ids: Sequence[str]
+) -> list[Found]:
+    """The resources of a type that have one of the tokens, which are the parameter's."""
+    made = once(("revinclude", kind, name, visibility.shape(permit)), lambda: _naming(permit, kind, name))
+    asked = visibility.values(permit) | {"targets": targets, "target_ids": ids}
     return [Found(*row) for row in await connection.fetch(made.sql, *made.arguments(asked))]
 
 

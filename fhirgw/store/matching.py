@@ -226,7 +226,7 @@ def few(query: Query) -> bool:
 
 def alone(query: Query) -> bool:
     """Whether one statement answers a search of few, if they are no more than a page; and another what comes along."""
-    iterated = any(each.iterate for each in query.include)
+    iterated = any(each.iterate or each.parameter.canonical for each in query.include)
     plain = not (iterated or query.revinclude or query.cursor or query.explain or query.anything)
     return plain and query.count > 0 and _direct(query) and few(query)
 

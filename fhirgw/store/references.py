@@ -20,6 +20,14 @@ def references(body: Any, source: Source, target: str | None) -> Iterator[tuple[
             yield local[1], local[2]
 
 
+def canonicals(body: Any, source: Source) -> Iterator[tuple[str, str]]:
+    """The canonicals at the source's path: each as its url, and its version or ""."""
+    for value in _at(body, [element.name for element in source.path]):
+        if isinstance(value, str):
+            url, _, version = value.partition("|")
+            yield url, version
+
+
 def _at(value: Any, names: Sequence[str]) -> Iterator[Any]:
     """The values at a path of property names, through every list on the way."""
     if isinstance(value, list):

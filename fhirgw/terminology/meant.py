@@ -42,11 +42,12 @@ def meant(asked: Codes) -> Tokens:
 def check(criteria: Iterable[Criterion]) -> None:
     """Raises FhirError (400) where a criterion means codes that are not known here: for what is searched later."""
     for each in criteria:
-        innermost = each
-        while isinstance(innermost, Chain | Has):
-            innermost = innermost.criterion
-        if isinstance(innermost, Codes):
-            meant(innermost)
+        if isinstance(each, Chain):
+            check((each.criterion, *each.others))
+        elif isinstance(each, Has):
+            check((each.criterion,))
+        elif isinstance(each, Codes):
+            meant(each)
 
 
 @lru_cache(maxsize=MOST_KEPT)

@@ -73,7 +73,11 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def contained_used(value: dict[str, Any], scope: Scope) -> bool:
-    """dom-3: each contained resource is referred to from the one that contains it, or refers to that."""
+    """dom-3: each contained resource is referred to from the one that contains it, or refers to that. What has no id is
+    not: R4's expression forgets it, and the reference validator does not.
+    """
+    if not all(isinstance(each, dict) and "id" in each for each in listed(value, "contained")):
+        return False
     named = {text for text in strings(value) if text.startswith("#")}
     return all(f"#{id}" in named or "#" in strings(each) for id, each in scope.contained.items())
 

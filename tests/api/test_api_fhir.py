@@ -134,6 +134,18 @@ def test_a_search_by_post_is_the_same_search(gateway: Gateway) -> None:
     assert entries(by_post.json(), "include") == [f"Observation/{each['id']}" for each in OBSERVATIONS]
 
 
+def test_a_search_by_post_is_a_form_or_nothing(gateway: Gateway) -> None:
+    nothing = gateway.http.post("/fhir/Patient/_search?_id=p1,q00")
+    assert entries(nothing.json()) == ["Patient/p1", "Patient/q00"]
+    other = gateway.http.post("/fhir/Patient/_search?_id=p1", json={"family": "canary"})
+    assert (other.status_code, "application/x-www-form-urlencoded" in outcome(other)[0]["diagnostics"]) == (415, True)
+
+
+@pytest.mark.parametrize("mode", ["full", "normative"])
+def test_metadata_is_all_there_is_whichever_part_is_asked_for(gateway: Gateway, mode: str) -> None:
+    assert gateway.http.get(f"/fhir/metadata?mode={mode}").json() == gateway.http.get("/fhir/metadata").json()
+
+
 def test_includes_come_along_as_such(gateway: Gateway) -> None:
     found = gateway.http.get("/fhir/Patient?_id=p1&_include=Patient:organization").json()
     assert (entries(found), entries(found, "include"), found["total"]) == (["Patient/p1"], ["Organization/o1"], 1)
@@ -148,8 +160,9 @@ def test_a_count_is_a_total_and_no_matches(gateway: Gateway) -> None:
         assert "may be withheld" in advice["resource"]["issue"][0]["diagnostics"]
 
 
-def test_leniency_leaves_out_and_says_so(gateway: Gateway) -> None:
-    headers = {"Prefer": "respond-async;x, handling=lenient"}
+@pytest.mark.parametrize("prefer", ["respond-async;x, handling=lenient", 'return=minimal; Handling="lenient"'])
+def test_leniency_leaves_out_and_says_so(gateway: Gateway, prefer: str) -> None:
+    headers = {"Prefer": prefer}
     found = gateway.http.get("/fhir/Patient?famly=x&_id=p1", headers=headers).json()
     assert entries(found) == ["Patient/p1"]
     (told,) = (each["resource"]["issue"] for each in found["entry"] if each["search"]["mode"] == "outcome")
@@ -202,7 +215,7 @@ REFUSED = [
     ("GET", "/fhir/Patient/p1/$everything?_count=0", 400, "invalid", "_count is malformed"),
     ("GET", "/fhir/Patient/p1/$everything?_since=soon", 400, "value", "Not a date"),
     ("GET", "/fhir/Patient/p1/$everything?_cursor=x", 400, "invalid", "_cursor is not one of this operation"),
-    ("POST", "/fhir/Patient/_search", 415, "not-supported", "application/x-www-form-urlencoded"),
+    ("GET", "/fhir/metadata?mode=everything", 400, "invalid", "mode is one of full, normative, terminology"),
     ("DELETE", "/fhir/Patient/p1/_history", 405, "not-supported", "DELETE is not supported here"),
     ("DELETE", "/fhir/Patient/p1", 403, "forbidden", "No scope of this token allows delete on Patient"),
     ("POST", "/fhir/Patient", 403, "forbidden", "No scope of this token allows create on Patient"),

@@ -140,6 +140,20 @@ def test_names_are_resolved_wherever_they_stand(council: httpx.Client, gateway: 
     assert answered[0]["response"]["location"] == f"{gateway.base}/{first}/_history/1"
 
 
+def test_conditional_references_are_resolved_last(council: httpx.Client) -> None:
+    """R4's fifth step: they find what the same Bundle creates. Of what is refused nothing stays."""
+    number = str(uuid.uuid4())
+    asked = f"Patient?identifier=urn:x|{number}"
+    weight = entry("POST", "Observation", observation(subject={"reference": asked}))
+    other, person = (made("Patient", "new", identifier=[{"system": "urn:x", "value": each}]) for each in ("0", number))
+    nothing = refused(sent(council, weight, entry("POST", "Patient", other)), 412)
+    assert "finds no Patient" in nothing["diagnostics"]
+    assert council.get("/fhir/Patient?identifier=urn:x|0").json()["total"] == 0
+    first, second, third = done(sent(council, weight, entry("POST", "Patient", person), weight))
+    for each in (first, third):
+        assert council.get(f"/fhir/{address(each)}").json()["subject"] == {"reference": address(second)}
+
+
 def test_the_order_is_r4s_and_the_answers_are_in_the_requests(council: httpx.Client) -> None:
     gone, kept = created(council), created(council)
     changed = {**council.get(f"/fhir/{kept}").json(), "status": "amended"}

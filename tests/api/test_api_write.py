@@ -228,7 +228,15 @@ def test_ids_are_the_gateways_to_give(council: httpx.Client, provider: httpx.Cli
 
 
 @pytest.mark.parametrize(
-    ("prefer", "size"), [("return=minimal", 0), ("return=representation", 1), ("return=OperationOutcome", 1), ("x", 1)]
+    ("prefer", "size"),
+    [
+        ("return=minimal", 0),
+        ("return=representation", 1),
+        ("return=OperationOutcome", 1),
+        ("x", 1),
+        ('handling=strict; return="minimal"', 0),
+        ("return=minimal, return=representation", 0),
+    ],
 )
 def test_prefer_says_what_comes_back(council: httpx.Client, prefer: str, size: int) -> None:
     answer = sent(council, "POST", "/fhir/Observation", observation(), prefer=prefer)

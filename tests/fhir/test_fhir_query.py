@@ -319,7 +319,7 @@ REFUSED = [
     ("Task", "patient:identifier", "9000000009", "invalid", "patient:identifier needs both: system|value"),
     ("Task", "subject.name", "x", "invalid", "subject may refer to several types: name one, subject:Patient"),
     ("Task", "patient.nope", "x", "invalid", "Patient has no search parameter nope"),
-    ("Task", "patient.general-practitioner.name", "x", "invalid", "general-practitioner may refer to several types"),
+    ("Observation", "performer.organization.name", "x", "invalid", "performer may refer to several types: name one"),
     ("Task", "part-of.part-of.part-of.part-of.part-of.part-of.part-of.status", "x", "too-costly", "more than 5 steps"),
     ("Task", "status.name", "x", "invalid", "status is no reference"),
     (

@@ -129,6 +129,7 @@ def compares(prefix: str, kept: Span | None, asked: Span) -> bool:
     if kept is None:
         return False
     (low, high), (a, b) = kept, asked
+    near = abs(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - a) * 0.1
     inside = a <= low and high <= b
     return {
         "eq": inside,
@@ -139,7 +140,7 @@ def compares(prefix: str, kept: Span | None, asked: Span) -> bool:
         "le": low < a or inside,
         "sa": low >= b,
         "eb": high <= a,
-        "ap": low < b + (b - a) and high > a - (b - a),
+        "ap": low < b + near and high > a - near,
     }[prefix]
 
 

@@ -224,6 +224,7 @@ DEFECTS: dict[str, Defect] = {
     "cpt-2": (PATIENT, {"telecom[0].system": GONE}, "invariant", "Patient.telecom[0]"),
     "dom-2": (REQUEST, {"contained[0].contained": [{"resourceType": "Basic"}]}, "invariant", "ServiceRequest"),
     "dom-3": (REQUEST, {"performer": GONE}, "invariant", "ServiceRequest"),
+    "contained without an id": (REQUEST, {"performer": GONE, "contained[0].id": GONE}, "invariant", "ServiceRequest"),
     "dom-4": (REQUEST, {"contained[0].meta": {"versionId": "1"}}, "invariant", "ServiceRequest"),
     "dom-5": (REQUEST, {"contained[0].meta": {"security": [{"display": "x"}]}}, "invariant", "ServiceRequest"),
     "inv-1": (TASK, {"lastModified": "2024-12-31T09:00:00Z"}, "invariant", "Task"),
