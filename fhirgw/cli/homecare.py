@@ -118,7 +118,10 @@ def _line(line: bytes) -> Any:
     try:
         return incoming.parse(line)
     except FhirError as error:
-        return Refused(None, (Fault("", "structure", str(error), "A line is one visit, as a JSON object"),))
+        return Refused(
+            None,
+            (Fault("", "structure", str(error), "A visit is one JSON object: correct this one; others are taken"),),
+        )
 
 
 def _told_file(console: Console, found: Rehearsed) -> bool:
