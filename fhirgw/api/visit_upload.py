@@ -1,7 +1,8 @@
 """A page to send a spreadsheet of visits by, for who has no program that does: `GET /homecare/upload`.
 
-It holds nothing of anybody, loads nothing (what signs in stands in it as in the desk) and keeps nothing: what it sends and is told goes the way of every other
-sender. Its Content-Security-Policy lets its own script and style run, by their digests, and talk to the gateway alone.
+It holds nothing of anybody, loads nothing (what signs in stands in it, as in the desk) and keeps nothing: what it sends
+and is told goes the way of every other sender. Its Content-Security-Policy lets its own scripts and style run, by their
+digests, and talk to the gateway alone.
 https://www.w3.org/TR/CSP3/
 """
 

@@ -453,7 +453,7 @@ def test_the_desk_is_a_page_that_loads_nothing_from_elsewhere(gateway: Gateway) 
         assert each.headers["x-content-type-options"] == "nosniff"
     assert "https://" not in page.text + style.text and 'lang="en-GB"' in page.text
     assert "innerHTML" not in script.text and "localStorage" not in script.text and "sessionStorage" not in script.text
-    assert "crypto.subtle.sign" in script.text and "false, [\"sign\"]" in script.text, "a key that cannot be told again"
+    assert "crypto.subtle.sign" in script.text and 'false, ["sign"]' in script.text, "a key that cannot be told again"
     assert "<script>" not in page.text and " style=" not in page.text and " onclick=" not in page.text
 
 
