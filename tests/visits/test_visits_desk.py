@@ -368,7 +368,7 @@ async def test_alerts_are_listed_page_by_page_and_by_what_is_asked(
     assert by(person=f"Patient/{A}") == set(ids)
     for asked in ({"kind": "nobody-checked-out"}, {"provider": "H01"}, {"person": B}):
         assert by(**asked) == set(), asked
-    for wrong in ("status=completed", "provider=!", "person=%21", "_cursor=x", "_count=0", "kynd=x"):
+    for wrong in ("status=completed", "kind=missed", "provider=!", "person=%21", "_cursor=x", "_count=0", "kynd=x"):
         assert get(council, f"{ALERTS}?{wrong}").status_code == 400, wrong
 
 
