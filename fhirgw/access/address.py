@@ -36,6 +36,14 @@ def loopback(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
+def literal(host: str) -> bool:
+    """Whether a host is an IP address by itself, and no name."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
 def loopback_name(host: str) -> bool:
     """Whether a host is this machine by name; what others resolve to is seen when they are fetched."""
     return host in ("127.0.0.1", "::1", "localhost")

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Asking, Permit
 from fhirgw.access.purpose import ACT_REASON, CODES, Purpose
 from fhirgw.fhir.issue import Resource
 from fhirgw.fhir.nhs import ODS_ORGANISATION
@@ -87,10 +87,11 @@ class Access:
     `interaction` is one of FHIR's restful-interaction codes, `operation` the name of an operation, without its `$`.
     `route` is the template of the address, `parameters` the names of search parameters, `asked` the instance that the
     address names (`Patient/…`), whether there is one or not. `status` is HTTP's. `everybody`: a bulk copy, of `types`
-    (none: all). `permit` is None for a caller nobody knows; `registration` then says who it claims to be. `behalf` is
-    the ODS code of the organisation that the answer is for, where an application that serves several says so.
+    (none: all). `permit` is None for a caller who has none: `asking` says who was refused theirs, if that is known, or
+    `registration` who it claims to be. `behalf` is the ODS code of the organisation that the answer is for, where an
+    application that serves several says so.
 
-    `application` is the registration that was changed, or got a token. A row for many refusals of nobody known says how
+    `application` is the registration that was changed, or got a token. A row for many refusals alike says how
     many (`times`), and the instances that were asked for (`tried`).
     """
 
@@ -112,6 +113,7 @@ class Access:
     application: str = ""
     tried: Sequence[str] = ()
     times: int = 1
+    asking: Asking | None = None
 
     @property
     def permitted(self) -> bool:
@@ -154,8 +156,8 @@ def event(access: Access, id: str) -> Resource:
     }
     if not access.permitted:
         made["outcomeDesc"] = f"refused: {access.status}"
-    if access.permit is not None:
-        made["purposeOfEvent"] = [_purpose(access.permit.purpose)]
+    if (who := access.permit or access.asking) and who.purpose:
+        made["purposeOfEvent"] = [_purpose(who.purpose)]
     made["agent"] = _agents(access)
     made["source"] = SOURCE
     made["entity"] = list(_entities(access))
@@ -181,19 +183,23 @@ def _purpose(purpose: str) -> Resource:
 
 def _agents(access: Access) -> list[Resource]:
     """Who took part. Addresses on a network are left out: they may be those of somebody's home."""
-    known = _permitted(access.permit) if access.permit else [_application(access.registration)]
+    who = access.permit or access.asking
+    known = _permitted(who) if who else [_application(access.registration)]
     return [*known, _end_user(access.behalf)] if access.behalf else known
 
 
 @lru_cache(maxsize=2000)
-def _permitted(permit: Permit) -> list[Resource]:
+def _permitted(permit: Permit | Asking) -> list[Resource]:
     """The application that sent the request, in whose name, of which organisation."""
-    organisation = {"identifier": {"system": ODS_ORGANISATION, "value": permit.organisation}, "type": "Organization"}
-    return [
-        _application(permit.registration) | {"policy": list(_policies(permit))},
+    policies = list(_policies(permit))
+    made = [
+        _application(permit.registration) | ({"policy": policies} if policies else {}),
         *({"type": {"coding": [code]}, "who": _party(who), "requestor": False} for code, who in _people(permit)),
-        {"who": organisation, "requestor": False},
     ]
+    if permit.organisation:
+        who = {"identifier": {"system": ODS_ORGANISATION, "value": permit.organisation}, "type": "Organization"}
+        made.append({"who": who, "requestor": False})
+    return made
 
 
 def _end_user(organisation: str) -> Resource:
@@ -207,13 +213,13 @@ def _application(name: str) -> Resource:
     return {"type": {"coding": [APPLICATION]}, "who": who, "requestor": True}
 
 
-def _people(permit: Permit) -> Iterator[tuple[Resource, str]]:
+def _people(permit: Permit | Asking) -> Iterator[tuple[Resource, str]]:
     """The member of staff; or the person themselves, or who acts for them and for whom."""
     if permit.practitioner:
         yield RECIPIENT, f"Practitioner/{permit.practitioner}"
     if permit.delegate:
         yield RECIPIENT, permit.delegate
-    if permit.purpose == Purpose.PERSON:
+    if permit.purpose == Purpose.PERSON and permit.patient:
         yield BENEFICIARY if permit.delegate else RECIPIENT, f"Patient/{permit.patient}"
 
 
@@ -222,11 +228,12 @@ def _party(party: str) -> Resource:
     return {"identifier": {"system": system, "value": value}} if bar else {"reference": party}
 
 
-def _policies(permit: Permit) -> Iterator[str]:
+def _policies(permit: Permit | Asking) -> Iterator[str]:
     """What the request rested on: its purpose, and the grant, case or agreement by its id."""
-    yield f"{POLICY}/{permit.purpose}"
+    if permit.purpose:
+        yield f"{POLICY}/{permit.purpose}"
     for name in ("grant", "case", "agreement"):
-        if found := getattr(permit, name):
+        if found := getattr(permit, name, None):
             yield f"{POLICY}/{name}/{quote(found, safe='')}"
 
 

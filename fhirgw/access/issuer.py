@@ -19,7 +19,7 @@ from fhirgw.access.scope import Scope, granted, scopes
 from fhirgw.access.token import Bearer, check_times
 from fhirgw.access.unread import SECTORS
 from fhirgw.fhir.issue import FhirError
-from fhirgw.fhir.nhs import is_nhs_number
+from fhirgw.fhir.nhs import is_nhs_number, is_ods_code
 
 LEEWAY = 5.0
 ALGORITHMS = (*jose.RSA, *jose.CURVES)
@@ -34,10 +34,11 @@ class Issuer(BaseModel):
     """One issuer, as its declaration spells it.
 
     `claims` names the claim that tells each thing (`realm_access.roles` is a claim inside another), `fixed` tells it
-    where no claim does. `scopes` is the most a token of this issuer may have. `require` are claims with the values they
-    must have, such as Keycloak's `typ: Bearer`; `types` the `typ` headers of its access tokens. `roles` maps its roles
-    to ours, `clearance` its roles to classes of record. `registration` is one of ours, by which all its tokens can be
-    shut out at once. `internal`: its keys are on a private network.
+    where no claim does. `organisations` are the ODS codes it may speak for; none: any. `scopes` is the most a token of
+    this issuer may have. `require` are claims with the values they must have, such as Keycloak's `typ: Bearer`; `types`
+    the `typ` headers of its access tokens. `roles` maps its roles to ours, `clearance` its roles to classes of record.
+    `registration` is one of ours, by which all its tokens can be shut out at once. `internal`: its keys are on a
+    private network.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +54,7 @@ class Issuer(BaseModel):
     require: dict[str, str | bool | int] = {}
     claims: dict[Told, str] = {}
     fixed: dict[Literal["organisation", "sector", "delegate"], str] = {}
+    organisations: tuple[str, ...] = ()
     purposes: tuple[Purpose, ...] = (Purpose.DIRECT_CARE,)
     roles: dict[str, str] = {}
     clearance: dict[str, tuple[str, ...]] = {}
@@ -66,6 +68,8 @@ class Issuer(BaseModel):
         return self
 
     def _faults(self) -> Iterator[str]:
+        if ":" not in self.issuer:
+            yield "issuer: it is an address, as https://login.example: an application could have any other name"
         if (self.jwks is None) == (self.jwks_url is None):
             yield "either jwks or jwks_url is needed"
         if not self.algorithms or set(self.algorithms) - set(ALGORITHMS):
@@ -78,6 +82,8 @@ class Issuer(BaseModel):
             yield "claims: sds_user tells of a practitioner and nhs_number of a person: two issuers"
         if (sector := self.fixed.get("sector")) is not None and sector not in SECTORS:
             yield f"fixed.sector: choose from {', '.join(SECTORS)}"
+        if not all(map(is_ods_code, (*self.organisations, self.fixed.get("organisation", "AAA")))):
+            yield "organisations and fixed.organisation are ODS codes: capital letters and digits"
         if not {"organisation"} & {*self.claims, *self.fixed}:
             yield "organisation: say by claims or fixed which organisation is asking"
         try:
@@ -95,8 +101,7 @@ class Issuer(BaseModel):
         """What a token of this issuer says; who signed it is checked elsewhere. Raises jose.Untrusted."""
         self._check(token, now)
         said = {name: _value(token.claims, path) for name, path in self.claims.items()}
-        needed = {name: value for name, value in said.items() if name != "roles"}  # who has none is allowed no more
-        if missing := sorted(name for name, value in needed.items() if value in (None, "", [])):
+        if missing := sorted(name for name, value in said.items() if not _tells(name, value)):
             raise jose.Untrusted(f"it does not tell its {', '.join(missing)}")
         text = {name: value for name, value in said.items() if isinstance(value, str)}
         roles = _listed(said.get("roles") or [])
@@ -107,7 +112,7 @@ class Issuer(BaseModel):
             expires=token.claims["exp"],
             purposes=self._purposes(text.get("purpose")),
             patient=text.get("patient"),
-            organisation=text.get("organisation") or self.fixed.get("organisation"),
+            organisation=self._organisation(text.get("organisation")),
             sector=_sector(text.get("sector") or self.fixed.get("sector", SECTORS[0])),
             sds_user=text.get("sds_user"),
             nhs_number=_nhs_number(text.get("nhs_number")),
@@ -125,6 +130,14 @@ class Issuer(BaseModel):
         if any(_value(token.claims, name) != value for name, value in self.require.items()):
             raise jose.Untrusted("a claim that its issuer is declared with is missing, or another")
         check_times(token.claims, now, LEEWAY)
+
+    def _organisation(self, told: str | None) -> str | None:
+        """The ODS code of who asks: of those that the issuer may speak for, where it does not speak for all."""
+        if told is None:
+            return self.fixed.get("organisation")
+        if not is_ods_code(told) or told not in (self.organisations or [told]):
+            raise jose.Untrusted("its organisation is not one its issuer may speak for")
+        return told
 
     def _scopes(self, said: dict[Told, Any]) -> tuple[Scope, ...]:
         """Of the token's scopes those that are SMART's, within the most there may be."""
@@ -145,6 +158,15 @@ class Issuer(BaseModel):
         if asked not in self.purposes:
             raise jose.Untrusted("its purpose is not one its issuer may give")
         return (asked,)
+
+
+def _tells(name: Told, value: Any) -> bool:
+    """Whether a claim says what it is declared to. Who has no roles is allowed no more; whoever has a number for an id
+    would pass for who has none.
+    """
+    if name == "scope":
+        return value not in (None, "", [])
+    return name == "roles" or (isinstance(value, str) and bool(value.strip()))
 
 
 def _value(said: jose.Claims, path: str) -> Any:

@@ -6,19 +6,40 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from fhirgw.access.purpose import BOUND, Purpose
-from fhirgw.access.scope import Scope
+from fhirgw.access.scope import Scope, told
 from fhirgw.fhir.issue import FhirError, Issue
 
 OPERATOR = "operator"
 """Whoever runs the gateway, in the place of a registration."""
+
+GATEWAY = "gateway"
+"""The gateway itself, in the place of a registration."""
+
+OWN = (OPERATOR, GATEWAY)
+"""Names that no application has: it would pass for these in the audit."""
 
 COUNCIL = "https://fhirgw.uk/fhir/CodeSystem/consent-sharing|council"
 """The party that every application of a council is."""
 
 PSEUDONYMS = "This application's agreement is for pseudonymised data alone: ask $export for it, with _pseudonymise"
 WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
+
+
+class Asking(NamedTuple):
+    """Who asks and is refused before there is a Permit, for the audit: it allows nothing.
+
+    Its elements are those of a Permit, as far as they are known (empty: not), by a token that its issuer has signed.
+    """
+
+    registration: str
+    organisation: str = ""
+    purpose: str = ""
+    practitioner: str | None = None
+    patient: str | None = None
+    delegate: str | None = None
 
 
 class _Hashed:
@@ -123,7 +144,9 @@ class Permit(_Hashed):
             return scopes
         if self.pseudonymous and not self.scopes:
             raise _refusal(PSEUDONYMS)
-        raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}")
+        needed = f"{self.scopes[0].context if self.scopes else 'system'}/{resource_type}.{verb}"
+        why = f"it has {told(self.scopes)}; get one with {needed}, if the application is registered for that"
+        raise _refusal(f"No scope of this token allows {WORDS[verb]} on {resource_type}: {why}")
 
     def among(self, controller: str, others: Collection[str]) -> Permit:
         """The permit in the gateway of the council `controller`, where `others` control records too."""
@@ -157,7 +180,7 @@ def operations(controller: str) -> Permit:
 def directory(controller: str) -> Permit:
     """The gateway's own permit to look up who organisations and practitioners are."""
     scopes = tuple(Scope.parse(f"system/{each}.rs") for each in ("Organization", "Practitioner", "PractitionerRole"))
-    return Permit(controller, Purpose.OPERATIONS, scopes, registration="gateway")
+    return Permit(controller, Purpose.OPERATIONS, scopes, registration=GATEWAY)
 
 
 def _refusal(diagnostics: str) -> FhirError:

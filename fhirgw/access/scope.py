@@ -30,6 +30,8 @@ SHAPE = re.compile(
 LONGEST = 1000
 MOST_CONSTRAINTS = 8
 MOST_SCOPES = 100
+MOST_TOLD = 12
+"""Scopes that one message names."""
 PLAIN = "/:|,.-_~!*'()@;$"
 """What a constraint's value is spelt with as it is; `+` is not among them, because some read it as a space."""
 
@@ -84,6 +86,11 @@ class Scope:
         pairs = "&".join(f"{name}={quote(value, safe=PLAIN)}" for name, value in self.constraint)
         return f"{self.context}/{self.type}.{self.verbs}{'?' if pairs else ''}{pairs}"
 
+    @property
+    def bare(self) -> str:
+        """It without the values it is constrained to, which may be anybody's number: for what is told of it."""
+        return f"{self.context}/{self.type}.{self.verbs}{'?...' if self.constraint else ''}"
+
     @classmethod
     def parse(cls, text: str) -> Scope:
         """The scope a token spells. Raises FhirError(forbidden): what we cannot read permits nothing."""
@@ -99,7 +106,22 @@ def scopes(text: str) -> tuple[Scope, ...]:
     spelt = text.split(" ") if text else []
     if len(spelt) > MOST_SCOPES:
         raise _refusal(f"More than {MOST_SCOPES} scopes: ask for types by a wildcard, or in parts")
-    return tuple(dict.fromkeys(map(Scope.parse, spelt)))
+    return tuple(dict.fromkeys(_parsed(each, at, len(spelt)) for at, each in enumerate(spelt, 1)))
+
+
+def _parsed(text: str, at: int, many: int) -> Scope:
+    """One of several scopes. Raises FhirError(forbidden) that says which: what it is may not be repeated."""
+    try:
+        return Scope.parse(text)
+    except FhirError as error:
+        raise _refusal(f"Scope {at} of {many}: {error}" if many > 1 else str(error)) from None
+
+
+def told(found: Iterable[Scope]) -> str:
+    """Scopes as an error tells them: the first MOST_TOLD."""
+    names = list(dict.fromkeys(each.bare for each in found))
+    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+    return ", ".join(names[:MOST_TOLD]) + more if names else "none"
 
 
 def granted(asked: Iterable[Scope], registered: Iterable[Scope]) -> tuple[Scope, ...]:

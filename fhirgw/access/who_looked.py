@@ -219,8 +219,9 @@ def _who(event: Resource, found: Facets, person: str, names: Mapping[str, str]) 
         return f"those who run this service for {at}"
     if people and at:
         at = f"{people} {'at' if people == STAFF else 'through'} {at}"
-    who = at or "somebody who did not say who they are"
-    return f"{who} (with the application {found.registration})" if found.registration else who
+    if found.registration:
+        return f"{at or 'somebody'} (with the application {found.registration})"
+    return at or "somebody who did not say who they are"
 
 
 def _people(event: Resource, person: str) -> str:

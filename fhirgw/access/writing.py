@@ -4,7 +4,7 @@
 |---|---|
 | the controlling council's own systems | everything but the audit |
 | its staff, by those systems (a token that names them) | the same, but nothing that opens a record to themselves |
-| the controller's other applications, other organisations | what grants nothing, without labels and sources |
+| its other applications, other organisations | what grants nothing, without labels and sources, in their own name |
 | the person | their own OWN, in their own name, without words on who is acting for them or has verified it |
 | who acts for the person | DELEGATED, in their own name |
 | planning, research, emergency, safeguarding | nothing: they are purposes to read for |
@@ -26,6 +26,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from fhirgw.access import alerted
+from fhirgw.access.attribution import anothers
 from fhirgw.access.consent import Delegation, Directive, delegations, directives
 from fhirgw.access.label import RESTRICTED, SAFEGUARDING, SEALED, labels
 from fhirgw.access.permit import WORDS, Permit
@@ -160,7 +161,11 @@ def check(permit: Permit, before: Resource | None, after: Resource | None) -> No
             _own_words(permit, kind, before or {}, after)
         if kind == "Consent" and after is not None:
             _own_consent(permit, after)
-    elif _grants(before) != _grants(after):
+        return
+    if after is not None and (name := anothers(permit.parties, before or {}, after)):
+        told = f"{name} says which organisation did this: name your own, by a reference to it or by its ODS code"
+        raise _refusal(told, name)
+    if _grants(before) != _grants(after):
         told = f"This {kind} decides who may see the person's record: only the controlling council's own systems say so"
         raise _refusal(told, kind)
 

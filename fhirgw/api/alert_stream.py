@@ -92,6 +92,7 @@ async def _events(request: Request, here: Streams, permit: Permit, since: Place 
         async for event in _following(request, here, permit, since):
             yield event
     except FhirError as error:
+        await _audited(request, permit, (), error.status)
         yield _event("end", {"status": error.status})
     except Exception as error:
         if not away(error):
@@ -172,10 +173,10 @@ def _event(name: str, data: Any, id: str = "") -> bytes:
     return f"{named}event: {name}\ndata: ".encode() + orjson.dumps(data) + b"\n\n"
 
 
-async def _audited(request: Request, permit: Permit, found: Sequence[Alert]) -> None:
+async def _audited(request: Request, permit: Permit, found: Sequence[Alert], status: int = 200) -> None:
     noted = Entry(permit=permit)
     noted.saw_all(("Task", each.id, each.patient) for each in found)
-    await cast(Auditor, request.app.state.auditor).record(access(request, STREAM, 200, noted))
+    await cast(Auditor, request.app.state.auditor).record(access(request, STREAM, status, noted))
 
 
 def _since(request: Request) -> Place | None:

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fhirgw.access.audit_event import Access, Seen
-from fhirgw.access.permit import Permit
+from fhirgw.access.permit import Asking, Permit
 from fhirgw.fhir import cohort
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, parameters
 from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, UNSUPPORTED
@@ -51,7 +51,7 @@ NOT_NAMED = "?"
 
 @dataclass(slots=True)
 class Entry:
-    """What a request is in the audit: `permit` once its caller has one.
+    """What a request is in the audit: `permit` once its caller has one; `asking` is who was refused theirs.
 
     `registration` is the application where there is no permit, as at the token endpoint: only one that is registered,
     for a caller may claim to be anything. `behalf` is the organisation the answer is for, as the application says.
@@ -62,6 +62,7 @@ class Entry:
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
     request: str = field(default_factory=lambda: str(uuid.uuid4()))
     permit: Permit | None = None
+    asking: Asking | None = None
     registration: str = ""
     seen: list[Seen] = field(default_factory=list)
     bulk: bool = False
@@ -144,6 +145,7 @@ def access(request: Request, template: str, status: int, found: Entry) -> Access
         permit=found.permit,
         registration=found.registration,
         behalf=found.behalf,
+        asking=found.asking,
     )
 
 

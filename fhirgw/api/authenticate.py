@@ -18,10 +18,11 @@ from starlette.requests import Request
 
 from fhirgw.access import jose
 from fhirgw.access.label import EVERY, SEALED
-from fhirgw.access.permit import Permit
-from fhirgw.access.purpose import Purpose
+from fhirgw.access.permit import Asking, Permit
+from fhirgw.access.purpose import GRANTED, Purpose
 from fhirgw.access.scope import Scope, granted
 from fhirgw.access.token import Bearer, readable
+from fhirgw.api.audit import entry
 from fhirgw.api.headers import header
 from fhirgw.api.jwks import Unfetched
 from fhirgw.api.limits import CHARGE, Limits, Quota
@@ -67,7 +68,7 @@ class _Made(NamedTuple):
 class Gatekeeper:
     """`await gatekeeper.permit(request)`. `connect` gives connections that may read reference data and identifiers.
 
-    Who asks too often costs the database nothing: the rates are known of the registrations that have asked. Those who
+    Who asks too often is not looked up again: the registrations that have asked are known, with their rates. Those who
     ask at the same time are looked up together; the permit is made anew when what it is made of changes.
     `controllers`: whose records these are, the gateway's own council first.
     """
@@ -75,22 +76,36 @@ class Gatekeeper:
     def __init__(self, verifier: Verifier, connect: Connect, limits: Limits, controllers: Sequence[str]) -> None:
         self.verifier, self.connect, self.limits = verifier, connect, limits
         self._controllers = controllers
-        self._rates: dict[str, int] = {}
+        self._registered: dict[str, Registration | None] = {}
         self._made: dict[Asker, _Made] = {}
         self._callers: Shared[Asker | None, Asker, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
-        """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503)."""
+        """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503); the audit is told who is refused."""
         bearer = await self.bearer(request)
-        key, asker = bearer.registration or bearer.issuer, _asker(bearer)
-        if rate := self._rates.get(key):
-            self._count(request, bearer, rate)
+        known = None
+        try:
+            known = await self._counted(request, bearer)
+            return await self._permit(request, bearer, known)
+        except FhirError:
+            entry(request).asking = _asking(bearer, self._registered.get(_key(bearer)), known)
+            raise
+
+    async def _counted(self, request: Request, bearer: Bearer) -> Caller:
+        """What is known of who asks, once this request is counted. Raises Refusal(429)."""
+        key, asker = _key(bearer), _asker(bearer)
+        if met := key in self._registered:
+            self._count(request, bearer)
         # What another issuer says is asked of alone: should it be refused, it is for nobody else.
         known = await self._callers(None if asker.impersonal and asker.jti else asker, asker)
+        self._registered[key] = known.registration
+        if not met:
+            self._count(request, bearer)
+        return known
+
+    async def _permit(self, request: Request, bearer: Bearer, known: Caller) -> Permit:
         _check_valid(bearer, known)
-        self._rates[key] = known.registration.rate if known.registration else RATE
-        if not rate:
-            self._count(request, bearer, self._rates[key])
+        asker = _asker(bearer)
         request.scope[ROLES] = roles = _roles(bearer, known)
         if grant := header(request, BREAK_GLASS):
             async with self.connect() as connection:
@@ -131,10 +146,15 @@ class Gatekeeper:
         except Unfetched as error:
             raise FhirError(Issue("transient", f"The token cannot be verified now: {error}")) from None
 
-    def _count(self, request: Request, bearer: Bearer, rate: int) -> None:
+    def _count(self, request: Request, bearer: Bearer) -> None:
         """An application of our own has its rate for itself; people of another issuer have theirs each."""
+        registration = self._registered[_key(bearer)]
+        rate = registration.rate if registration else RATE
         person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation
-        key = str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}"
+        self.count(request, str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}", rate)
+
+    def count(self, request: Request, key: str, rate: int) -> None:
+        """One request more of `key`, which may send `rate` a minute; its answer says so. Raises Refusal(429)."""
         quota = self.limits.take(key, rate)
         request.scope[HEADERS] = headers = quota.headers()
         request.scope[CHARGE] = lambda more: headers.update(self.limits.charge(key, rate, more).headers())
@@ -164,6 +184,25 @@ def _token(request: Request) -> str:
     if len(given) > 1 or scheme.lower() != "bearer" or not text.strip():
         unauthorised("One Authorization header is needed, of the scheme Bearer", "invalid_request")
     return text.strip()
+
+
+def _key(bearer: Bearer) -> str:
+    """What its registration is known by."""
+    return bearer.registration or bearer.issuer
+
+
+def _asking(bearer: Bearer, found: Registration | None, known: Caller | None) -> Asking:
+    """Who asks, by a token that was verified: as much as is known of one who gets no permit for it."""
+    purposes = bearer.purposes or (found.purposes if found else ())
+    staff, patients = (known.practitioners, known.patients) if known else ((), ())
+    return Asking(
+        registration=_key(bearer),
+        organisation=bearer.organisation or (found.organisation if found else ""),
+        purpose=purposes[0] if purposes and purposes[0] in GRANTED else "",
+        practitioner=bearer.practitioner or next(iter(staff), None),
+        patient=bearer.patient or (patients[0] if len(patients) == 1 else None),
+        delegate=found.delegate if found and bearer.own else bearer.delegate,
+    )
 
 
 def _asker(bearer: Bearer) -> Asker:
@@ -216,8 +255,9 @@ async def _emergency(
     """
     scopes = tuple(each for each in _scopes(bearer, known) if each.context == "user")
     practitioner = _practitioner(bearer, known)
-    if "break-glass" not in roles or practitioner is None or not scopes:
-        raise _forbidden("Break-glass needs the role, and a user scope of the practitioner who asks")
+    lacking = unmet("break-glass" in roles, practitioner is not None and bool(scopes))
+    if practitioner is None or lacking:
+        raise _forbidden(lacking)
     found = await opened_glass(connection, grant, known.practitioners)
     if found is None:
         raise _forbidden("There is no such grant in force for this practitioner: ask for one, with the reason")
@@ -235,12 +275,23 @@ async def _emergency(
     )
 
 
+def unmet(role: bool, in_person: bool) -> str:
+    """What break-glass lacks, and what to do about it; empty if that is nothing."""
+    needs = [] if role else ["the role (its application is registered with --role break-glass, or its issuer says so)"]
+    needs += [] if in_person else ["a user scope of the practitioner who asks (as user/*.rs)"]
+    return f"Break-glass needs {' and '.join(needs)}" if needs else ""
+
+
 def _case(request: Request, known: Caller, bearer: Bearer, roles: frozenset[str]) -> str | None:
     case = header(request, CASE)
     if case and "safeguarding" not in roles:
-        raise _forbidden("To name a safeguarding case needs the role")
+        raise _forbidden(
+            "To name a safeguarding case needs the role: the application is registered with --role safeguarding"
+        )
     if case and Purpose.SAFEGUARDING not in _purposes(bearer, known):
-        raise _forbidden("To name a safeguarding case needs an application that is registered for safeguarding")
+        raise _forbidden(
+            "To name a safeguarding case needs an application registered for safeguarding: --purpose safeguarding"
+        )
     return case or None
 
 

@@ -17,7 +17,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.api.answer import ID, answer, interactions
 from fhirgw.api.audit import entry
-from fhirgw.api.authenticate import ROLES, Refusal
+from fhirgw.api.authenticate import ROLES, Refusal, unmet
 from fhirgw.api.context import permitted
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError, Issue
@@ -80,9 +80,9 @@ def notes(permit: Permit) -> list[Issue]:
 def _may(request: Request) -> Permit:
     """The permit of a practitioner who may break the glass. Raises FhirError(forbidden) by the token alone."""
     permit = permitted(request)
-    in_person = any(scope.context == "user" for scope in permit.scopes)
-    if not (permit.practitioner and in_person and ROLE in request.scope.get(ROLES, ())):
-        raise FhirError(Issue("forbidden", "Break-glass needs its role, and a user scope of a practitioner"))
+    in_person = permit.practitioner and any(scope.context == "user" for scope in permit.scopes)
+    if lacking := unmet(ROLE in request.scope.get(ROLES, ()), bool(in_person)):
+        raise FhirError(Issue("forbidden", lacking))
     if permit.purpose != Purpose.DIRECT_CARE:
         raise FhirError(Issue("forbidden", "Break-glass is asked for by those who give direct care"))
     return permit

@@ -18,10 +18,10 @@ from typing import Any
 from fhirgw.access import assertion, jose, token
 from fhirgw.access.assertion import Assertion, OAuthError
 from fhirgw.access.purpose import BOUND, Purpose
-from fhirgw.access.scope import Scope, granted, scopes
+from fhirgw.access.scope import Scope, granted, scopes, told
 from fhirgw.api.jwks import KeySets, Unfetched
 from fhirgw.api.keys import Keyring
-from fhirgw.api.limits import Limits
+from fhirgw.api.limits import Limits, Quota
 from fhirgw.fhir.issue import FhirError
 from fhirgw.store import registration as registrations
 from fhirgw.store.database import Connection
@@ -46,16 +46,21 @@ class Exchange:
         connection: Connection,
         form: Mapping[str, str],
         audience: str,
-        tell: Callable[[Registration], None] = lambda found: None,
+        tell: Callable[[Registration, Quota], None] = lambda found, quota: None,
     ) -> dict[str, Any]:
-        """The answer with the token; `tell` is told whose it is as soon as that is known. Raises OAuthError."""
+        """The answer with the token; `tell` is told whose it is, and how many more they may have, as soon as that is
+        known. Raises OAuthError.
+        """
         if form.get("grant_type") != GRANT:
             raise OAuthError(
                 "unsupported_grant_type" if form.get("grant_type") else "invalid_request", f"Needed: grant_type={GRANT}"
             )
         found, given = await self.authenticated(connection, form, audience)
-        tell(found)
-        self._count(found)
+        quota = self.limits.take(found.id, found.rate)
+        tell(found, quota)
+        if quota.wait:
+            more = f"More than {quota.rate} tokens a minute: use one until it expires"
+            raise OAuthError("temporarily_unavailable", more, 429, quota.headers())
         purpose = _purpose(found, form.get("purpose"))
         allowed = _scopes(found, form.get("scope", ""))
         jti = str(uuid.uuid4())
@@ -91,12 +96,6 @@ class Exchange:
         """Uses up an assertion that is good for one request. Raises OAuthError for one that was used before."""
         async with connection.transaction():
             await self._use(connection, given)
-
-    def _count(self, found: Registration) -> None:
-        quota = self.limits.take(found.id, found.rate)
-        if quota.wait:
-            told = f"More than {found.rate} tokens a minute: use one until it expires"
-            raise OAuthError("temporarily_unavailable", told, 429, quota.headers())
 
     async def _use(self, connection: Connection, given: Assertion) -> None:
         until = datetime.fromtimestamp(given.expires + assertion.LEEWAY, UTC)
@@ -138,16 +137,18 @@ def _scopes(found: Registration, asked: str) -> tuple[Scope, ...]:
     if not "".join(_smart(asked)):
         raise OAuthError("invalid_scope", "A scope is needed, as in system/Patient.rs")
     try:
-        both = granted(scopes(" ".join(_smart(asked))), token.readable(found.scopes))
+        wanted, registered = scopes(" ".join(_smart(asked))), token.readable(found.scopes)
+        both = granted(wanted, registered)
     except FhirError as error:
         raise OAuthError("invalid_scope", str(error)) from None
     held = {"system", *(["patient"] if found.patient else []), *(["user"] if found.practitioner else [])}
     allowed = tuple(each for each in both if each.context in held)
     if not allowed and both:
         lacking = " or ".join(NEEDED[each] for each in sorted({each.context for each in both}))
-        raise OAuthError("invalid_scope", f"The application is registered without the {lacking}")
+        raise OAuthError("invalid_scope", f"{told(both)}: the application is registered without the {lacking}")
     if not allowed:
-        raise OAuthError("invalid_scope", "None of these scopes is one the application is registered for")
+        why = f"The application is registered for {told(registered)}, and not for {told(wanted)}"
+        raise OAuthError("invalid_scope", f"None of these scopes can be granted. {why}")
     return allowed
 
 

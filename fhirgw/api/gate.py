@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
+from fhirgw.api.audit import entry
 from fhirgw.api.authenticate import HEADERS, Connect, Gatekeeper
 from fhirgw.api.break_glass import banner
 from fhirgw.store.opt_out import check_fresh
@@ -23,7 +24,7 @@ class Gate:
 
     async def __call__(self, request: Request) -> Permit:
         """The caller's permit. Raises FhirError: 401, 403, 429, and 503 where whom to leave out cannot be told."""
-        permit = await self.gatekeeper.permit(request)
+        permit = entry(request).permit = await self.gatekeeper.permit(request)
         if permit.purpose in (Purpose.PLANNING, Purpose.RESEARCH):
             async with self.connect() as connection:
                 await check_fresh(connection, self.opt_out_days)

@@ -88,6 +88,9 @@ class KeySets:
             kept.keys, lifetime = await fetch(url, loopback=self.loopback, internal=url in self.vouched)
             kept.failure = None
         except Unfetched as error:
+            if kept.keys and time.monotonic() < kept.until:
+                kept.fetched = time.monotonic()
+                return  # a key that nobody knows was looked for, as anybody may have done: those there are still count
             kept.keys, kept.failure, lifetime = [], str(error), EAGER
         kept.fetched = time.monotonic()
         kept.until = kept.fetched + lifetime

@@ -20,16 +20,17 @@ from starlette.routing import Route
 
 from fhirgw.access import assertion, jose
 from fhirgw.access.assertion import OAuthError
-from fhirgw.access.token import Bearer
+from fhirgw.access.scope import BY_NAME, granted
+from fhirgw.access.token import Bearer, readable
 from fhirgw.api.answer import FORM, interactions
 from fhirgw.api.audit import entry
-from fhirgw.api.authenticate import Connect, Gatekeeper, Refusal, unauthorised
+from fhirgw.api.authenticate import HEADERS, Connect, Gatekeeper, Refusal, unauthorised
 from fhirgw.api.context import base, context
 from fhirgw.api.exchange import GRANT, Exchange
 from fhirgw.api.issuers import Issuers
 from fhirgw.api.jwks import KeySets, Unfetched
 from fhirgw.api.keys import Keyring
-from fhirgw.api.limits import Limits
+from fhirgw.api.limits import Limits, Quota
 from fhirgw.api.open import opened
 from fhirgw.api.verifier import Verifier
 from fhirgw.store import registration as registrations
@@ -39,7 +40,12 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST = 65_536
 MOST_FIELDS = 20
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
-SCOPES = ("system/*.rs", "system/*.read", "patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read")
+VERBS = ("cruds", "rs", "cud", "read", "write", "*")
+"""What may be done with all types together, in v2's spelling and in v1's; and letter by letter, and type by type."""
+SCOPES = (
+    *(f"{context}/*.{verbs}" for context in ("system", "patient", "user") for verbs in VERBS),
+    *(f"system/{each}.{verbs}" for each in BY_NAME for verbs in ("r", "rs", "read")),
+)
 
 Form = dict[str, str]
 
@@ -126,8 +132,9 @@ async def token(request: Request) -> Response:
     if "authorization" in request.headers:
         raise OAuthError("invalid_request", "An application is known by its client_assertion: send no Authorization")
 
-    def tell(found: Registration) -> None:
+    def tell(found: Registration, quota: Quota) -> None:
         entry(request).registration = found.id
+        request.scope[HEADERS] = quota.headers()
 
     async with here.connect() as connection:
         answered = await here.exchange.token(connection, form, token_endpoint(request), tell)
@@ -138,31 +145,31 @@ async def introspect(request: Request) -> Response:
     """POST [base]/oauth/introspect: what a token of one's own is; another's, and what is none, is not active."""
     here = smart(request)
     form = await _form(request)
-    asking, roles = await _asking(request, form)
+    asking = await _asking(request, form)
+    text = _named(form)
     try:
-        found = await here.gatekeeper.verifier.bearer(form.get("token", ""))
+        found = await here.gatekeeper.verifier.bearer(text)
     except (jose.Untrusted, Unfetched):
         found = None
-    active = found is not None and await _active(here, found)
-    if found is None or not active or not (found.registration == asking or "introspect" in roles):
+    whose = await _active(here, found) if found else None
+    if found is None or whose is None or not (whose.id == asking.id or "introspect" in asking.roles):
         return JSONResponse({"active": False}, headers=NO_STORE)
-    return JSONResponse(_introspected(found), headers=NO_STORE)
+    return JSONResponse(_introspected(found, whose), headers=NO_STORE)
 
 
 async def revoke(request: Request) -> Response:
     """POST [base]/oauth/revoke: a token of one's own is none from now on; whatever else was sent is none already."""
     here = smart(request)
     form = await _form(request)
-    asking, _ = await _asserted(request, form)
-    if not form.get("token"):
-        raise OAuthError("invalid_request", "token: say which")
+    asking = await _asserted(request, form)
+    text = _named(form)
     try:
-        found = await here.gatekeeper.verifier.bearer(form["token"])
+        found = await here.gatekeeper.verifier.bearer(text)
     except (jose.Untrusted, Unfetched):
         return Response(status_code=200, headers=NO_STORE)
-    if found.jti is not None and found.registration == asking:
+    if found.jti is not None and found.registration == asking.id:
         async with here.connect() as connection:
-            await registrations.revoke(connection, found.jti, asking)
+            await registrations.revoke(connection, found.jti, asking.id)
     return Response(status_code=200, headers=NO_STORE)
 
 
@@ -185,8 +192,9 @@ def _oauth(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
             return await handler(request)
         except OAuthError as error:
             return _refused(error)
-        except Refusal as error:  # of an access token sent in place of an assertion
+        except Refusal as error:  # of an access token sent in place of an assertion, or of a request too many
             known = "invalid_token" if "authorization" in request.headers else "invalid_client"
+            known = "temporarily_unavailable" if error.status == 429 else known
             return _refused(OAuthError(known, str(error), error.status, error.headers))
 
     return answered
@@ -199,44 +207,61 @@ def _refused(error: OAuthError) -> Response:
     return JSONResponse(told, error.status, NO_STORE | challenge | error.headers)
 
 
-async def _asking(request: Request, form: Form) -> tuple[str, frozenset[str]]:
-    """The registration that asks, and its roles: by its access token, or by an assertion."""
+async def _asking(request: Request, form: Form) -> Registration:
+    """The registration that asks: by its access token, or by an assertion."""
     if "client_assertion" in form:
         return await _asserted(request, form)
     here = smart(request)
     bearer = await here.gatekeeper.bearer(request)
-    if bearer.jti is None or bearer.registration is None or not await _active(here, bearer):
+    found = await _active(here, bearer)
+    if found is None:
         unauthorised("The access token is not one of this gateway's, or was revoked", "invalid_token")
-    async with here.connect() as connection:
-        found = await registrations.find(connection, bearer.registration)
-    entry(request).registration = bearer.registration
-    return bearer.registration, frozenset(found.roles if found else ())
+    _counted(request, found)
+    return found
 
 
-async def _asserted(request: Request, form: Form) -> tuple[str, frozenset[str]]:
+async def _asserted(request: Request, form: Form) -> Registration:
     """The registration whose assertion the form holds, used up by this. Raises the 401 where it holds none."""
     if "client_assertion" not in form:
         unauthorised("Send a client assertion: client_assertion_type and client_assertion")
     here = smart(request)
     async with here.connect() as connection:
         found, given = await here.exchange.authenticated(connection, form, token_endpoint(request))
-        entry(request).registration = found.id
+        _counted(request, found)
         await here.exchange.used(connection, given)
-    return found.id, frozenset(found.roles)
+    return found
 
 
-async def _active(here: Smart, bearer: Bearer) -> bool:
+def _counted(request: Request, found: Registration) -> None:
+    """The request is the registration's, in the audit and in its rate. Raises Refusal(429)."""
+    entry(request).registration = found.id
+    smart(request).gatekeeper.count(request, found.id, found.rate)
+
+
+def _named(form: Form) -> str:
+    """The token that is asked about. Raises OAuthError: https://www.rfc-editor.org/rfc/rfc7662#section-2.1"""
+    if not form.get("token"):
+        raise OAuthError("invalid_request", "token: say which")
+    return form["token"]
+
+
+async def _active(here: Smart, bearer: Bearer) -> Registration | None:
+    """Whose token it is, if the gate would take it."""
     if bearer.jti is None or bearer.registration is None:
-        return False
+        return None
     async with here.connect() as connection:
-        return await registrations.alive(connection, bearer.jti, bearer.registration)
+        if not await registrations.alive(connection, bearer.jti, bearer.registration):
+            return None
+        found = await registrations.find(connection, bearer.registration)
+    same = found and (found.patient, found.practitioner) == (bearer.patient, bearer.practitioner)
+    return found if same else None
 
 
-def _introspected(found: Bearer) -> dict[str, Any]:
+def _introspected(found: Bearer, whose: Registration) -> dict[str, Any]:
     known = {"patient": found.patient, "purpose": found.purposes and found.purposes[0]}
     return {
         "active": True,
-        "scope": " ".join(map(str, found.scopes)),
+        "scope": " ".join(map(str, granted(found.scopes, readable(whose.scopes)))),
         "client_id": found.registration,
         "sub": found.registration,
         "iss": found.issuer,

@@ -21,10 +21,11 @@ import typer
 from joserfc.jwk import ECKey
 
 from fhirgw.access import jose
-from fhirgw.access.address import loopback_name
+from fhirgw.access.address import literal, loopback_name, public
 from fhirgw.access.assertion import OAuthError, signed
 from fhirgw.access.audit_event import Seen
 from fhirgw.access.label import CLASSES
+from fhirgw.access.permit import OWN
 from fhirgw.access.purpose import GRANTED
 from fhirgw.access.scope import scopes as read_scopes
 from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
@@ -35,6 +36,7 @@ from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.fhir.issue import FhirError
+from fhirgw.fhir.nhs import is_ods_code
 from fhirgw.private import private_folder
 from fhirgw.settings import Settings
 from fhirgw.store import registration as registrations
@@ -92,6 +94,10 @@ def add(
     """Register an application."""
     console, given = Console(json), settings()
     check_name(name)
+    if name in OWN:
+        raise CommandError(f"{name} is what the audit calls the gateway's own: choose another name.", 2)
+    if organisation is not None and not is_ods_code(organisation):
+        raise CommandError("--organisation is an ODS code: 3 to 10 capital letters and digits, as Z9C01.", 2)
     wanted = Registration(
         id=name,
         organisation=organisation or given.controller,
@@ -202,7 +208,9 @@ def rotate(
 
 def token(
     name: Annotated[str, typer.Option("--app", help="The application: its private key lies in <data>/keys/NAME.json.")],
-    scope: Annotated[str, typer.Option(help="What for, as 'system/*.rs'; all it is registered for if left out.")] = "",
+    scope: Annotated[
+        str | None, typer.Option(help="What for, as 'system/*.rs'; all it is registered for if left out.")
+    ] = None,
     purpose: Annotated[str | None, typer.Option(help="Its first purpose if left out.")] = None,
     json: Json = False,
 ) -> None:
@@ -211,7 +219,7 @@ def token(
 
     async def work() -> dict[str, Any]:
         async with opened(given) as (_, engine), direct(engine) as connection:
-            asked = scope or (await _found(connection, name)).scopes
+            asked = (await _found(connection, name)).scopes if scope is None else scope
             try:
                 async with connection.transaction():
                     answered = await got(connection, given, name, asked, purpose)
@@ -222,7 +230,7 @@ def token(
             return answered
 
     answered = run(work())
-    if left := _left_out(scope, answered["scope"]):
+    if left := _left_out(scope or "", answered["scope"]):
         told = f"Narrower than asked: {name} is not registered for all of {', '.join(left)}"
         print(f"{told}. The token is for: {answered['scope']}", file=sys.stderr, flush=True)
     if not json:
@@ -317,6 +325,8 @@ def _keys(
             raise CommandError(f"--jwks-url: {error}.", 2) from None
         if loopback_name(host) and not given.loopback_jwks:
             raise CommandError("--jwks-url: this machine's own is never asked; FHIRGW_LOOPBACK_JWKS lets it be.", 2)
+        if literal(host) and not public(host) and not given.loopback_jwks:
+            raise CommandError("--jwks-url: keys are fetched from public addresses alone, and this one is not.", 2)
         return None, None
     if jwks is not None:
         return None, _read(jwks)
@@ -337,8 +347,12 @@ def _read(path: Path) -> dict[str, Any]:
         keys = [jose.public_key(each) for each in listed]
         if not any(jose.fits(key, each) for key in keys for each in ("ES384", "RS384")):
             raise jose.Untrusted("no key is for ES384 (curve P-384) or RS384 (RSA)")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CommandError(f"{path} is no JWK set ({type(error).__name__}).", 3) from None
+    except OSError as error:
+        raise CommandError(
+            f"--jwks: {path} cannot be read ({error.strerror}): name a file with public keys.", 3
+        ) from None
+    except (ValueError, TypeError, AttributeError):
+        raise CommandError(f'{path} is no JWK set: send {{"keys": [...]}} as JSON, or one public JWK.', 3) from None
     except jose.Untrusted as error:
         raise CommandError(f"{path}: {error}.", 3) from None
     return {"keys": [key.as_dict(private=False) for key in keys]}

@@ -98,7 +98,8 @@ class Notifier:
         async with direct(self._engine) as connection:
             if self._turns % SWEPT == 0:
                 await subscription.sweep(connection)
-                log.info("subscriptions", **await subscription.counted(connection))
+                if any((counted := await subscription.counted(connection)).values()):
+                    log.info("subscriptions", **counted)
             self._turns += 1
             for id in await notices.stirred(connection):
                 await self._note(connection, id)

@@ -21,6 +21,7 @@ START = bytes(32)
 BATCH = 2000
 HEAD = "SELECT sequence, digest FROM fhirgw.audit_head"
 DIGEST = "SELECT digest FROM fhirgw.audit WHERE sequence = $1"
+BEFORE = "SELECT min(sequence) FROM fhirgw.audit WHERE sequence < 1"
 ROWS = (
     "SELECT sequence, recorded, persons, registration, organisation, purpose, outcome, body, digest"
     " FROM fhirgw.audit WHERE sequence > $1 ORDER BY sequence LIMIT $2"
@@ -75,6 +76,8 @@ async def verify(connection: Connection, noted: Sequence[Point] = (), start: Poi
         if found is None:
             return Verdict(0, Point(0, START), 1, "the note of the newest row is gone")
         head = Point(*found)
+        if (before := await connection.fetchval(BEFORE)) is not None:
+            return Verdict(0, head, before, "it was put in before the first, where no chain holds it")
         last, known = start, {each.sequence: each.digest for each in noted}
         if start.sequence and await connection.fetchval(DIGEST, start.sequence) != start.digest:
             return Verdict(0, head, start.sequence, ANEW)

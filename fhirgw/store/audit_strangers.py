@@ -1,8 +1,10 @@
-"""Refusals of callers nobody knows, recorded in a bounded number of rows: anybody at all can ask without a token.
+"""Refusals of callers without a permit, recorded in a bounded number of rows: anybody can ask without a token, and
+with one that was taken back, or too often.
 
 The first few thousand have a row each. After that one row a quarter of a second stands for all that came in it, and
 says how many they were and whose records they asked for; each waits for its row, so nobody is refused unrecorded, and
-whoever floods the gateway is answered so often. Written out: at most 350,000 rows a day in each process, some 240 MB.
+whoever floods the gateway is answered so often. Those whose token says who they are have rows of their own. Written
+out: at most 350,000 rows a day in each process, some 240 MB, and as many for each application that floods it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 
 from fhirgw.access.audit_event import Access, together
 
@@ -19,7 +21,7 @@ BURST = 3000.0
 EVERY = 0.25
 """Seconds between rows after that; as many give one row more back."""
 STATUSES = (401, 429)
-"""How callers are refused before they are known."""
+"""How callers are refused before anything is asked for them."""
 
 Record = Callable[[Access], Awaitable[None]]
 
@@ -30,12 +32,12 @@ class Strangers:
     def __init__(self, record: Record, clock: Callable[[], float] = time.monotonic) -> None:
         self._record, self._clock = record, clock
         self._left, self._asked = BURST, clock()
-        self._waiting: dict[int, list[Access]] = {}
+        self._waiting: dict[Hashable, list[Access]] = {}
         self._shared: asyncio.Task[None] | None = None
 
     @staticmethod
     def is_one(access: Access) -> bool:
-        """Whether this is the refusal of somebody nobody knows."""
+        """Whether this is the refusal of somebody who was let nowhere."""
         return access.permit is None and not access.registration and access.status in STATUSES
 
     async def record(self, access: Access) -> None:
@@ -43,7 +45,7 @@ class Strangers:
         if self._shared is None and self._takes():
             await self._record(access)
             return
-        self._waiting.setdefault(access.status, []).append(access)
+        self._waiting.setdefault((access.status, access.asking), []).append(access)
         if self._shared is None:
             self._shared = asyncio.create_task(self._write(), name="audit of strangers")
         await asyncio.shield(self._shared)  # one who stops waiting is recorded all the same

@@ -233,10 +233,16 @@ async def add(connection: Connection, new: Registration, *, replace_it: bool = F
 
 
 async def activate(connection: Connection, id: str, active: bool) -> bool:
-    """Lets an application in, or keeps it out from its next request on. False: there is none of that id."""
-    status = await connection.execute(
-        "UPDATE fhirgw.registration SET active = $2, changed = clock_timestamp() WHERE id = $1", id, active
-    )
+    """Lets an application in, or keeps it out from its next request on. False: there is none of that id.
+
+    What one that is kept out has got is revoked: whoever has a token of it needs another when it is let in again.
+    """
+    async with connection.transaction():
+        status = await connection.execute(
+            "UPDATE fhirgw.registration SET active = $2, changed = clock_timestamp() WHERE id = $1", id, active
+        )
+        if not active:
+            await revoke_all(connection, id)
     return bool(status != "UPDATE 0")
 
 

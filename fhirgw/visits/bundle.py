@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fhirgw.fhir.issue import FhirError, Issue, Resource
-from fhirgw.fhir.nhs import NHS_NUMBER
+from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
 from fhirgw.mapping.refusal import Refusal
 from fhirgw.terminology.shape import DMD
 from fhirgw.visits.field import identifier
@@ -129,7 +129,10 @@ def rows(bundle: Resource, provider: str) -> list[tuple[int, Row | Refused]]:
     told: list[tuple[int, Row | Refused]] = []
     for at, each in enumerate(found.resources):
         if each["resourceType"] in VISITS:
-            if (id := _visit(each, provider)) is None:
+            if _anothers(found, each, provider):
+                rule = "a visit is told by the care provider that made it"
+                told.append((at + 1, _refused("serviceProvider", rule, "Name your own organisation, or leave it out")))
+            elif (id := _visit(each, provider)) is None:
                 told.append((at + 1, _refused("identifier", "a visit has an identifier", "Send your own id of it")))
             else:
                 visit_of[at] = id
@@ -155,6 +158,12 @@ def _visit(resource: Resource, provider: str) -> str | None:
     listed = [each for each in _list(resource, "identifier") if isinstance(_get(each, "value"), str)]
     chosen = next((each for each in listed if _get(each, "system") == VISIT), listed[0] if listed else None)
     return None if chosen is None else str(chosen["value"]).removeprefix(f"{provider}.")
+
+
+def _anothers(found: _Bundle, resource: Resource, provider: str) -> bool:
+    """Whether a visit says that another organisation made it, by an ODS code."""
+    said = [value for system, value in found.identifiers(resource.get("serviceProvider")) if system == ODS_ORGANISATION]
+    return any(each != provider for each in said)
 
 
 def _owners(found: _Bundle, resource: Resource) -> Iterator[int]:

@@ -85,6 +85,11 @@ def test_what_no_claim_tells_is_told_by_the_declaration() -> None:
         ({"nhsid_org": ""}, "does not tell its organisation"),
         ({"nhsid_useruid": None}, "does not tell its sds_user"),
         ({"scope": None}, "does not tell its scope"),
+        ({"nhsid_useruid": 555021935107}, "does not tell its sds_user"),
+        ({"nhsid_useruid": ["555021935107"]}, "does not tell its sds_user"),
+        ({"nhsid_useruid": " "}, "does not tell its sds_user"),
+        ({"nhsid_org": ["RX1"]}, "does not tell its organisation"),
+        ({"nhsid_org": "RX1|x"}, "not one its issuer may speak for"),
         ({"aud": "account"}, "another audience"),
         ({"aud": None}, "another audience"),
         ({"typ": "ID"}, "a claim that its issuer is declared with"),
@@ -120,6 +125,25 @@ def test_a_purpose_is_one_its_issuer_may_give() -> None:
         read(asking, pou="research")
 
 
+def test_an_issuer_speaks_for_its_own_organisations() -> None:
+    """Or for any, where its declaration names none: then whoever runs it can say that they are the council."""
+    some = {"organisations": ["RX1", "RX2"]}
+    assert [read(some, nhsid_org=each).organisation for each in ("RX1", "RX2")] == ["RX1", "RX2"]
+    with pytest.raises(jose.Untrusted, match="not one its issuer may speak for"):
+        read(some, nhsid_org="Z9C01")
+    assert read(nhsid_org="Z9C01").organisation == "Z9C01"
+
+
+@pytest.mark.parametrize("name", ["delegate", "patient", "purpose", "nhs_number"])
+def test_what_is_told_in_another_form_is_not_told(name: str) -> None:
+    """A delegate with a number for a name would be the person, an NHS number that is none an organisation's system."""
+    asking = {"claims": {"organisation": "nhsid_org", name: "x"}, "purposes": ["direct-care"], "scopes": "system/*.rs"}
+    for value in (5, True, ["direct-care"], {"id": "p1"}):
+        with pytest.raises(jose.Untrusted, match=f"does not tell its {name}"):
+            read(asking, x=value)
+    assert read(asking, x="9000000009" if name == "nhs_number" else "direct-care")
+
+
 def test_a_sector_is_one_that_consents_know() -> None:
     """Consents deny by sector: whoever is of none of them would be denied by none."""
     asking = {"claims": KEYCLOAK["claims"] | {"sector": "kind"}}
@@ -153,6 +177,9 @@ def test_an_nhs_number_is_one() -> None:
         ({"scopes": "user/*.sr"}, "scopes: A scope is not one"),
         ({"scopes": ""}, "scopes: there is none"),
         ({"issuer": ""}, "issuer"),
+        ({"issuer": "demo-ics"}, "an application could have any other name"),
+        ({"organisations": ["rx1"]}, "are ODS codes"),
+        ({"fixed": {"organisation": "the council"}}, "are ODS codes"),
         ({"colour": "blue"}, "colour"),
     ],
 )

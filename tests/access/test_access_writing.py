@@ -106,6 +106,37 @@ def test_what_grants_nothing_may_be_written_by_others(who: str) -> None:
     assert allowed(OTHERS[who], None, {**GRANTING["a task"], "owner": None, "status": "draft"})
 
 
+ODS = "https://fhir.nhs.uk/Id/ods-organization-code"
+OURS, THEIRS = {"reference": "Organization/p"}, {"reference": "Organization/q"}
+INNER = {"contained": [{"resourceType": "Organization", "id": "o"}, {"resourceType": "Practitioner", "id": "w"}]}
+CODED = [{"type": "Organization", "identifier": {"system": ODS, "value": code}} for code in ("P01", "Q01")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "own", "forged"),
+    [
+        ("Encounter", "serviceProvider", OURS, THEIRS),
+        ("Encounter", "serviceProvider", {**OURS, "display": "Kestrel"}, {"display": "Heron"}),
+        ("Encounter", "serviceProvider", {**OURS, **CODED[0]}, {**OURS, **CODED[1]}),
+        ("Encounter", "serviceProvider", {"reference": "Organization/p/_history/1"}, {"reference": "#o"}),
+        ("Observation", "performer", [{"reference": "Practitioner/x"}, OURS], [OURS, THEIRS]),
+        ("Observation", "performer", [{"display": "a carer"}, CODED[0]], [CODED[1]]),
+        ("Observation", "performer", [{"reference": "#w"}], [{"reference": "#o"}]),
+        ("Communication", "sender", CODED[0], {"identifier": CODED[1]["identifier"]}),
+        ("DocumentReference", "custodian", CODED[0], {"identifier": {"system": "urn:x", "value": "7"}}),
+        ("Flag", "author", OURS, {"reference": "https://elsewhere.example/fhir/Organization/q"}),
+    ],
+)
+def test_nobody_else_speaks_for_another_organisation(kind: str, name: str, own: Any, forged: Any) -> None:
+    provider = replace(PROVIDER, parties=("Organization/p", f"{ODS}|P01"))
+    bare = {"resourceType": kind, "status": "inactive", "subject": PATIENT, **INNER}
+    assert allowed(provider, None, {**bare, name: own})
+    for before in (None, bare, {**bare, name: own}):
+        assert not allowed(provider, before, {**bare, name: forged})
+        assert allowed(COUNCIL, before, {**bare, name: forged})
+    assert allowed(provider, {**bare, name: forged}, {**bare, name: forged, "language": "en"})
+
+
 @pytest.mark.parametrize("kind", [*KEPT, "AuditEvent"])
 @pytest.mark.parametrize("who", OTHERS)
 def test_types_that_say_who_is_who_are_the_councils(who: str, kind: str) -> None:

@@ -5,21 +5,24 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from joserfc.jwk import RSAKey
 
 from fhirgw.access import jose, token
+from fhirgw.access.audit_facets import facets
 from fhirgw.access.label import EVERY, SEALED
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import scopes
 from fhirgw.api.authenticate import as_registered
 from fhirgw.store import break_glass
 from fhirgw.store import registration as registrations
+from fhirgw.store.looked import listed
 from fhirgw.store.registration import ODS_CODE, SDS_USER
 from tests.api.smart_world import BASE, EC, World, claims, form, signed, world
 from tests.put import connected, put
@@ -417,6 +420,65 @@ async def test_a_safeguarding_case_is_named_by_whoever_has_the_role(here: World)
     await here.register("former", scopes="user/*.rs", practitioner="w1", roles=("safeguarding",))
     told = await refused(here, await here.token("former", scope="user/*.rs"), 403, **case)
     assert "registered for safeguarding" in told
+
+
+async def test_a_glass_ends_for_every_process_at_once(here: World, tmp_path: Path) -> None:
+    """By the database's clock, which all of them share, to the moment."""
+    grant = {"x-break-glass": await granted(here, minutes=29)}
+    async with world(here.url, tmp_path / "keys", issuers=tmp_path / "issuers.yaml") as other:
+        for each in (here, other):
+            assert (await permitted(each, login(roles=["senior"]), **grant))["purpose"] == "emergency"
+        async with here.smart.connect() as connection:
+            await connection.execute("UPDATE fhirgw.break_glass SET expires = clock_timestamp()")
+        for each in (here, other):
+            assert "no such grant" in await refused(each, login(roles=["senior"]), 403, **grant)
+
+
+async def audited(here: World) -> tuple[str, str, str, str, list[str]]:
+    """The newest AuditEvent: its outcome, application, organisation, purpose, and the staff it names."""
+    async with here.smart.connect() as connection:
+        (newest,) = await listed(connection, count=1)
+    event = orjson.loads(newest.body)
+    found = facets(event)
+    staff = [each["who"]["reference"] for each in event["agent"] if "reference" in each["who"]]
+    return event.get("outcomeDesc", ""), found.registration, found.organisation, found.purpose, staff
+
+
+async def test_a_refusal_is_audited_with_who_asked(here: World) -> None:
+    """Whoever has a token that was signed here, or by a known issuer, is not nobody to the person and the auditors."""
+    ordinary, glass, case = await here.token(), {"x-break-glass": "none"}, {"x-safeguarding-case": "f1"}
+    assert (await here.get(ordinary)).status_code == 200
+    assert await audited(here) == ("", "app", "Z9C01", "direct-care", [])
+    for sent in (glass, case):
+        await refused(here, ordinary, 403, **sent)
+        assert await audited(here) == ("refused: 403", "app", "Z9C01", "direct-care", [])
+    await refused(here, login(roles=["senior"], org="RX1"), 403, **glass)
+    assert await audited(here) == ("refused: 403", ISSUER, "RX1", "direct-care", ["Practitioner/w1"])
+    async with here.smart.connect() as connection:
+        await registrations.revoke_all(connection, "app")
+    assert "revoked" in await refused(here, ordinary)
+    assert await audited(here) == ("refused: 401", "app", "Z9C01", "direct-care", [])
+    await refused(here, "nothing")
+    assert await audited(here) == ("refused: 401", "", "", "", [])
+
+
+async def test_a_request_too_many_is_audited_with_who_asked(here: World) -> None:
+    await here.register("mine", purposes=("person",), scopes="patient/*.rs", patient="p1", rate=1)
+    good = await here.token("mine", scope="patient/*.rs")
+    assert (await here.get(good)).status_code == 200
+    await refused(here, good, 429)
+    assert await audited(here) == ("refused: 429", "mine", "Z9C01", "person", ["Patient/p1"])
+
+
+async def test_a_purpose_that_was_taken_away_is_audited_with_who_asked(here: World) -> None:
+    both = await here.register("lead", scopes="user/*.rs", practitioner="w1", purposes=("direct-care", "safeguarding"))
+    good = await here.token("lead", scope="user/*.rs", purpose="safeguarding")
+    assert "needs a case" in await refused(here, good, 403)
+    assert await audited(here) == ("refused: 403", "lead", "Z9C01", "safeguarding", ["Practitioner/w1"])
+    async with here.smart.connect() as connection:
+        await registrations.add(connection, replace(both, purposes=("direct-care",)), replace_it=True)
+    assert "no longer" in await refused(here, good, 403)
+    assert await audited(here) == ("refused: 403", "lead", "Z9C01", "safeguarding", ["Practitioner/w1"])
 
 
 async def test_an_application_is_looked_through_as_it_would_ask(here: World) -> None:

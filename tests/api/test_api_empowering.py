@@ -14,6 +14,7 @@ from tests.conftest import NewDatabase
 from tests.gateway import Gateway
 from tests.put import made, put
 
+CARED_FOR = {"reference": "Patient/cared-for"}
 SCOPES = "user/*.cruds system/*.cruds patient/*.cruds"
 STAFF = replace(COUNCIL, id="staff", scopes=SCOPES, practitioner="worker", patient="stranger", clearance=2)
 CASEWORK = replace(STAFF, id="casework", purposes=("direct-care", "safeguarding"), roles=("safeguarding",))
@@ -24,7 +25,7 @@ RESTRICTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentialit
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
     async with new_database() as url:
-        await put(url, *PEOPLE, made("Practitioner", "worker"))
+        await put(url, *PEOPLE, made("Practitioner", "worker"), made("Organization", "council"))
         yield url
 
 
@@ -177,6 +178,27 @@ def test_a_person_speaks_in_their_own_name(gateway: Gateway) -> None:
         created(person, {**said, "sender": {"reference": f"{gateway.base}/Patient/cared-for"}})
         created(person, said)
         created(provider, {**said, "sender": doctor})
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_a_care_provider_makes_visits_in_its_own_name(gateway: Gateway, council: httpx.Client, kind: str) -> None:
+    visit = {"resourceType": "Encounter", "status": "finished", "class": {"code": "HH"}, "subject": CARED_FOR}
+    ours, theirs = ({**visit, "serviceProvider": {"reference": f"Organization/{id}"}} for id in ("provider", "council"))
+    entry = {"resource": theirs, "request": {"method": "POST", "url": "Encounter"}}
+    both = {"resourceType": "Bundle", "type": kind, "entry": [entry, {**entry, "resource": ours}]}
+    with gateway.client(PROVIDER) as provider:
+        refused = issue(sent(provider, "POST", "/fhir/Encounter", theirs), 403)
+        assert refused["expression"] == ["Encounter.serviceProvider"]
+        id = created(provider, ours).json()["id"]
+        patch = [{"op": "replace", "path": "/serviceProvider/reference", "value": "Organization/council"}]
+        told = sent(provider, "PATCH", f"/fhir/Encounter/{id}", patch, **PATCH, if_match='W/"1"')
+        assert told.status_code == 403
+        answer = sent(provider, "POST", "/fhir", both)
+        if kind == "transaction":
+            assert answer.status_code == 403
+        else:
+            assert [each["response"]["status"][:3] for each in answer.json()["entry"]] == ["403", "201"]
+    created(council, theirs)
 
 
 def test_those_who_come_by_one_application_do_not_share_request_ids(gateway: Gateway, council: httpx.Client) -> None:

@@ -331,6 +331,20 @@ async def test_a_new_key_is_looked_for_now_and_then(site: Site) -> None:
     assert len(site.asked) == 2
 
 
+async def test_looking_for_a_key_that_nobody_has_costs_nobody_theirs(site: Site) -> None:
+    """Anybody can ask for one, with whatever kid: while its issuer is down, those who are known stay so."""
+    sets = KeySets(loopback=True)
+    await kids(sets, site)
+    site.answer = (500, {}, b"")
+    sets._kept[site.address].fetched -= 11
+    for eager in (True, True, False):
+        assert await kids(sets, site, eager=eager) == [EC.kid, RSA.kid]
+    assert len(site.asked) == 2
+    sets._kept[site.address].until -= 60
+    with pytest.raises(Unfetched, match="answers 500"):
+        await kids(sets, site)
+
+
 async def test_keys_that_cannot_be_had_are_not_the_old_ones(site: Site) -> None:
     sets = KeySets(loopback=True)
     await kids(sets, site)

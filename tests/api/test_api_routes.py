@@ -1,14 +1,21 @@
 """Who has no token gets nothing: from the route table, so that a new route cannot forget."""
 
 import re
+import socket
+from collections.abc import Iterator
 
+import httpx
 import pytest
 
 import fhirgw.api.open
 from fhirgw.app import create_app
 from fhirgw.settings import Settings
+from fhirgw.store.registration import Registration
+from tests.api.conftest import CANARY
 from tests.gateway import Gateway
 
+NARROW = Registration("narrow", "Z99", "system/Organization.rds", rate=1_000_000)
+"""May see no person."""
 OPEN = {
     *("/", "/health/live", "/health/ready", "/fhir/metadata", "/fhir/.well-known/smart-configuration"),
     *("/fhir/oauth/token", "/fhir/.well-known/jwks.json"),
@@ -71,3 +78,62 @@ def test_a_stranger_gets_no_token(gateway: Gateway) -> None:
             assert answer.status_code in (400, 401)
             assert "access_token" not in answer.text
             assert "active" not in answer.text or answer.status_code == 401
+
+
+@pytest.fixture(scope="module")
+def narrow(gateway: Gateway) -> Iterator[httpx.Client]:
+    with gateway.client(NARROW) as client:
+        yield client
+
+
+def raw(gateway: Gateway, line: str, token: str | None) -> bytes:
+    """The answer to a request line as it is: no library that knows better puts it right."""
+    host, port = gateway.root.removeprefix("http://").split(":")
+    headers = [f"Host: {host}:{port}", "Connection: close", *([f"Authorization: {token}"] if token else [])]
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall("\r\n".join([f"{line} HTTP/1.1", *headers, "", ""]).encode())
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+SPELT = ["/fhir/Patient/p1", "/fhir/Patient%2fp1", "/fhir/%50atient/p%31", "/fhir/Patient/p1?", "/fhir/Patient?_id=p1"]
+TRICKS = [
+    *("/fhir//Patient/p1", "//fhir/Patient/p1", "/fhir/Patient/p1/", "/fhir/Patient/p1;x=1", "/fhir/patient/p1"),
+    *("/FHIR/Patient/p1", "/fhir/./Patient/p1", "/fhir/metadata/../Patient/p1", "/fhir/metadata/..;/Patient/p1"),
+    *("/fhir/metadata%2f..%2fPatient%2fp1", "/health/live/../../fhir/Patient/p1", "/fhir\\Patient\\p1", "*"),
+    *("/fhir/Patient/p1%00", "/fhir/Patient/p1%0a", "/fhir/Patient/p\uff11", "/fhir/Patient/p1/_history/\uff11"),
+    *("/fhir/Patient/p%EF%BC%91", "/fhir/Patient/p1/_history/%EF%BC%91", "/fhir/Patient/p1/_history/01"),
+]
+"""Addresses that something between us and a caller, or we, could take for another."""
+
+
+@pytest.mark.parametrize("path", [*SPELT, *TRICKS])
+def test_an_address_is_the_same_to_the_gate_and_to_the_route(gateway: Gateway, narrow: httpx.Client, path: str) -> None:
+    for token in (None, narrow.headers["authorization"]):
+        told = raw(gateway, f"GET {path}", token)
+        assert int(told[9:12]) in (400, 401, 403, 404)
+        assert CANARY["family"].encode() not in told
+    whole = raw(gateway, f"GET {path}", gateway.http.headers["authorization"])
+    assert (CANARY["family"].encode() in whole) is (path in SPELT)
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL"])
+def test_no_header_makes_another_request_of_one(gateway: Gateway, narrow: httpx.Client, name: str) -> None:
+    given = {name: "/fhir/metadata" if name.endswith("URL") else "DELETE"}
+    with gateway.stranger() as stranger:
+        assert stranger.get("/fhir/Patient/p1", headers=given).status_code == 401
+    path = "/fhir/Organization/o1"
+    assert narrow.post(path, headers=given).status_code == 405
+    assert [narrow.get(path, headers=given).json()["id"] for _ in range(2)] == ["o1", "o1"]
+    found = narrow.post("/fhir/Organization/_search", headers=given, data={"_id": "o1"})
+    assert [each["resource"]["id"] for each in found.json()["entry"] if "fullUrl" in each] == ["o1"]
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-Host: evil.test", "Forwarded: host=evil.test", "X-Forwarded-Prefix: /e"]
+)
+def test_no_header_makes_links_lead_elsewhere(gateway: Gateway, header: str) -> None:
+    name, _, value = header.partition(": ")
+    told = gateway.http.get("/fhir/Patient?_id=p1", headers={name: value}).json()
+    assert {each["url"] for each in told["link"]} == {f"{gateway.base}/Patient?_id=p1"}
+    configured = gateway.http.get("/fhir/.well-known/smart-configuration", headers={name: value}).json()
+    assert configured["token_endpoint"] == f"{gateway.base}/oauth/token"

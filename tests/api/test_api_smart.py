@@ -15,6 +15,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 from fhirgw.access import assertion, jose
 from fhirgw.access.assertion import LEEWAY, LONGEST
+from fhirgw.access.scope import Scope
 from fhirgw.api.exchange import Exchange
 from fhirgw.store import registration as registrations
 from fhirgw.store.registration import Registration
@@ -41,6 +42,9 @@ async def test_the_configuration_says_where_and_how(here: World) -> None:
     told = answered.json()
     assert told["token_endpoint"] == TOKEN
     assert told["grant_types_supported"] == ["client_credentials"]
+    supported = set(told["scopes_supported"])
+    assert {"system/*.cruds", "user/*.cruds", "patient/*.rs", "system/*.write", "system/AuditEvent.r"} <= supported
+    assert all(Scope.parse(each) for each in supported)
     assert told["code_challenge_methods_supported"] == ["S256"]
     assert {"client-confidential-asymmetric", "permission-v1", "permission-v2"} <= set(told["capabilities"])
     metadata = AuthorizationServerMetadata(told)
@@ -259,9 +263,11 @@ async def test_a_purpose_has_what_it_rests_on(here: World, changes: dict[str, An
 @pytest.mark.parametrize(
     ("scope", "told"),
     [
-        ("user/*.rs", "registered without the practitioner that a user scope needs"),
-        ("patient/*.rs", "registered without the patient that a patient scope needs"),
-        ("system/Task.rs", "None of these scopes is one the application is registered for"),
+        ("user/*.rs", "user/*.rs: the application is registered without the practitioner that a user scope needs"),
+        ("patient/*.rs", "patient/*.rs: the application is registered without the patient that a patient scope needs"),
+        ("system/Task.rs", "registered for user/*.rs, patient/*.rs, system/Patient.rs, and not for system/Task.rs"),
+        ("system/Task.rs?code=urn:x|Canary", "and not for system/Task.rs?..."),
+        ("system/Patient.rs system/Canary.rs", "Scope 2 of 2: A scope is not one this gateway knows"),
     ],
 )
 async def test_a_scope_that_is_refused_is_told_truly_why(here: World, scope: str, told: str) -> None:
@@ -269,6 +275,7 @@ async def test_a_scope_that_is_refused_is_told_truly_why(here: World, scope: str
     answered = await here.ask(signed(claims("bare")), scope=scope)
     assert (answered.status_code, answered.json()["error"]) == (400, "invalid_scope")
     assert told in answered.json()["error_description"]
+    assert "Canary" not in answered.text
     assert (await here.ask(signed(claims("bare")), scope="system/Patient.rs")).status_code == 200
 
 
@@ -283,6 +290,8 @@ async def test_who_asks_too_often_waits(here: World) -> None:
     await here.register("eager", rate=2)
     tried = [await here.ask(signed(claims("eager"))) for _ in range(3)]
     assert [each.status_code for each in tried] == [200, 200, 429]
+    assert [each.headers["ratelimit"].split(";")[1] for each in tried] == ["r=1", "r=0", "r=0"]
+    assert {each.headers["ratelimit-policy"] for each in tried} == {'"registration";q=2;w=60'}
     assert tried[2].json()["error"] == "temporarily_unavailable"
     assert int(tried[2].headers["retry-after"]) in (29, 30)
     assert (await here.ask()).status_code == 200
@@ -324,8 +333,36 @@ async def test_introspection_tells_nobody_of_anothers_token(here: World) -> None
 async def test_what_is_no_token_is_not_active(here: World) -> None:
     mine, gone = await here.token(), await here.token()
     await here.http.post(f"{BASE}/oauth/revoke", data=form(signed(claims()), token=gone))
-    for token in (gone, "", "x", "a.b.c", signed(claims()), mine[:-4] + "AAAA"):
+    for token in (gone, "x", "a.b.c", signed(claims()), mine[:-4] + "AAAA"):
         assert await introspected(here, token, by=mine) == {"active": False}
+
+
+@pytest.mark.parametrize("endpoint", ["introspect", "revoke"])
+async def test_neighbours_are_told_which_token(here: World, endpoint: str) -> None:
+    """And count against the rate. https://www.rfc-editor.org/rfc/rfc7662#section-2.1"""
+    await here.register("rare", rate=3)
+    sent = [{"token": "x"}, {"token": ""}, {}, {"token": "x"}]
+    answers = [
+        await here.http.post(f"{BASE}/oauth/{endpoint}", data=form(signed(claims("rare")), **each)) for each in sent
+    ]
+    assert [each.status_code for each in answers] == [200, 400, 400, 429]
+    assert answers[1].json() == {"error": "invalid_request", "error_description": "token: say which"}
+    assert answers[3].json()["error"] == "temporarily_unavailable"
+    assert [each.headers["ratelimit"].split(";")[1] for each in answers] == ["r=2", "r=1", "r=0", "r=0"]
+
+
+async def test_introspection_tells_what_the_gate_would_take(here: World) -> None:
+    """Not what was true when the token was made."""
+    both = {"scopes": "patient/*.rs system/Task.rs", "patient": "p1"}
+    await here.register("narrowed", **both)
+    token = await here.token("narrowed", scope="patient/*.rs system/Task.rs")
+    assert (await introspected(here, token, by=token))["scope"] == "patient/*.rs system/Task.rs"
+    await here.register("narrowed", **both | {"scopes": "patient/Task.rs"})
+    assert (await introspected(here, token, by=token))["scope"] == "patient/Task.rs"
+    await here.register("narrowed", **both | {"patient": "p2"})
+    await here.register("inspector", roles=("introspect",))
+    assert await introspected(here, token, by=await here.token("inspector")) == {"active": False}
+    assert (await here.get(token)).status_code == 401
 
 
 @pytest.mark.parametrize("endpoint", ["introspect", "revoke"])

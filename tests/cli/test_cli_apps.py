@@ -13,11 +13,13 @@ from joserfc.jwk import ECKey, RSAKey
 from fhirgw.access import jose
 from fhirgw.cli.apps import ensured, got
 from fhirgw.settings import Settings
+from fhirgw.store import registration as registrations
 from fhirgw.store.registration import ODS_CODE, Registration
 from tests.cli.conftest import Command, Ended
 from tests.put import put
 
 EC = ECKey.generate_key("P-384", auto_kid=True)
+ADDED = ("add", "x", "--scope", "system/*.rs", "--generate")
 DEMO = ("app", "add", "demo", "--scope", "system/*.rs", "--generate")
 
 
@@ -136,7 +138,16 @@ def test_applications_are_listed(app: Command) -> None:
         (["add", "x", "--scope", "system/*.rs", "--generate", "--clear", "all"], 2, "--clear: there is no 'all'"),
         (["add", "x", "--scope", "system/*.rs", "--jwks-url", "http://a.test/k"], 2, "is not an https address"),
         (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://localhost/k"], 2, "this machine's own"),
-        (["add", "x", "--scope", "system/*.rs", "--jwks", "nowhere.json"], 3, "nowhere.json is no JWK set"),
+        (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://10.0.0.1/k"], 2, "public addresses alone"),
+        (["add", "x", "--scope", "system/*.rs", "--jwks-url", "https://[::ffff:169.254.169.254]/"], 2, "public addr"),
+        (
+            ["add", "x", "--scope", "system/*.rs", "--jwks", "nowhere.json"],
+            3,
+            "nowhere.json cannot be read (No such file",
+        ),
+        (["add", "operator", *ADDED[2:]], 2, "operator is what the audit calls the gateway's own"),
+        ([*ADDED, "--organisation", "NOPE!"], 2, "--organisation is an ODS code"),
+        ([*ADDED, "--organisation", "z9c01"], 2, "--organisation is an ODS code"),
         (["show", "x"], 2, "There is no application 'x'"),
         (["activate", "x"], 2, "There is no application 'x'"),
         (["rotate", "x", "--generate"], 2, "There is no application 'x'"),
@@ -212,7 +223,8 @@ def test_a_token_is_got_with_an_rsa_key_too(app: Command, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scope", "system/*.cud"], "No token for demo (invalid_scope). None of these scopes"),
+        (["--scope", "system/*.cud"], "(invalid_scope). None of these scopes can be granted"),
+        (["--scope", ""], "(invalid_scope). A scope is needed"),
         (["--scope", "patient/*.rs"], "(invalid_scope)"),
         (["--scope", "nonsense"], "(invalid_scope)"),
         (["--purpose", "research"], "(invalid_request)"),
@@ -233,6 +245,24 @@ def test_who_is_kept_out_gets_no_token(app: Command) -> None:
     assert app("token", "--app", "demo").code == 0
 
 
+def test_a_token_of_before_stays_out(app: Command, database: str) -> None:
+    """Whoever was shut out and let in again asks for another token: the old one may be why."""
+    done(app(*DEMO, "--json"))
+    tokens = [claims(app("token", "--app", "demo").out)["jti"]]
+    app("app", "deactivate", "demo")
+    app("app", "activate", "demo")
+    tokens.append(claims(app("token", "--app", "demo").out)["jti"])
+
+    async def alive() -> list[bool]:
+        connection = await asyncpg.connect(database)
+        try:
+            return [await registrations.alive(connection, each, "demo") for each in tokens]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(alive()) == [False, True]
+
+
 def test_other_keys_take_the_old_ones_place(app: Command, tmp_path: Path) -> None:
     done(app(*DEMO, "--json"))
     path = tmp_path / "data" / "keys" / "demo.json"
@@ -251,6 +281,7 @@ def test_an_application_may_have_its_keys_elsewhere(app: Command) -> None:
         app("app", "add", "ics", "--scope", "system/*.rs", "--jwks-url", "https://ics.test/keys", "--json")
     )
     assert published["jwks_url"] == "https://ics.test/keys"
+    assert app("app", "rotate", "ics", "--jwks-url", "https://8.8.8.8/keys").code == 0
 
 
 async def test_an_application_can_be_ensured_twice(database: str, tmp_path: Path) -> None:

@@ -251,6 +251,7 @@ async def test_a_body_that_is_no_audit_event_is_found(connection: asyncpg.Connec
 DIGEST = "its digest does not fit its body and the row before it"
 FACET = "what it is searched by is not what its body says"
 CUT = "it and what came after it were cut off"
+BEFORE = "it was put in before the first, where no chain holds it"
 COPY = (
     "INSERT INTO fhirgw.audit SELECT 11, recorded, persons, registration, organisation, purpose, outcome, body, digest"
     " FROM fhirgw.audit WHERE sequence = 10"
@@ -274,6 +275,8 @@ CHANGES = [
     ("UPDATE fhirgw.audit SET organisation = '' WHERE sequence = 4", 4, FACET),
     ("UPDATE fhirgw.audit SET outcome = '4' WHERE sequence = 4", 4, FACET),
     (COPY, 11, DIGEST),
+    (COPY.replace("11", "0"), 0, BEFORE),
+    (COPY.replace("11", "-7"), -7, BEFORE),
 ]
 """What somebody with all rights did to a chain of ten, where that is seen, and what is said of it."""
 

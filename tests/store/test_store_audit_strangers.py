@@ -10,6 +10,7 @@ import pytest
 
 from fhirgw.access.audit_event import MOST_TRIED, event, together
 from fhirgw.access.audit_facets import facets
+from fhirgw.access.permit import Asking
 from fhirgw.store import audit_strangers
 from fhirgw.store.audit import Auditor, Unrecorded
 from fhirgw.store.audit_chain import verify
@@ -81,6 +82,17 @@ async def test_kinds_of_refusal_are_kept_apart(database: str, connection: asyncp
     async with Auditor(database) as auditor:
         await asyncio.gather(*(auditor.record(both[number % 2]) for number in range(13)))
     assert await times(connection) == [1, 1, 1, 5, 5]
+
+
+async def test_one_who_asks_too_often_has_rows_of_their_own(database: str, connection: asyncpg.Connection) -> None:
+    """However often: what its token is worth costs no row each, and nobody else is mixed up with it."""
+    throttled = replace(STRANGER, status=429, asking=Asking("app", "Z99", "direct-care"))
+    async with Auditor(database) as auditor:
+        await asyncio.gather(*(auditor.record([STRANGER, throttled][number % 2]) for number in range(13)))
+    assert sorted(await times(connection)) == [1, 1, 1, 5, 5]
+    own = [facets(orjson.loads(each.body)) for each in await listed(connection, registration="app", count=100)]
+    assert {(each.organisation, each.purpose) for each in own} == {("Z99", "direct-care")}
+    assert len(own) == 2
 
 
 async def test_without_an_audit_nobody_is_told_it_was_recorded(database: str, connection: asyncpg.Connection) -> None:

@@ -161,7 +161,10 @@ async def test_a_token_is_valid_until_it_is_revoked(connection: asyncpg.Connecti
     await registrations.revoke(connection, "j1", "app")
     assert [await valid(each) for each in ("j1", "j2")] == [(False, False), (True, True)]
     await registrations.activate(connection, "app", False)
-    assert await valid("j2") == (True, False)
+    await registrations.activate(connection, "app", True)
+    assert await valid("j2") == (False, False)
+    await registrations.issue(connection, "j6", "app", SOON)
+    assert await valid("j6") == (True, True)
 
 
 async def test_other_keys_take_back_what_the_old_ones_got(connection: asyncpg.Connection) -> None:

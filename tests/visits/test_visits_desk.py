@@ -5,6 +5,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 
 from fhirgw.access.label import SEALED
 from fhirgw.store import alerts as store
+from fhirgw.store import looked
+from fhirgw.store import registration as registrations
 from fhirgw.store.registration import Registration
 from fhirgw.store.visits import Provider
 from tests.gateway import Gateway
@@ -319,6 +322,23 @@ async def test_who_may_not_see_it_any_more_has_it_taken_off_the_screen(
             event, data = await screen.next()
             gone |= {data["id"]} if event == "gone" else set()
     assert gone == {id} and other in listed(council)
+
+
+async def test_a_stream_ends_with_its_token_and_the_audit_says_so(
+    gateway: Gateway, connection: asyncpg.Connection, hasty: None
+) -> None:
+    id, dashboard = await missed(connection, "ended"), replace(COUNCIL, id="dashboard")
+    with gateway.client(dashboard) as client:
+        async with streaming(gateway, client) as http, http.stream("GET", STREAM) as answer:
+            screen = Screen(answer)
+            await screen.until(id)
+            await registrations.revoke_all(connection, dashboard.id)
+            event, data = await screen.next()
+            while event != "end":
+                event, data = await screen.next()
+    assert data == {"status": 401}
+    (newest,) = await looked.listed(connection, registration=dashboard.id, count=1)
+    assert json.loads(newest.body)["outcomeDesc"] == "refused: 401"
 
 
 async def test_what_was_hidden_while_a_screen_was_away_is_taken_off_it(

@@ -60,6 +60,11 @@ def _carer(name: str, **period: str) -> dict[str, Any]:
     return {"individual": {"reference": f"PractitionerRole/{name}"}, "period": period}
 
 
+def made_by(code: str) -> dict[str, Any]:
+    system = "https://fhir.nhs.uk/Id/ods-organization-code"
+    return {"serviceProvider": {"identifier": {"system": system, "value": code}}}
+
+
 PERSON = {"type": "Patient", "identifier": {"system": NHS, "value": MRS_A}}
 IDENTIFIER = [{"system": bundle.VISIT, "value": "K01.V1"}]
 APPOINTMENT = {
@@ -289,6 +294,7 @@ def test_who_did_not_show_where_a_carer_came_is_the_person() -> None:
         ({"resourceType": "Task", "id": "T", "encounter": {"reference": "Encounter/none"}}, "encounter"),
         ({"resourceType": "Claim"}, "resourceType"),
         ({"resourceType": "Encounter", "status": "finished"}, "identifier"),
+        ({"resourceType": "Encounter", "identifier": [{"value": "V2"}], **made_by("K02")}, "serviceProvider"),
     ],
 )
 def test_what_is_of_no_visit_is_refused_alone(resource: dict[str, Any], column: str) -> None:
@@ -297,6 +303,12 @@ def test_what_is_of_no_visit_is_refused_alone(resource: dict[str, Any], column: 
     assert isinstance(sound, dict)
     assert isinstance(refused, Refused)
     assert (number, refused.faults[0].column) == (3, column)
+
+
+def test_a_visit_may_name_its_own_care_provider() -> None:
+    sent = {"resourceType": "Bundle", "entry": [{"resource": ENCOUNTER | made_by("K01")}]}
+    ((_, sound),) = bundle.rows(sent, "K01")
+    assert isinstance(sound, dict)
 
 
 @pytest.mark.parametrize("sent", [{"resourceType": "Patient"}, {"resourceType": "Bundle"}, {**BUNDLE, "entry": [{}]}])
