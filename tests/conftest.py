@@ -1,7 +1,9 @@
-"""One PostgreSQL for the whole run, and a migrated database of their own for those who ask for one.
+"""One PostgreSQL for the whole run; a migrated database, and a gateway, of their own for those who ask for one.
 
 `FHIRGW_TEST_DATABASE_URL` names another server to test against (an account that may create databases).
 """
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -23,6 +26,9 @@ from fhirgw.store.database import Readers, connect
 from fhirgw.store.migrate import migrate
 from fhirgw.store.server import running
 from tests.put import reading
+
+if TYPE_CHECKING:
+    from tests.gateway import Gateway
 
 settings.register_profile("fhirgw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fhirgw")  # a machine that is busy is no failure
@@ -113,6 +119,23 @@ async def database(new_database: NewDatabase) -> AsyncIterator[str]:
     """The url of an empty, migrated database for one test."""
     async with new_database() as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def configured() -> dict[str, Any]:
+    """Settings of the module's gateway that are not as usual."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    module_database: str, configured: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway for a module of tests, on the database that its folder, or the module, calls `module_database`."""
+    from tests.gateway import served  # all of the gateway: what asks for none does without
+
+    with served(module_database, tmp_path_factory.mktemp("data"), **configured) as made:
+        yield made
 
 
 @pytest.fixture

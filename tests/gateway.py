@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -67,6 +68,11 @@ def serving(settings: Settings) -> Iterator[Gateway]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def served(url: str, data: Path, **configured: Any) -> AbstractContextManager[Gateway]:
+    """The gateway of a council's tests, on a database, with its files in a folder."""
+    return serving(Settings(**{"database_url": url, "data": data, "log": "json", "controller": "Z99", **configured}))
 
 
 async def _token(settings: Settings, registered: Registration, scope: str, purpose: str | None) -> str:

@@ -9,7 +9,7 @@ the FHIR base. Changes as they happen: fhirgw.api.alert_stream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -56,9 +56,10 @@ async def listed(request: Request) -> Response:
     alerts.check(permit)
     given = parameters(request, *PARAMETERS)
     count = asked.count(given.get("_count", str(PAGE)), PAGE)
+    kinds = request.app.state.visits.rows.reader.rules.alerts
     after = _cursor(given["_cursor"]) if "_cursor" in given else None
     async with context(request).look(permit) as connection:
-        found = await alerts.standing(connection, permit, _wanted(given), after, count + 1)
+        found = await alerts.standing(connection, permit, _wanted(given, kinds), after, count + 1)
     page = found[:count]
     entry(request).saw_all(("Task", each.id, each.patient) for each in page)
     told: dict[str, Any] = {"alerts": [screened(each) for each in page]}
@@ -68,7 +69,10 @@ async def listed(request: Request) -> Response:
     return Response(orjson.dumps(told), headers=PLAIN)
 
 
-def _wanted(given: Mapping[str, str]) -> Wanted:
+def _wanted(given: Mapping[str, str], kinds: Collection[str]) -> Wanted:
+    """What is asked for. Raises FhirError: a word that is of no list would find nothing, as if nothing were wrong."""
+    if given.get("kind", "") not in ("", *kinds):
+        raise FhirError(Issue("invalid", f"kind is one of: {', '.join(kinds)}", "kind"))
     if given.get("status", OPEN[0]) not in OPEN:
         raise FhirError(Issue("invalid", f"status is one of: {', '.join(OPEN)}; others are found as Tasks", "status"))
     return Wanted(given.get("kind"), given.get("status"), provider(given), person(given))

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from fhirgw.api.open import opened
 
 FOLDER = Path(__file__).parent / "desk"
+SIGN_IN = FOLDER / "sign_in.js"
+"""What signs in by a key file, in this page and that of uploads: a part of the script of either."""
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -33,7 +35,8 @@ HEADERS = {
 
 @cache
 def _file(kind: str) -> bytes:
-    return (FOLDER / f"desk.{kind}").read_bytes()
+    before = SIGN_IN.read_bytes() if kind == "js" else b""
+    return before + (FOLDER / f"desk.{kind}").read_bytes()
 
 
 def _route(path: str, kind: str) -> Route:

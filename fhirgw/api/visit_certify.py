@@ -35,8 +35,7 @@ async def certification(request: Request) -> Response:
     given = parameters(request, "since")
     since = _since(given["since"]) if "since" in given else now - RECENT
     async with context(request).reader(permit) as connection:
-        starts = [each.start for each in visits.cases.cases if each.start]
-        arrived = await visits_sent.arrived(connection, permit.organisation, starts, since)
+        arrived = await visits_sent.arrived(connection, permit.organisation, visits.cases.starts, since)
         reasons, repeated = await visits_sent.sent_since(connection, permit.organisation, since)
     found = verdicts(visits.cases, arrived, reasons, repeated, rules, now)
     passes = all(each.state == "right" for each in found)

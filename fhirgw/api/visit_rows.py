@@ -1,7 +1,13 @@
-"""The rows of a body of visits, by how it is sent: JSON, lines of JSON, a FHIR Bundle, a spreadsheet as CSV."""
+"""The rows of a body of visits, by how it is sent: JSON, lines of JSON, a FHIR Bundle, a spreadsheet as CSV.
+
+A mark of UTF-8 before JSON, as programs for Windows put it, is taken as none. https://www.rfc-editor.org/rfc/rfc8259#section-8.1
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,6 +38,8 @@ TOLD = f"Send visits as {JSON[0]}, {LINES[0]}, {CSV[0]} or {BUNDLE[0]} (a Bundle
 SPREADSHEETS = ("officedocument.spreadsheet", "ms-excel", "opendocument.spreadsheet")
 """What stands in the types of spreadsheets that are not CSV."""
 PARAMETERS = ("file", "layout")
+BLANKS = re.compile(r"[ \t\r\n]*")
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 NumberedRow = tuple[int, Any]
 """A row's number as its sender counts, and its JSON, or Refused where it has none."""
@@ -65,14 +73,7 @@ class Rows:
         elif kind in LINES:
             batch = Batch(list(numbered(each for each in body.split(b"\n") if each.strip())))
         else:
-            found = incoming.parse(body)
-            if kind in BUNDLE:
-                if not isinstance(found, dict):
-                    raise FhirError(Issue("structure", "Visits in FHIR are sent as a Bundle with entries"))
-                batch = Batch(bundle.rows(found, provider))
-            else:
-                listed = found if isinstance(found, list) else [found]
-                batch = Batch(list(enumerate(listed, 1)), alone=listed is not found)
+            batch = _parsed(body.removeprefix(BOM_UTF8), provider if kind in BUNDLE else None)
         if len(batch.rows) > ROWS:
             raise FhirError(Issue("too-long", f"A batch has at most {ROWS:,} visits: send it in parts"))
         return batch._replace(file=_reference(given["file"])) if "file" in given else batch
@@ -85,6 +86,45 @@ class Rows:
             meant = f"did you mean {near[0]}?" if near else f"these are: {', '.join(self.layouts)}"
             raise FhirError(Issue("invalid", f"There is no such layout: {meant}", "layout"))
         return self.layouts[name]
+
+
+def _parsed(body: bytes, bundled: str | None) -> Batch:
+    """The visits of JSON, or of the Bundle of a care provider. Raises FhirError."""
+    try:
+        found = incoming.parse(body)
+    except FhirError:
+        elements = None if bundled else _elements(body)
+        if elements is None:
+            raise
+        return Batch(list(numbered(elements)))
+    if bundled is None:
+        listed = found if isinstance(found, list) else [found]
+        return Batch(list(enumerate(listed, 1)), alone=listed is not found)
+    if not isinstance(found, dict):
+        raise FhirError(Issue("structure", "Visits in FHIR are sent as a Bundle with entries"))
+    return Batch(bundle.rows(found, bundled))
+
+
+def _elements(body: bytes) -> list[bytes] | None:
+    """The text of each element of a list of which one is not as it should be: others are taken. None of no JSON."""
+    found: list[bytes] = []
+    try:
+        text = body.decode()
+        at = _past(text, 0)
+        while text[at] == ("," if found else "[") and len(found) <= ROWS:
+            first = _past(text, at + 1)
+            _, at = _SCANNER.raw_decode(text, first)
+            found.append(text[first:at].encode())
+            at = _past(text, at)
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return found if len(found) > ROWS or text[at:].strip() == "]" else None
+
+
+def _past(text: str, at: int) -> int:
+    """Where the blanks that begin there end."""
+    blanks = BLANKS.match(text, at)
+    return blanks.end() if blanks else at
 
 
 def readable(request: Request) -> None:
@@ -102,9 +142,14 @@ def numbered(lines: Iterable[bytes], first: int = 1) -> Iterable[NumberedRow]:
     """Lines of JSON, each by itself: one that is none is refused alone."""
     for number, line in enumerate(lines, first):
         try:
-            yield number, incoming.parse(line)
+            yield number, incoming.parse(line.removeprefix(BOM_UTF8))
         except FhirError as error:
-            told = Fault("", "structure", error.issues[0].diagnostics, "A line is one visit, as a JSON object")
+            told = Fault(
+                "",
+                "structure",
+                error.issues[0].diagnostics,
+                "A visit is one JSON object: correct this one; others are taken",
+            )
             yield number, Refused(None, (told,))
 
 

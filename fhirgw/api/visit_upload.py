@@ -1,7 +1,8 @@
 """A page to send a spreadsheet of visits by, for who has no program that does: `GET /homecare/upload`.
 
-It holds nothing of anybody, loads nothing and keeps nothing: what it sends and is told goes the way of every other
-sender. Its Content-Security-Policy lets its own script and style run, by their digests, and talk to the gateway alone.
+It holds nothing of anybody, loads nothing (what signs in stands in it, as in the desk) and keeps nothing: what it sends
+and is told goes the way of every other sender. Its Content-Security-Policy lets its own scripts and style run, by their
+digests, and talk to the gateway alone.
 https://www.w3.org/TR/CSP3/
 """
 
@@ -17,16 +18,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from fhirgw.api.desk import SIGN_IN
 from fhirgw.api.open import opened
 
 UPLOAD = "/homecare/upload"
 FILE = Path(__file__).with_name("visit_upload.html")
+LOADED = '<script src="/homecare/sign-in.js"></script>'
+"""Stands in the file for the script itself, so that its digest is allowed and no other script of ours."""
 
 
 @cache
 def page() -> tuple[str, str]:
     """The page, and its policy."""
-    text = FILE.read_text()
+    text = FILE.read_text().replace(LOADED, f"<script>{SIGN_IN.read_text()}</script>")
     allowed = {name: _digests(text, name) for name in ("script", "style")}
     rules = (
         *("default-src 'none'", f"script-src {allowed['script']}", f"style-src {allowed['style']}"),

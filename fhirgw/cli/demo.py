@@ -15,7 +15,7 @@ from fhirgw.access.permit import operations
 from fhirgw.cli import steps
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json, People, Seed
-from fhirgw.cli.demo_apps import DESK, DESK_SCOPE, ICS, PROVIDER, PROVIDER_SCOPE, applications, somebody
+from fhirgw.cli.demo_apps import DESK, ICS, PROVIDER, PROVIDER_SCOPE, applications, somebody
 from fhirgw.cli.demo_visits import Carers
 from fhirgw.cli.running import opened, run, settings
 from fhirgw.cli.serving import Port, address, bound
@@ -168,8 +168,8 @@ def _print(console: Console, lines: list[tuple[str, str]], given: Settings) -> N
         f"\nAddresses below /fhir want an access token, but for metadata; this prints one for five minutes:\n{token}"
     )
     if any(where.endswith("/homecare/desk") for _, where in lines):
-        console.line("\nThe duty desk asks for one of its own. Within a minute it shows a visit that nobody has begun:")
-        console.line(_token(given, DESK, DESK_SCOPE))
+        console.line("\nThe duty desk signs in by its key file; within a minute it shows a visit that nobody began:")
+        console.line(f"{given.data.absolute() / 'keys' / DESK}.json")
         console.line("\nSo does sending visits, as the care provider that has them made (mappings/homecare/README.md):")
         console.line(_token(given, PROVIDER, PROVIDER_SCOPE))
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")

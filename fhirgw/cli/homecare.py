@@ -118,7 +118,10 @@ def _line(line: bytes) -> Any:
     try:
         return incoming.parse(line)
     except FhirError as error:
-        return Refused(None, (Fault("", "structure", str(error), "A line is one visit, as a JSON object"),))
+        return Refused(
+            None,
+            (Fault("", "structure", str(error), "A visit is one JSON object: correct this one; others are taken"),),
+        )
 
 
 def _told_file(console: Console, found: Rehearsed) -> bool:
@@ -154,10 +157,9 @@ async def _sent(provider: str, since: datetime) -> list[Verdict]:
     given = settings()
     folder = shipped.path("mappings")
     known: Cases = cases(folder)
-    starts = [each.start for each in known.cases if each.start]
     async with opened(given) as (_, engine), direct(engine) as connection:
         async with declared(connection, operations(given.controller)):
-            arrived = await visits_sent.arrived(connection, provider, starts, since)
+            arrived = await visits_sent.arrived(connection, provider, known.starts, since)
             reasons, repeated = await visits_sent.sent_since(connection, provider, since)
         await audited(connection, given.controller, "homecare-certify")
     return verdicts(known, arrived, reasons, repeated, rules(folder), datetime.now(UTC))

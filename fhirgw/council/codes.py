@@ -638,6 +638,7 @@ alert      | AL | Safeguarding and warnings
 equipment  | EQ | Equipment ordered
 device     | DV | Devices installed
 device-use | DU | Devices in use
+allergy    | AI | Allergies and intolerances
 
 = delegate_kind
 attorney | AT | Attorney        | Attorney under a registered lasting power of attorney, health and welfare

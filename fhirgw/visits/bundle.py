@@ -3,17 +3,18 @@
 | resource | part of the visit |
 |---|---|
 | Appointment | planned, and who is rostered; of one that is cancelled, not kept or wrong, the outcome |
-| Encounter | carers, each with the period of their own; the outcome |
+| Encounter | carers, each with the period of their own, or all with its; the outcome. Several are of several carers |
 | Task | tasks: completed, failed, rejected (refused), cancelled (not required) |
 | MedicationAdministration | medication |
-| Observation | observations |
+| Observation | observations, one for each component; what was observed and is no number is a note |
+| Communication | notes |
 | Patient, Practitioner, PractitionerRole | whom references of the Bundle lead to, by their identifiers |
 | Provenance | when its target was recorded |
 
 An Appointment and its Encounter are one visit by the identifier both have (system VISIT, or their first), the others by
 the Encounter or Appointment they name. https://hl7.org/fhir/R4/bundle.html
 
-Long, because five types of resource are read, each element by element.
+Long, because six types of resource are read, each element by element.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.nhs import NHS_NUMBER, ODS_ORGANISATION
 from fhirgw.mapping.refusal import Refusal
 from fhirgw.terminology.shape import DMD
+from fhirgw.visits.field import identifier
 from fhirgw.visits.layout import Row
 from fhirgw.visits.moment import instant, moment
 from fhirgw.visits.reading import Fault, Refused
@@ -48,11 +50,28 @@ CANCELLED = {"pat": "cancelled-by-person-notice", "pat-dec": "deceased", "prov":
 DERIVED = ("delivered-late", "delivered-early", "delivered-short", "delivered-long")
 """Outcomes that follow from times, and are not said."""
 VISITS = ("Appointment", "Encounter")
-PARTS = ("Task", "MedicationAdministration", "Observation")
+PARTS = ("Task", "MedicationAdministration", "Observation", "Communication")
+STATUSES = {
+    "Appointment": (
+        *("proposed", "pending", "booked", "arrived", "checked-in", "fulfilled"),
+        *("cancelled", "noshow", "entered-in-error", "waitlist"),
+    ),
+    "Encounter": (
+        *("planned", "arrived", "triaged", "in-progress", "onleave", "finished"),
+        *("cancelled", "entered-in-error", "unknown"),
+    ),
+}
+"""https://hl7.org/fhir/R4/valueset-appointmentstatus.html and valueset-encounter-status.html"""
+UNMADE = ("planned", "cancelled", "entered-in-error")
+"""Of Encounters that nobody came to (yet)."""
 WITH = ("Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "ServiceRequest", "Provenance")
 """What may stand in the Bundle besides."""
 BESIDES = ("Location", "HealthcareService", "Device", "RelatedPerson")
-"""What may take part in an Appointment, and is no carer."""
+"""What may take part in a visit, and is no carer."""
+
+
+Entries = Iterator[tuple[str, Row]]
+"""Parts that are lists, each with an entry for it."""
 
 
 class _Bundle:
@@ -148,7 +167,7 @@ def _anothers(found: _Bundle, resource: Resource, provider: str) -> bool:
 
 
 def _owners(found: _Bundle, resource: Resource) -> Iterator[int]:
-    for name in ("encounter", "context", "focus", "supportingInformation"):
+    for name in ("encounter", "context", "focus", "supportingInformation", "about"):
         named = resource.get(name)
         for each in named if isinstance(named, list) else [named]:
             if (at := found.at(each)) is not None:
@@ -164,8 +183,10 @@ def _recorded(found: _Bundle) -> dict[int, str]:
     return told
 
 
-def _row(found: _Bundle, id: str, places: list[int], recorded: Mapping[int, str], bundle: Resource) -> Row:
+def _row(found: _Bundle, id: str, places: list[int], recorded: Mapping[int, str], bundle: Resource) -> Row | Refused:
     row: Row = {"visit": id}
+    if faults := tuple(fault for at in places for fault in _faults(found.resources[at])):
+        return Refused(_own_id(id), faults)
     stamps = [recorded.get(at) or _get(found.resources[at].get("meta"), "lastUpdated") for at in places]
     if changed := _latest([each for each in stamps if each is not None] or [bundle.get("timestamp")]):
         row["changed"] = changed
@@ -173,14 +194,41 @@ def _row(found: _Bundle, id: str, places: list[int], recorded: Mapping[int, str]
         resource = found.resources[at]
         kind = resource["resourceType"]
         if kind == "Appointment":
-            made = any(found.resources[each]["resourceType"] == "Encounter" for each in places)
-            row |= _planned(found, resource, made)
+            row |= _planned(found, resource, _came(found, places))
         elif kind == "Encounter":
-            row |= _made(found, resource)
+            made = _made(found, resource)
+            row |= made | ({"carers": [*row.get("carers", ()), *made["carers"]]} if "carers" in made else {})
         else:
-            name, entry = ENTRIES[kind](found, resource)
-            row.setdefault(name, []).append(_filled(entry))
+            for name, entry in ENTRIES[kind](found, resource):
+                row.setdefault(name, []).append(_filled(entry))
     return row
+
+
+def _faults(resource: Resource) -> Iterator[Fault]:
+    """What would be lost without a word: a status that is none, a visit that was made and nobody named who made it."""
+    kind, status = resource["resourceType"], resource.get("status")
+    if status is not None and status not in STATUSES.get(kind, (status,)):
+        yield Fault(
+            f"{kind}.status", "code", f"this is one of: {', '.join(STATUSES[kind])}", "Use the word that is nearest"
+        )
+    named = [_get(each, "individual") for each in _list(resource, "participant")]
+    if kind == "Encounter" and status not in UNMADE and not any(named) and _get(resource.get("period"), "start"):
+        told = "a visit that was made names who came: each carer is a participant, whose individual has an id"
+        yield Fault("Encounter.participant", "required", told, "Name each carer, with the period of their own")
+
+
+def _own_id(id: str) -> str | None:
+    """The visit's id, if it is one: anything else may be somebody's name."""
+    try:
+        return identifier(id)
+    except Refusal:
+        return None
+
+
+def _came(found: _Bundle, places: list[int]) -> bool | None:
+    """Whether somebody came, as far as there is an Encounter."""
+    encounters = [each for at in places if (each := found.resources[at])["resourceType"] == "Encounter"]
+    return any(each.get("status") not in UNMADE for each in encounters) if encounters else None
 
 
 def _latest(stamps: list[Any]) -> Any:
@@ -198,8 +246,8 @@ def _is_moment(value: Any) -> bool:
         return False
 
 
-def _planned(found: _Bundle, appointment: Resource, made: bool) -> Row:
-    """What was planned. `made`: whether there is an Encounter as well, so that somebody came."""
+def _planned(found: _Bundle, appointment: Resource, made: bool | None) -> Row:
+    """What was planned. `made`: whether by an Encounter somebody came; None without one."""
     participants = _list(appointment, "participant")
     people = [actor for each in participants if _kind(found, actor := _get(each, "actor")) == "Patient"]
     carers = [each for each in participants if _kind(found, _get(each, "actor")) not in ("Patient", *BESIDES)]
@@ -237,28 +285,36 @@ def _order(found: _Bundle, resource: Resource) -> Any:
     return found.party(based[0]) if based else None
 
 
-def _unkept(appointment: Resource, made: bool) -> str | None:
-    """What a status says by itself. Where a carer came, who did not show is the person."""
+def _unkept(appointment: Resource, made: bool | None) -> str | None:
+    """What a status says by itself. Where a carer came, who did not show is the person; else times tell of it."""
     status = appointment.get("status")
     if status == "cancelled":
         codings = _list(appointment.get("cancelationReason"), "coding")
         code = str(_get(codings[0], "code")) if codings else ""
         return CANCELLED.get(code) or CANCELLED.get(code.partition("-")[0], "not-required")
+    if status == "fulfilled":
+        return "delivered" if made is None else None
     nobody = "no-reply" if made else "missed-by-provider"
     return {"noshow": nobody, "entered-in-error": "entered-in-error"}.get(str(status))
 
 
 def _made(found: _Bundle, encounter: Resource) -> Row:
     of_all = _extension(encounter, VERIFICATION)
+    present = [
+        each
+        for each in _list(encounter, "participant")
+        if _kind(found, _get(each, "individual")) not in ("Patient", *BESIDES)
+    ]
+    own = any(_get(each, "period") for each in present)  # who has none beside others who do has not come
     carers = [
         _filled(
             {
                 "carer": found.party(_get(each, "individual")),
-                **_period(_get(each, "period")),
+                **_period(_get(each, "period") if own else encounter.get("period")),
                 **_verified(_extension(each, VERIFICATION) or of_all),
             }
         )
-        for each in _list(encounter, "participant")
+        for each in present
     ]
     row: Row = {"carers": carers} if carers else {}
     if person := found.person(encounter.get("subject")):
@@ -314,49 +370,84 @@ def _outcome(resource: Resource, otherwise: str | None) -> Row:
     return {"outcome": _filled({"code": code, "reason": reason})} if code else {}
 
 
-def _task(found: _Bundle, task: Resource) -> tuple[str, Row]:
+def _task(found: _Bundle, task: Resource) -> Entries:
     ids = [_get(each, "value") for each in _list(task, "identifier")]
-    return "tasks", {
-        "task": ids[0] if ids else task.get("id"),
-        "text": _get(task.get("code"), "text"),
-        "outcome": _first_code(task.get("businessStatus"), TASK_OUTCOME) or TASKS.get(str(task.get("status"))),
-        "reason": _get(task.get("statusReason"), "text"),
-        "carer": found.party(task.get("owner")),
-    }
+    yield (
+        "tasks",
+        {
+            "task": ids[0] if ids else task.get("id"),
+            "text": _get(task.get("code"), "text"),
+            "outcome": _first_code(task.get("businessStatus"), TASK_OUTCOME) or TASKS.get(str(task.get("status"))),
+            "reason": _get(task.get("statusReason"), "text"),
+            "carer": found.party(task.get("owner")),
+        },
+    )
 
 
-def _medicine(found: _Bundle, given: Resource) -> tuple[str, Row]:
+def _medicine(found: _Bundle, given: Resource) -> Entries:
     reasons = _list(given, "statusReason")
     performers = _list(given, "performer")
-    return "medication", {
-        "medicine": _words(given.get("medicationCodeableConcept")),
-        "dmd": _first_code(given.get("medicationCodeableConcept"), DMD, f"{DMD}/"),  # some write it so
-        "outcome": _coded(_extension(given, "visit-support")) or GIVEN.get(str(given.get("status"))),
-        "timeCritical": _get(_extension(given, TIME_CRITICAL), "valueBoolean"),
-        "at": given.get("effectiveDateTime"),
-        "dose": _get(given.get("dosage"), "text"),
-        "reason": _words(reasons[0]) if reasons else None,
-        "carer": found.party(_get(performers[0], "actor")) if performers else None,
-    }
+    yield (
+        "medication",
+        {
+            "medicine": _words(given.get("medicationCodeableConcept")),
+            "dmd": _first_code(given.get("medicationCodeableConcept"), DMD, f"{DMD}/"),  # some write it so
+            "outcome": _coded(_extension(given, "visit-support")) or GIVEN.get(str(given.get("status"))),
+            "timeCritical": _get(_extension(given, TIME_CRITICAL), "valueBoolean"),
+            "at": given.get("effectiveDateTime"),
+            "dose": _get(given.get("dosage"), "text"),
+            "reason": _words(reasons[0]) if reasons else None,
+            "carer": found.party(_get(performers[0], "actor")) if performers else None,
+        },
+    )
 
 
-def _observed(found: _Bundle, observation: Resource) -> tuple[str, Row]:
-    quantity, performers = observation.get("valueQuantity"), _list(observation, "performer")
-    coding = next(iter(_list(observation.get("code"), "coding")), None)
-    return "observations", {
-        "name": _words(observation.get("code")) or _get(coding, "code"),
+def _observed(found: _Bundle, observation: Resource) -> Entries:
+    performers = _list(observation, "performer")
+    by = {"at": observation.get("effectiveDateTime"), "carer": found.party(performers[0]) if performers else None}
+    components = _list(observation, "component")
+    for each in components if components and not _value_of(observation) else (observation, *components):
+        words = _value_of(each)
+        name = _words(_get(each, "code"))
+        if isinstance(words, str):
+            yield "notes", {"text": f"{name}: {words}" if name else words, **by}
+        else:
+            yield "observations", {**_measured(each), **by}
+
+
+def _value_of(observed: Any) -> Any:
+    """The value of what was observed: a quantity, or in words; None of what has none."""
+    concept, boolean, number = (_get(observed, f"value{kind}") for kind in ("CodeableConcept", "Boolean", "Integer"))
+    if concept is not None:
+        return _words(concept)
+    if boolean is not None:
+        return "yes" if boolean else "no"
+    if number is not None:
+        return {"value": number}
+    return _get(observed, "valueString") or _get(observed, "valueQuantity")
+
+
+def _measured(observed: Any) -> Row:
+    quantity = _value_of(observed)
+    coding = next(iter(_list(_get(observed, "code"), "coding")), None)
+    return {
+        "name": _words(_get(observed, "code")) or _get(coding, "code"),
         "code": _get(coding, "code"),
         "system": _get(coding, "system"),
         "value": _get(quantity, "value"),
         "unit": _get(quantity, "unit") or _get(quantity, "code"),
         "unitCode": _get(quantity, "code"),
         "unitSystem": _get(quantity, "system") if _get(quantity, "code") else None,
-        "at": observation.get("effectiveDateTime"),
-        "carer": found.party(performers[0]) if performers else None,
     }
 
 
-ENTRIES = {"Task": _task, "MedicationAdministration": _medicine, "Observation": _observed}
+def _noted(found: _Bundle, communication: Resource) -> Entries:
+    by = {"at": communication.get("sent"), "carer": found.party(communication.get("sender"))}
+    for each in _list(communication, "payload"):
+        yield "notes", {"text": _get(each, "contentString"), **by}
+
+
+ENTRIES = {"Task": _task, "MedicationAdministration": _medicine, "Observation": _observed, "Communication": _noted}
 
 
 def _words(concept: Any) -> Any:

@@ -7,7 +7,7 @@ ids of its own. Each expectation that is not met is said in words, with its reme
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +21,8 @@ from fhirgw.visits.quality import Sent, corrected
 from fhirgw.visits.rules import Rules
 
 FOLDER = "homecare/certification"
+HOUR = timedelta(hours=1)
+"""What a time is off by that was written in UTC as if it were the clock's in summer, or the other way round."""
 State = Literal["right", "wrong", "missing"]
 
 
@@ -76,9 +78,17 @@ class Cases(_Strict):
         for listed in ([each.case for each in self.cases], [each.start for each in self.cases if each.start]):
             if len(set(listed)) < len(listed):
                 raise ValueError("cases: each has a name and a planned time of its own")
-        if lacking := {*Expected.model_fields, "missing", "twice", "allocated"} - set(self.remedies):
+        if lacking := {*Expected.model_fields, "missing", "hour", "turned-away", "twice", "allocated"} - set(
+            self.remedies
+        ):
             raise ValueError(f"remedies: there is none for {', '.join(sorted(lacking))}")
         return self
+
+    @property
+    def starts(self) -> list[datetime]:
+        """When samples are planned, and what is an hour beside that and no sample's."""
+        planned = [each.start for each in self.cases if each.start]
+        return sorted({start + off for start in planned for off in (-HOUR, 0 * HOUR, HOUR)})
 
 
 class Arrived(NamedTuple):
@@ -122,6 +132,15 @@ def cases(folder: Path) -> Cases:
     return Cases.model_validate({"remedies": remedies, "cases": found})
 
 
+class _Sandbox(NamedTuple):
+    """All that came: visits by when they are planned, `strays` for no sample's time; for what rows were refused."""
+
+    by_start: Mapping[datetime, Sequence[Arrived]]
+    strays: Mapping[datetime, Sequence[Arrived]]
+    reasons: Collection[str]
+    repeated: bool
+
+
 def verdicts(
     known: Cases, arrived: Sequence[Arrived], reasons: Collection[str], repeated: bool, rules: Rules, now: datetime
 ) -> list[Verdict]:
@@ -129,30 +148,39 @@ def verdicts(
     by_start: dict[datetime, list[Arrived]] = {}
     for each in arrived:
         by_start.setdefault(instant(each.sent.parts["planned"]["start"]), []).append(each)
-    return [_verdict(each, by_start, reasons, repeated, known.remedies, rules, now) for each in known.cases]
+    samples = {each.start for each in known.cases}
+    strays = {start: found for start, found in by_start.items() if start not in samples}
+    everything = _Sandbox(by_start, strays, reasons, repeated)
+    return [_verdict(each, everything, known.remedies, rules, now) for each in known.cases]
 
 
-def _verdict(
-    case: Case,
-    by_start: Mapping[datetime, Sequence[Arrived]],
-    reasons: Collection[str],
-    repeated: bool,
-    remedies: Mapping[str, str],
-    rules: Rules,
-    now: datetime,
-) -> Verdict:
+def _verdict(case: Case, everything: _Sandbox, remedies: Mapping[str, str], rules: Rules, now: datetime) -> Verdict:
     if case.start is None:
-        if case.expect.refused in reasons:
+        if case.expect.refused in everything.reasons:
             return Verdict(case, "right")
         return Verdict(case, "missing", None, (Wrong("No row was refused for it", remedies["refused"]),))
-    found = by_start.get(case.start, ())
+    found = everything.by_start.get(case.start, ())
     if not found:
-        return Verdict(case, "missing", None, (Wrong("No visit is planned for this time", remedies["missing"]),))
+        return _missing(case, case.start, everything, remedies)
     if len(found) > 1:
         told = f"{len(found)} visits are planned for this time"
         return Verdict(case, "wrong", found[0].visit, (Wrong(told, remedies["twice"]),))
-    wrong = [Wrong(told, remedies[name]) for name, told in _faults(case.expect, found[0], repeated, rules, now)]
+    faults = _faults(case.expect, found[0], everything.repeated, rules, now)
+    wrong = [Wrong(told, remedies[name]) for name, told in faults]
     return Verdict(case, "wrong" if wrong else "right", found[0].visit, tuple(wrong))
+
+
+def _missing(case: Case, start: datetime, everything: _Sandbox, remedies: Mapping[str, str]) -> Verdict:
+    """A case that nothing came of; where it may have gone is told."""
+    for off, where in ((HOUR, "after"), (-HOUR, "before")):
+        if beside := everything.strays.get(start + off):
+            told = f"A visit is planned for an hour {where} this time, and none for it"
+            return Verdict(case, "wrong", beside[0].visit, (Wrong(told, remedies["hour"]),))
+    wrong = [Wrong("No visit is planned for this time", remedies["missing"])]
+    if everything.reasons:
+        told = f"Rows were refused, which may have been of this sample: {', '.join(sorted(everything.reasons))}"
+        wrong.append(Wrong(told, remedies["turned-away"]))
+    return Verdict(case, "missing", None, tuple(wrong))
 
 
 def _faults(expect: Expected, found: Arrived, repeated: bool, rules: Rules, now: datetime) -> Iterator[tuple[str, str]]:

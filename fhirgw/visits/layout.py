@@ -30,7 +30,8 @@ class Source(BaseModel):
     """Where a field is read: a cell as it is; a date and a time of day; minutes after another field; or a constant.
 
     `after`: a field that this one comes after: a time of day that does not is the next day's; `minutes` are counted
-    from it. `codes` leads the cells that are known to our words.
+    from it. `near`: a field that this one is near: the date is that field's, and about midnight this one may be of the
+    day before or the next. `codes` leads the cells that are known to our words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,7 @@ class Source(BaseModel):
     time: str | None = None
     minutes: str | None = None
     after: str | None = None
+    near: str | None = None
     value: str | int | bool | None = None
 
     @model_validator(mode="after")
@@ -130,8 +132,9 @@ def _faults(layout: Layout, folder: str, shapes: Mapping[str, Shape]) -> Iterato
     for path, source in layout.fields.items():
         if not _is_field(path, shapes):
             yield f"fields.{path}: a visit has no such field"
-        if source.after and source.after not in layout.fields:
-            yield f"fields.{path}: there is no {source.after} for it to come after"
+        for named in (source.after, source.near):
+            if named and named not in layout.fields:
+                yield f"fields.{path}: there is no {named} for it to come after, or be near"
     for path in layout.required:
         if path not in layout.fields:
             yield f"required: {path} is read from no column"

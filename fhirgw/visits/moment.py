@@ -16,7 +16,7 @@ from fhirgw.mapping.localtime import local_codec
 from fhirgw.mapping.refusal import Refusal
 
 ZONE = "Europe/London"
-WRITTEN = re.compile(r"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+WRITTEN = re.compile(r"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 PLAIN = re.compile(r"20\d\d-\d\d-\d\dT\d\d:[0-5]\d(?::[0-5]\d)?Z", re.ASCII)
 """As most systems write them: of such a moment London's clock changes the hour alone."""
 LONGEST = timedelta(hours=24)
@@ -54,7 +54,7 @@ def _moment(text: str) -> str:
         given = datetime.fromisoformat(whole) if fraction else None
         if given is None:
             return whole
-    return given.replace(microsecond=int(fraction[1:].ljust(6, "0")) if fraction else 0).isoformat()
+    return given.replace(microsecond=int(fraction[1:7].ljust(6, "0")) if fraction else 0).isoformat()
 
 
 @lru_cache(maxsize=1 << 12)
@@ -92,9 +92,9 @@ def _unreadable() -> Refusal:
     )
 
 
-def later(text: str, *, minutes: int | None = None) -> str:
-    """So many minutes later, as they pass; or without, the same time by the clock the next day. Raises Refusal."""
+def later(text: str, *, minutes: int | None = None, days: int = 1) -> str:
+    """So many minutes later, as they pass; or without, the same time by the clock so many days on. Raises Refusal."""
     given = instant(text)
     if minutes is not None:
         return (given.astimezone(UTC) + timedelta(minutes=minutes)).astimezone(LONDON).isoformat()
-    return _local((given.replace(tzinfo=None) + timedelta(days=1)).isoformat(" ", "seconds"))
+    return _local((given.replace(tzinfo=None) + timedelta(days=days)).isoformat(" ", "seconds"))

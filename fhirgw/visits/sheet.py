@@ -38,6 +38,9 @@ WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 WORKBOOK = "The file is a workbook and no CSV: open it, and save the sheet with the visits as CSV UTF-8"
 OVERNIGHT = timedelta(hours=16)
 """The longest visit whose end is taken to be the next day's: what is longer is a slip of the pen."""
+NEAR = timedelta(hours=6)
+"""How far from what it is near a time may be, to be taken to be of the day before or the next."""
+TOTALS = ("total", "totals", "grandtotal", "subtotal", "sum")
 
 
 class Sheet(NamedTuple):
@@ -59,6 +62,8 @@ class Sheet(NamedTuple):
         while path and path not in self.columns:
             path = path.rpartition(".")[0]
         named = self.columns.get(path)
+        if named and path == fault.column and fault.reason == "required":
+            named = named[-1:]  # of a date and a time, which would be told by its date's own column
         return fault._replace(column=", ".join(named)) if named else fault
 
 
@@ -82,7 +87,7 @@ def read(body: bytes, layout: Layout) -> Sheet:
         cells += [""] * lacking  # Excel leaves out what is blank at the end of a row, sixteen rows at a time
         found = {column: cell for column, at in used.items() if (cell := cells[at].strip())}
         files.add(found.get(layout.file or "", ""))
-        rows.append((number, _row(found, layout)))
+        rows.append((number, _total(found, layout) or _row(found, layout)))
     if layout.file and (len(files) > 1 or "" in files):
         raise _refusal(f"The column {layout.file} names the file: it has one value, the same in each row")
     return Sheet(rows, files.pop() if layout.file and files else None, sources(layout))
@@ -145,6 +150,15 @@ def _header(records: Sequence[Sequence[str]], layout: Layout) -> int:
     return next((at for at, cells in top if needed <= {_plain(each) for each in cells}), 0)
 
 
+def _total(cells: Mapping[str, str], layout: Layout) -> Refused | None:
+    """A line of totals, that says so and lacks what every visit has."""
+    column = next((name for name, cell in cells.items() if _plain(cell) in TOTALS), None)
+    if column is None or all(each in cells for each in layout.needed):
+        return None
+    told = "this is a line of totals, and no visit"
+    return Refused(None, (Fault(column, "structure", told, "Nothing is lost by it: leave it out of the next file"),))
+
+
 def _row(cells: Mapping[str, str], layout: Layout) -> Row | Refused:
     """A row as JSON. Cells that are blank say nothing."""
     faults: list[Fault] = []
@@ -194,13 +208,22 @@ def _value(cells: Mapping[str, str], source: Source, layout: Layout, found: Mapp
         )
     if source.minutes:
         return _after(cells.get(source.minutes), found.get(source.after or ""))
+    return _timed(cells, source, layout, found)
+
+
+def _timed(cells: Mapping[str, str], source: Source, layout: Layout, found: Mapping[str, Any]) -> str | None:
+    """A date and a time of day; which day it is about midnight is told by what it is near, or comes after."""
     date, time = cells.get(source.date or ""), cells.get(source.time or "")
     if time is None:
         return None
     if date is None:
         raise Refusal("required", "there is a time and no date", "Fill in the date")
+    near, start = found.get(source.near or ""), found.get(source.after or "")
+    if start and layout.fields[source.after or ""].date == source.date:
+        date = start[:10]  # which may not be the row's: see _nearest
     made = moment_of(date, time, layout.dates, layout.short_years)
-    start = found.get(source.after or "")
+    if near:
+        return _nearest(made, near)
     if not start or instant(made) >= instant(start):
         return made
     following = later(made)
@@ -208,6 +231,12 @@ def _value(cells: Mapping[str, str], source: Source, layout: Layout, found: Mapp
         told = "it ends before it starts, and as the next day's it would take longer than 16 hours"
         raise Refusal("order", told, "Correct the times")
     return following
+
+
+def _nearest(made: str, near: str) -> str:
+    """The same time of day, of the day before or the next if that is about when it should be: 00:02 of 23:50."""
+    off = by_the_clock(instant(near), instant(made))
+    return next((later(made, days=days) for days in (1, -1) if abs(off + timedelta(days=days)) <= NEAR), made)
 
 
 def _after(minutes: str | None, start: str | None) -> str | None:

@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from fhirgw.settings import Settings
 from tests.api.writing import COUNCIL, PROVIDER
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import made, put, supersede
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
@@ -50,22 +47,6 @@ async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
         await supersede(url, made("Organization", "gone"), None, 2, UPDATED)
         await supersede(url, made("Organization", "changed"), made("Organization", "changed", active=True), 2, UPDATED)
         yield url
-
-
-@pytest.fixture(scope="module")
-def configured() -> dict[str, Any]:
-    """Settings of the gateway that are not as usual."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def gateway(
-    module_database: str, configured: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    given = {"database_url": module_database, "data": data, "log": "json", "controller": "Z99", **configured}
-    with serving(Settings(**given)) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")

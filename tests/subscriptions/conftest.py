@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from fhirgw.api.keys import Keyring
-from fhirgw.api.subscribing import permits, signer
-from fhirgw.jobs.hook import Reach
-from fhirgw.jobs.notify import Notifier
-from fhirgw.settings import Settings
-from fhirgw.store.audit import Auditor
-from fhirgw.store.database import connect
 from tests.api.writing import COUNCIL, PEOPLE, PROVIDER
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway, served
 from tests.put import put
 from tests.subscriptions.receiving import Receiver, receiving
 from tests.subscriptions.subscribing import World
+from tests.subscriptions.telling import notifying
+from tests.visits.visiting import county
 
 
 @pytest.fixture(scope="package")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[str]:
+    """People of whom records are written, and those whom homecare visits are made to."""
     async with new_database() as url:
+        await county(url)
         await put(url, *PEOPLE)
         yield url
 
 
 @pytest.fixture(scope="package")
 def gateway(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    given: dict[str, Any] = {"loopback_hooks": True, "worker_in_serve": False}
-    with serving(Settings(database_url=module_database, data=data, controller="Z99", **given)) as gateway:
+    """One for all: whoever listens is of this machine, and nobody is told unless a test says so."""
+    data = tmp_path_factory.mktemp("data")
+    with served(module_database, data, loopback_hooks=True, worker_in_serve=False) as gateway:
         yield gateway
 
 
@@ -57,13 +52,9 @@ async def world(
     gateway: Gateway, module_database: str, clients: tuple[httpx.Client, httpx.Client], receiver: Receiver
 ) -> AsyncIterator[World]:
     """What a test of subscriptions needs; its Subscriptions are deleted afterwards."""
-    engine = connect(module_database)
-    keyring = Keyring(gateway.settings.key_folder)
-    async with Auditor(module_database) as auditor:
-        notifier = Notifier(engine, auditor, permits(["Z99"]), signer(keyring), Reach(loopback=True))
+    async with notifying(module_database, gateway.settings.key_folder) as notifier:
         made = World(gateway, module_database, *clients, receiver, notifier)
         try:
             yield made
         finally:
             await made.sql("DELETE FROM fhirgw.subscription")
-    await engine.dispose()

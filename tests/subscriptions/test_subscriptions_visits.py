@@ -3,69 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from fhirgw.api.keys import Keyring
-from fhirgw.api.subscribing import permits, signer
-from fhirgw.jobs.hook import Reach
-from fhirgw.jobs.notify import Notifier
-from fhirgw.settings import Settings
 from fhirgw.store import notices, visit_changes
-from fhirgw.store.audit import Auditor
-from fhirgw.store.database import connect
-from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected
-from tests.subscriptions.receiving import Receiver, verified
+from tests.subscriptions.receiving import verified
 from tests.subscriptions.subscribing import RECORD, TOPICS, World
-from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, county, visit
+from tests.visits.visiting import COUNCIL, HERON, KESTREL, MR_B, NOBODY, visit
 
 VISITS = f"{TOPICS}homecare-visit"
 KINDS = ("Appointment", "Encounter", "Task", "Observation")
 
 
 @pytest.fixture(scope="module")
-async def places(new_database: NewDatabase) -> AsyncIterator[str]:
-    async with new_database() as url:
-        await county(url)
-        yield url
+def clients(gateway: Gateway) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """The council's, and Mrs A's care provider's, who is `world.provider` here."""
+    with gateway.client(COUNCIL) as council, gateway.client(KESTREL) as kestrel:
+        yield council, kestrel
 
 
 @pytest.fixture(scope="module")
-def gateway(places: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data: Path = tmp_path_factory.mktemp("data")
-    given: dict[str, Any] = {"loopback_hooks": True, "worker_in_serve": False}
-    with serving(Settings(database_url=places, data=data, controller="Z99", **given)) as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def clients(gateway: Gateway) -> Iterator[tuple[httpx.Client, httpx.Client, httpx.Client]]:
-    """The council's, and two care providers': Mrs A's and Mr B's."""
-    with gateway.client(COUNCIL) as council, gateway.client(KESTREL) as kestrel, gateway.client(HERON) as heron:
-        yield council, kestrel, heron
-
-
-@pytest.fixture
-async def world(
-    gateway: Gateway, places: str, clients: tuple[httpx.Client, httpx.Client, httpx.Client], receiver: Receiver
-) -> AsyncIterator[World]:
-    """`provider` is Mrs A's."""
-    engine = connect(places)
-    keyring = Keyring(gateway.settings.key_folder)
-    async with Auditor(places) as auditor:
-        notifier = Notifier(engine, auditor, permits(["Z99"]), signer(keyring), Reach(loopback=True))
-        made = World(gateway, places, *clients[:2], receiver, notifier)
-        try:
-            yield made
-        finally:
-            await made.sql("DELETE FROM fhirgw.subscription")
-    await engine.dispose()
+def heron(gateway: Gateway) -> Iterator[httpx.Client]:
+    """Mr B's care provider's."""
+    with gateway.client(HERON) as client:
+        yield client
 
 
 def pushed(client: httpx.Client, *rows: dict[str, Any]) -> list[str | None]:
@@ -89,11 +55,9 @@ def told(world: World, path: str = "/hook") -> list[tuple[str, str]]:
     return named
 
 
-async def test_a_visit_that_was_pushed_is_told(
-    world: World, clients: tuple[httpx.Client, httpx.Client, httpx.Client]
-) -> None:
+async def test_a_visit_that_was_pushed_is_told(world: World, heron: httpx.Client) -> None:
     await world.subscribed(world.provider, VISITS, path="/kestrel", content="full-resource")
-    await world.subscribed(clients[2], VISITS, path="/heron")
+    await world.subscribed(heron, VISITS, path="/heron")
     (id,) = pushed(world.provider, visit("told"))
     await world.turn(2)
     (notification,) = world.told("/kestrel")
@@ -102,7 +66,7 @@ async def test_a_visit_that_was_pushed_is_told(
     shown = [entry["resource"] for entry in notification.bundle["entry"][1:]]
     assert shown == [world.provider.get(f"/fhir/{kind}/{id}").json() for kind in ("Appointment", "Encounter")]
     assert world.told("/heron") == []
-    (others,) = pushed(clients[2], visit("his", person={"nhsNumber": MR_B}))
+    (others,) = pushed(heron, visit("his", person={"nhsNumber": MR_B}))
     await world.turn()
     assert [each.foci for each in world.told("/heron")] == [[f"Appointment/{others}", f"Encounter/{others}"]]
     assert len(world.told("/kestrel")) == 1
@@ -134,9 +98,7 @@ async def test_what_is_said_of_a_visit_later_is_told_once(world: World) -> None:
     assert numbers == [*range(1, len(told(world)) + 1)]
 
 
-async def test_a_visit_that_is_moved_is_told_where_it_was_and_where_it_is(
-    world: World, clients: tuple[httpx.Client, httpx.Client, httpx.Client]
-) -> None:
+async def test_a_visit_that_is_moved_is_told_where_it_was_and_where_it_is(world: World, heron: httpx.Client) -> None:
     tie = (
         "INSERT INTO fhirgw.relationship (person, kind, party, starts, ends, type, id)"
         " SELECT person, kind, 'Organization/kestrel', starts, ends, type, id || '-too' FROM fhirgw.relationship"
@@ -146,7 +108,7 @@ async def test_a_visit_that_is_moved_is_told_where_it_was_and_where_it_is(
     try:
         (before,) = pushed(world.provider, visit("moved"))
         await world.subscribed(world.provider, VISITS, path="/kestrel", content="full-resource")
-        await world.subscribed(clients[2], VISITS, path="/heron", content="full-resource")
+        await world.subscribed(heron, VISITS, path="/heron", content="full-resource")
         (after,) = pushed(world.provider, visit("moved", version=2, person={"nhsNumber": MR_B}))
         await world.turn()
         gone = {("DELETE", f"{kind}/{before}") for kind in ("Appointment", "Encounter")}

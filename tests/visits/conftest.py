@@ -1,16 +1,14 @@
 """The county with its gateway, for each module of tests that asks: what differs is a fixture of the module's own."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
 from fhirgw.fhir.issue import Resource
-from fhirgw.settings import Settings
 from tests.conftest import NewDatabase
-from tests.gateway import Gateway, serving
+from tests.gateway import Gateway
 from tests.put import connected, put
 from tests.visits.visiting import COUNCIL, HERON, KESTREL, county
 
@@ -22,12 +20,6 @@ def besides() -> tuple[Resource, ...]:
 
 
 @pytest.fixture(scope="module")
-def configured() -> dict[str, Any]:
-    """Settings of the gateway that are not as usual."""
-    return {}
-
-
-@pytest.fixture(scope="module")
 async def places(new_database: NewDatabase, besides: tuple[Resource, ...]) -> AsyncIterator[str]:
     async with new_database() as url:
         await county(url)
@@ -36,10 +28,9 @@ async def places(new_database: NewDatabase, besides: tuple[Resource, ...]) -> As
 
 
 @pytest.fixture(scope="module")
-def gateway(places: str, configured: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    data = tmp_path_factory.mktemp("data")
-    with serving(Settings(database_url=places, data=data, controller="Z99", **configured)) as gateway:
-        yield gateway
+def module_database(places: str) -> str:
+    """What the gateway serves."""
+    return places
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ PERFECT: dict[str, list[dict[str, Any]]] = {
     "midnight": [
         planned(at("23:30"), at("00:30", SECOND)) | {"carers": [carer(at("23:30"), at("00:30", SECOND))]},
     ],
+    "summer": [came("2026-06-01", "08:00", "08:30", "08:00", "08:30")],
     "clocks-go-back": [planned(DAWN, DARK) | {"carers": [carer(DAWN, DARK)]}],
     "time-that-was-not": [planned("2026-03-29T01:30", "2026-03-29T02:30")],
     "roster-first": [
@@ -196,6 +197,8 @@ def test_what_is_wrong_is_said_in_words_with_its_remedy(gateway: Gateway, kestre
             send(heron, rows(name, {"person": {"nhsNumber": MR_B}})[:1])
         twice = [{**each, "visit": id} for id in ("x1", "x2") for each in rows("sent-again", {})]
         send(heron, twice)
+        utc = {"planned": {"start": "2026-06-01T08:00Z", "end": "2026-06-01T08:30Z"}}
+        send(heron, [{"visit": "x3", "person": {"nhsNumber": MR_B}, **utc}, {"visit": "x4", "planned": {}}])
         found = states(heron)
     for name, (_, told) in WRONG.items():
         assert found[name]["state"] == "wrong"
@@ -206,6 +209,13 @@ def test_what_is_wrong_is_said_in_words_with_its_remedy(gateway: Gateway, kestre
     assert "It arrived in the order" in said["out-of-order"]
     assert "was said of it 1 times" in found["roster-first"]["wrong"][-1]["what"]
     assert found["sent-again"]["wrong"][0]["what"] == "2 visits are planned for this time"
+    assert (found["summer"]["state"], found["summer"]["visit"]) == ("wrong", "x3")
+    assert (
+        "an hour after this time" in found["summer"]["wrong"][0]["what"]
+        and "+01:00" in found["summer"]["wrong"][0]["remedy"]
+    )
+    refused = found["clocks-go-back"]["wrong"][-1]
+    assert refused["what"].endswith(": required") and "/homecare/submissions" in refused["remedy"]
     assert (found["clocks-go-back"]["state"], found["time-that-was-not"]["state"]) == ("missing", "missing")
     assert {each["state"] for each in states(kestrel).values()} == {"right"}, "nobody else's samples are touched"
 
@@ -230,7 +240,7 @@ async def test_whoever_runs_the_sandbox_sees_the_same(
     assert {each["state"] for each in orjson.loads(passed.stdout)["cases"]} == {"right"}
     missing = _apart("certify", "--provider", "X99")
     assert failed(missing) == 9
-    assert "0 of 25 samples arrived right" in missing.stdout
+    assert "0 of 26 samples arrived right" in missing.stdout
     connection = await connected(places)
     try:
         audited = "SELECT count(*) FROM fhirgw.audited WHERE body LIKE '%homecare-certify%'"

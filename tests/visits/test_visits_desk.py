@@ -388,7 +388,7 @@ async def test_alerts_are_listed_page_by_page_and_by_what_is_asked(
     assert by(person=f"Patient/{A}") == set(ids)
     for asked in ({"kind": "nobody-checked-out"}, {"provider": "H01"}, {"person": B}):
         assert by(**asked) == set(), asked
-    for wrong in ("status=completed", "provider=!", "person=%21", "_cursor=x", "_count=0", "kynd=x"):
+    for wrong in ("status=completed", "kind=missed", "provider=!", "person=%21", "_cursor=x", "_count=0", "kynd=x"):
         assert get(council, f"{ALERTS}?{wrong}").status_code == 400, wrong
 
 
@@ -473,6 +473,7 @@ def test_the_desk_is_a_page_that_loads_nothing_from_elsewhere(gateway: Gateway) 
         assert each.headers["x-content-type-options"] == "nosniff"
     assert "https://" not in page.text + style.text and 'lang="en-GB"' in page.text
     assert "innerHTML" not in script.text and "localStorage" not in script.text and "sessionStorage" not in script.text
+    assert "crypto.subtle.sign" in script.text and 'false, ["sign"]' in script.text, "a key that cannot be told again"
     assert "<script>" not in page.text and " style=" not in page.text and " onclick=" not in page.text
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from fhirgw.access.label import RESTRICTED
 from fhirgw.access.permit import Permit, operations
 from fhirgw.access.relationship import KINDS, LATE_VISITS
 from fhirgw.access.scope import Scope
@@ -23,8 +24,8 @@ from fhirgw.store.schema import resource
 from fhirgw.store.schema import visit as table
 from fhirgw.store.visibility import values, visible
 from tests.gateway import ICS, Gateway
-from tests.put import connected
-from tests.visits.visiting import COUNCIL, KESTREL, A, visit
+from tests.put import connected, put
+from tests.visits.visiting import COUNCIL, KESTREL, A, care, visit
 
 OURS = "https://fhirgw.uk/fhir"
 RECORD_CLASS = f"{OURS}/CodeSystem/record-class"
@@ -370,3 +371,26 @@ async def _ended(url: str, ago: timedelta) -> None:
             )
     finally:
         await connection.close()
+
+
+async def test_who_visits_somebody_whose_whereabouts_are_restricted_is_cleared_for_it(
+    kestrel: httpx.Client, gateway: Gateway, places: str
+) -> None:
+    """How to get in is of no use without where, and the package tells where: all of it together, or none of it.
+
+    Of whom a care provider visits so it has an application with clearance (`fhirgw app add --clear restricted`); any
+    other of its own sends visits, and is shown nothing.
+    """
+    hidden = "d4e00000-0000-5000-8000-000000000004"
+    whose = {"reference": f"Patient/{hidden}"}
+    where = {"address": [{"postalCode": "ZZ99 3WZ"}], **labelled("restricted")}
+    person: Resource = {"resourceType": "Patient", "id": hidden, "birthDate": "1990-03-01", **where}
+    access = {**ESSENTIAL["access notes"], "id": "hidden-access", "subject": whose}
+    package = care("hidden-care", hidden, "Organization/kestrel")
+    await put(places, person, access, package)
+    assert sent(kestrel, "hidden", person={"id": hidden})["status"] == "stored"
+    with gateway.client(replace(KESTREL, id="kestrel-cleared", clearance=RESTRICTED)) as cleared:
+        assert [found(cleared, each) for each in (access, package)] == [(200, 1)] * 2
+        assert told(cleared, address(person)).json()["address"] == person["address"]
+    assert [found(kestrel, each) for each in (access, package)] == [(404, 0)] * 2
+    assert "address" not in told(kestrel, address(person)).json()

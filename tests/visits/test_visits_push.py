@@ -49,6 +49,33 @@ def test_good_rows_are_kept_when_others_fail(kestrel: httpx.Client) -> None:
     assert [each["status"] for each in again["receipts"]] == ["unchanged", "stored", "unchanged"]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"visit": "w2", "notes": [{"text": "a\\u0000b"}]}',
+        '{"visit": "w2", "visit": "w4"}',
+        '{"visit": "w2", "observations": [{"name": "T", "value": NaN}]}',
+        f'{{"visit": "w2", "version": {"1" * 50}}}',
+    ],
+)
+def test_a_row_that_is_not_as_json_should_be_is_refused_alone(kestrel: httpx.Client, broken: str) -> None:
+    """Also with the mark of UTF-8 that programs for Windows write first; a list that is cut off is refused whole."""
+    rows = [json.dumps(visit(f"w{at}")) for at in (1, 3)]
+    marked = f"\ufeff[ {rows[0]} ,\n{broken}, {rows[1]}]".encode()
+    whole = kestrel.post(PUSH, content=marked, headers={"content-type": "application/json"})
+    assert [each["status"] == "refused" for each in whole.json()["receipts"]] == [False, True, False]
+    lines = kestrel.post(
+        PUSH,
+        content=marked[:3] + f"{rows[0]}\n{broken}\n{rows[1]}".encode(),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    assert [each["status"] for each in lines.json()["receipts"]] == ["unchanged", "refused", "unchanged"]
+    cut = kestrel.post(PUSH, content=marked[:-1], headers={"content-type": "application/json"})
+    assert (cut.status_code, cut.json()["issue"][0]["code"]) == (400, "structure")
+    many = kestrel.post(PUSH, content=b"[" + b"NaN," * 10_001 + b"1]", headers={"content-type": "application/json"})
+    assert many.status_code == 413
+
+
 def test_a_large_batch_is_told_row_by_row(kestrel: httpx.Client) -> None:
     rows = [visit(f"n{at}", **({"version": -1} if at % 100 == 0 else {})) for at in range(1000)]
     told = pushed(kestrel, rows)
@@ -216,7 +243,7 @@ def test_a_bundle_of_fhir(kestrel: httpx.Client) -> None:
     ("kind", "body", "headers", "status"),
     [
         ("application/json", b"[", {}, 400),
-        ("application/json", b'[{"visit": "V1", "visit": "V2"}]', {}, 400),
+        ("application/json", b'{"visit": "V1", "visit": "V2"}', {}, 400),
         ("application/json", b"[" + b"{}," * 10_000 + b"{}]", {}, 413),
         ("application/json", gzip.compress(b"[" + b" " * 20_000_000 + b"]"), {"content-encoding": "gzip"}, 413),
         ("application/x-ndjson", gzip.compress(b"x" * 200_000), {"content-encoding": "gzip"}, 413),

@@ -120,6 +120,7 @@ def test_what_is_wrong_is_told(case: str) -> None:
         {"planned": {"start": "2025-10-26T00:00", "end": "2025-10-27T00:00"}},
         {"planned": {"start": "2025-10-26T01:30:00+01:00", "end": "2025-10-26T01:30:00Z"}},
         {"planned": {"start": "2026-03-29T00:30", "end": "2026-03-29T02:00"}},
+        {"planned": {"start": "2026-03-30T06:30:00.1234567Z", "end": "2026-03-30T07:00:00.000000000Z"}},
         {"provider": "K01"},
         {"outcome": None},
         {"tasks": [TASK]},
@@ -174,7 +175,9 @@ CELLS: dict[str, tuple[str, str, str]] = {
     "a carer without a number": ("V1;9990000018;30/03/2026;07:30;08:00;;07:31;08:01;;;", "Staff no.", "required"),
     "a cell too many": (f"{SOUND};", "", "structure"),
     "a cell too few": ("V1;9990000018", "", "structure"),
-    "no time": ("V1;9990000018;30/03/2026;;08:00;;;;;;", "Day, From", "required"),
+    "no time": ("V1;9990000018;30/03/2026;;08:00;;;;;;", "From", "required"),
+    "totals": ("Total;;;;;;;;;;", "Call", "structure"),
+    "half past one in the afternoon twice": ("V1;9990000018;30/03/2026;13:30 pm;14:00;;;;;;", "From", "time"),
 }
 
 
@@ -218,6 +221,35 @@ def test_a_visit_by_night_ends_the_next_day_and_a_slip_of_the_pen_does_not() -> 
     assert night.said.parts["planned"]["end"] == "2026-03-31T12:00:00+01:00"
     ((_, slip),) = _sheet("V1;9990000018;30/03/2026;20:00;12:01;;;;;;")
     assert isinstance(slip, Refused)
+
+
+@pytest.mark.parametrize(
+    ("cells", "came"),
+    [
+        ("30/03/2026;23:50;00:20;C1;00:02;00:25", "2026-03-31T00:02:00+01:00 2026-03-31T00:25:00+01:00"),
+        ("31/03/2026;00:05;00:35;C1;23:58;00:30", "2026-03-30T23:58:00+01:00 2026-03-31T00:30:00+01:00"),
+        ("31/03/2026;00:05;00:35;C1;23:40;23:59", "2026-03-30T23:40:00+01:00 2026-03-30T23:59:00+01:00"),
+        ("29/03/2026;00:30;02:15;C1;23:58;02:10", "2026-03-28T23:58:00+00:00 2026-03-29T02:10:00+01:00"),
+        ("28/03/2026;23:45;00:15;C1;00:10;02:05", "2026-03-29T00:10:00+00:00 2026-03-29T02:05:00+01:00"),
+        ("30/03/2026;20:00;20:30;C1;07:30;08:00", "2026-03-30T07:30:00+01:00 2026-03-30T08:00:00+01:00"),
+        ("30/03/2026;7:30 PM;8pm;C1;7.31 p.m.;08:01PM", "2026-03-30T19:31:00+01:00 2026-03-30T20:01:00+01:00"),
+        ("30-Mar-2026;12:15 am;12:45 am;C1;12:20 am;12:44am", "2026-03-30T00:20:00+01:00 2026-03-30T00:44:00+01:00"),
+    ],
+)
+def test_a_carer_comes_on_the_day_that_is_nearest_to_the_plan(cells: str, came: str) -> None:
+    """About midnight the row's date is the plan's; a slip of the pen stays one."""
+    ((_, found),) = _sheet(f"V1;9990000018;{cells};Tag;ok;")
+    assert isinstance(found, Sent)
+    (carer,) = found.said.parts["carers"]
+    assert f"{carer['start']} {carer['end']}" == came
+
+
+def test_a_line_of_totals_is_told_from_a_visit() -> None:
+    """Where all that a visit has is filled in, its id may well be Total."""
+    *_, (_, totals) = _sheet(SOUND, ";;;;;;;Total;;;")
+    assert isinstance(totals, Refused) and "totals" in totals.faults[0].rule
+    ((_, called),) = _sheet(SOUND.replace("V1", "Total"))
+    assert isinstance(called, Sent)
 
 
 def test_a_row_that_ends_early_is_blank_there_unless_the_file_was_cut_off() -> None:

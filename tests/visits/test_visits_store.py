@@ -40,6 +40,10 @@ PARTS: list[dict[str, Any]] = [
     {"person": {"nhsNumber": "9990000050"}},
     {"outcome": {"code": "hospital"}, "carers": None},
     {"notes": [{"text": "Ate well"}]},
+    {"amended": {"by": "M1", "reason": "Forgot to check out"}, "claimed": {"start": "2026-03-30T07:30", "minutes": 45}},
+    {"claimed": None, "line": {"order": "L1"}},
+    {"observations": [{"name": "Temperature", "value": Decimal("36.50"), "unit": "Cel"}], "planned": None},
+    {"planned": {"start": "2026-03-30T23:50", "end": "2026-03-31T00:20", "carers": 2}, "amended": None},
 ]
 
 
@@ -64,7 +68,11 @@ SINGLES = st.builds(
     lambda id, carer, minute: {
         "visit": f"V{id}",
         "changed": f"2026-03-30T09:{minute:02}:30Z",
-        "carer": {"carer": f"C{carer}", "start": f"2026-03-30T07:{minute:02}"},
+        **(
+            {"carer": {"carer": f"C{carer}", "start": f"2026-03-30T07:{minute:02}"}}
+            if minute % 2
+            else {"task": {"task": f"T{carer}", "outcome": "refused", "reason": "Asleep"}}
+        ),
     },
     *(st.integers(0, 2), st.integers(1, 3), st.integers(0, 3)),
 )

@@ -163,6 +163,95 @@ def test_what_belongs_to_an_encounter_is_of_its_visit() -> None:
     assert str(parts["observations"][0]["value"]) == "36.50"
 
 
+def sent(*resources: dict[str, Any]) -> Any:
+    """The one row of a Bundle, as it is kept, or why it is not."""
+    ((_, row),) = bundle.rows({"resourceType": "Bundle", "entry": [{"resource": each} for each in resources]}, "K01")
+    return row if isinstance(row, Refused) else read(row).said.parts
+
+
+def _named(*names: str) -> list[dict[str, Any]]:
+    return [{"individual": {"reference": f"PractitionerRole/{name}"}} for name in names]
+
+
+PERIOD = {"start": "2026-03-30T07:31:00+01:00", "end": "2026-03-30T08:01:00+01:00"}
+
+
+def test_an_encounter_s_period_is_that_of_its_carers_where_none_has_one_of_their_own() -> None:
+    whole = {**ENCOUNTER, "extension": [], "period": PERIOD}
+    family = {"individual": {"reference": "RelatedPerson/daughter"}}
+    carers = [{"carer": each, **PERIOD} for each in ("C1", "C2")]
+    assert sent(APPOINTMENT, whole | {"participant": [*_named("C1", "C2"), family]})["carers"] == carers
+    one = [{**_named("C1")[0], "period": PERIOD}, *_named("C2")]
+    assert sent(APPOINTMENT, whole | {"participant": one})["carers"] == [carers[0], {"carer": "C2"}], "C2 did not come"
+    each = [whole | {"id": name, "participant": _named(name)} for name in ("C1", "C2")]
+    assert sent(APPOINTMENT, *each)["carers"] == carers, "an Encounter for each carer"
+
+
+@pytest.mark.parametrize(
+    ("resource", "column", "reason"),
+    [
+        ({**ENCOUNTER, "participant": [], "period": PERIOD}, "Encounter.participant", "required"),
+        ({**ENCOUNTER, "status": "complete"}, "Encounter.status", "code"),
+        ({**APPOINTMENT, "status": "noshows"}, "Appointment.status", "code"),
+    ],
+)
+def test_a_visit_that_was_made_does_not_come_to_one_that_was_missed(
+    resource: dict[str, Any], column: str, reason: str
+) -> None:
+    """What cannot be read as it is meant is refused: else it would be an appointment that nobody kept."""
+    refused = sent(resource)
+    assert isinstance(refused, Refused)
+    assert (refused.visit, [(each.column, each.reason) for each in refused.faults]) == ("V1", [(column, reason)])
+    assert not isinstance(sent({**resource, "status": "entered-in-error"}), Refused)
+
+
+@pytest.mark.parametrize(
+    ("planned", "made", "code"),
+    [
+        ("fulfilled", None, "delivered"),
+        ("fulfilled", "finished", None),
+        ("noshow", "cancelled", "missed-by-provider"),
+        ("noshow", "finished", "no-reply"),
+        ("booked", "planned", None),
+    ],
+)
+def test_what_two_statuses_come_to(planned: str, made: str | None, code: str | None) -> None:
+    encounter = {**ENCOUNTER, "status": made, "extension": []}
+    encounter |= {} if made == "finished" else {"participant": []}
+    parts = sent({**APPOINTMENT, "status": planned}, *([encounter] if made else []))
+    assert (parts.get("outcome") or {}).get("code") == code
+    assert ("carers" in parts) == (made == "finished")
+
+
+def test_what_is_observed_in_parts_or_words_is_kept() -> None:
+    of = {"resourceType": "Observation", "encounter": {"reference": "Encounter/made"}}
+    millimetres = {"unit": "mm[Hg]"}
+    pressure = [
+        {"code": {"text": name}, "valueQuantity": {"value": value, **millimetres}}
+        for name, value in (("Systolic", 131), ("Diastolic", 82))
+    ]
+    words: tuple[dict[str, Any], ...]
+    words = ({"valueString": "Low"}, {"valueBoolean": True}, {"valueCodeableConcept": {"text": "Amber"}})
+    named = ("Mood", "Ate", "Urine")
+    noted = [{**of, "code": {"text": name}, **each} for name, each in zip(named, words, strict=True)]
+    message = {
+        "resourceType": "Communication",
+        "status": "completed",
+        "encounter": {"reference": "Encounter/made"},
+        "sent": PERIOD["end"],
+        "payload": [{"contentString": "Milk is out"}],
+    }
+    score = {**of, "code": {"text": "Pain"}, "valueInteger": 3}
+    parts = sent(APPOINTMENT, ENCOUNTER, {**of, "code": {"text": "BP"}, "component": pressure}, *noted, message, score)
+    assert [(each["name"], each["value"]) for each in parts["observations"]] == [
+        ("Systolic", 131),
+        ("Diastolic", 82),
+        ("Pain", 3),
+    ]
+    assert [each["text"] for each in parts["notes"]] == ["Mood: Low", "Ate: yes", "Urine: Amber", "Milk is out"]
+    assert parts["notes"][-1]["at"] == PERIOD["end"]
+
+
 @pytest.mark.parametrize(
     ("status", "elements", "code"),
     [

@@ -1,44 +1,58 @@
-// The duty desk's screen. The token stays in `token`: no storage, no cookie, no address has it. What is shown is put in
-// as text, never as markup. The stream is read by fetch, because an EventSource cannot send a header.
-"use strict";
+// The duty desk's screen. The token stays in `token`: no storage, no cookie, no address has it; signed in by a key, the
+// page gets another when it runs out. What is shown is put in as text, never as markup. The stream is read by fetch,
+// because an EventSource cannot send a header.
 
 const PRIORITY = { stat: "At once", asap: "As soon as possible", urgent: "Urgent", routine: "Routine" };
 const ORDER = ["stat", "asap", "urgent", "routine"];
 const alerts = new Map();
 const names = new Map();
 const byId = (id) => document.getElementById(id);
-let token = "", place = "", attempt = 0, running = null;
+const SCOPE = "system/Task.rus system/Patient.r";
+let token = "", place = "", attempt = 0, running = null, signing = null;
 
-byId("connect").addEventListener("submit", (event) => {
+namedAfter(byId("key"), byId("name"));
+byId("connect").addEventListener("submit", async (event) => {
   event.preventDefault();
-  token = byId("token").value.trim().replace(/^Bearer\s+/i, "");
+  const pasted = byId("token").value.trim().replace(/^Bearer\s+/i, ""), file = byId("key").files[0];
   byId("token").value = "";
   byId("problem").textContent = "";
+  if (running) running.abort();
+  token = pasted;
   place = "";
   attempt = 0;
-  if (running) running.abort();
+  try {
+    if (!pasted && !file) throw new Unable("Choose the desk's key file, or paste an access token.");
+    signing = pasted ? null : await signer(file, byId("name").value.trim());
+    if (signing) await renew();
+  } catch (error) {
+    return problem(error instanceof Unable ? error.message : "The gateway does not answer: try again.");
+  }
   follow();
 });
+
+async function renew() { token = await granted(signing, SCOPE); }
 
 async function follow() {
   const mine = (running = new AbortController());
   while (token && !mine.signal.aborted) {
+    let status = 0;
     try {
       say("Connecting.");
       const headers = { authorization: `Bearer ${token}`, accept: "text/event-stream" };
       if (place) headers["last-event-id"] = place;
       const answer = await fetch("/homecare/alerts/stream", { headers, signal: mine.signal, cache: "no-store" });
-      if (!answer.ok) {
-        if (refused(answer.status)) return;
-      } else {
-        attempt = 0;
-        say("Connected: alerts appear here as they are raised.");
-        byId("connect").hidden = true;
-        if ((await read(answer.body.getReader())) === 401 && refused(401)) return;
+      if (answer.ok) connected();
+      status = answer.ok ? await read(answer.body.getReader()) : answer.status;
+      if (status === 401 && signing) {
+        await renew();
+        if (attempt++ === 0) continue; // a token has run out, as they do: that is no lost connection
+        status = 0;
       }
     } catch (error) {
       if (mine.signal.aborted) return;
+      if (error instanceof Unable) return problem(error.message);
     }
+    if (refused(status)) return;
     attempt += 1;
     const seconds = Math.min(30, 2 ** attempt);
     say(`The connection is lost: what you see may be out of date. Trying again in ${seconds} seconds.`);
@@ -46,20 +60,29 @@ async function follow() {
   }
 }
 
+function connected() {
+  attempt = 0;
+  say("Connected: alerts appear here as they are raised.");
+  byId("connect").hidden = true;
+}
+
 function refused(status) {
   const told = {
-    400: "The place in the stream is not known any more.",
-    401: "The token is not valid, or has run out: paste another.",
+    401: "The token is not valid, or has run out: choose the key file, or paste another.",
     403: "This token may not see alerts: it needs the scopes system/Task.rs, and system/Task.rus to acknowledge.",
   }[status];
-  if (status === 400) place = "";
-  if (status !== 401 && status !== 403) return false;
+  if (status === 400) place = ""; // the place in the stream is not known any more
+  if (told) problem(told);
+  return Boolean(told);
+}
+
+function problem(told) {
   token = "";
+  signing = null;
   say("Not connected: what you see may be out of date.");
   byId("connect").hidden = false;
   byId("problem").textContent = told;
-  byId("token").focus();
-  return true;
+  byId("key").focus();
 }
 
 async function read(reader) {
@@ -181,8 +204,12 @@ function named(reference) {
   return shown;
 }
 
-function ask(address, method = "GET") {
-  return fetch(address, { method, headers: { authorization: `Bearer ${token}`, accept: "application/json" }, cache: "no-store" });
+async function ask(address, method = "GET") {
+  const once = () => fetch(address, { method, headers: { authorization: `Bearer ${token}`, accept: "application/json" }, cache: "no-store" });
+  const answer = await once();
+  if (answer.status !== 401 || !signing) return answer;
+  await renew();
+  return once();
 }
 
 function arrange() {

@@ -7,11 +7,11 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.gateway import Gateway
 from tests.visits.test_visits_desk import listed, missed
-from tests.visits.visiting import HERON
+from tests.visits.visiting import COUNCIL, HERON
 
 HEADER = "Visit;NHS number;Date;Planned start;Planned end;Carer;Arrived;Left;Notes"
 ROTA = f"""Heron Homecare, Café Street;;;;;;;;
@@ -155,6 +155,8 @@ async def test_a_missed_visit_appears_at_the_desk_and_is_taken_in_hand(
     page: Page, wrong: list[str], gateway: Gateway, council: httpx.Client, connection: asyncpg.Connection
 ) -> None:
     await page.goto(f"{gateway.root}/homecare/desk")
+    await reach(page, "I have an access token instead")
+    await page.keyboard.press("Enter")
     await reach(page, "Access token")
     await page.keyboard.insert_text(token(council))
     await page.keyboard.press("Enter")
@@ -173,11 +175,40 @@ async def test_a_missed_visit_appears_at_the_desk_and_is_taken_in_hand(
     await kept_in(page, wrong)
 
 
+async def test_the_desk_signs_in_by_its_key_and_again_when_its_token_has_run_out(
+    page: Page, wrong: list[str], gateway: Gateway, council: httpx.Client
+) -> None:
+    """The first token is taken for one that has run out: the page gets another by itself, and says nothing of it."""
+    keys, tokens = gateway.settings.data / "keys", list[str]()
+
+    async def stream(route: Route) -> None:
+        tokens.append(route.request.headers["authorization"])
+        await (route.fulfill(status=401) if len(tokens) == 1 else route.continue_())
+
+    await page.route("**/homecare/alerts/stream", stream)
+    await page.goto(f"{gateway.root}/homecare/desk")
+    await page.get_by_role("button", name="Connect").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Choose the desk's key file")
+    await page.get_by_label("Key file").set_input_files(keys / f"{HERON.id}.json")
+    await expect(page.get_by_label("Name of the system")).to_have_value(HERON.id)
+    await page.get_by_label("Name of the system").fill(COUNCIL.id)
+    await page.get_by_role("button", name="Connect").click()
+    await expect(page.get_by_role("alert")).to_contain_text("The key is not accepted.")
+    assert not tokens, "another's key opens nothing"
+    await page.get_by_label("Key file").set_input_files(keys / f"{COUNCIL.id}.json")
+    await page.get_by_role("button", name="Connect").click()
+    await expect(page.get_by_text("Connected: alerts appear here")).to_be_visible()
+    assert len(set(tokens)) == len(tokens) == 2
+    assert [each for each in wrong if not re.search("status of 40[01]", each)] == [], "which are noted of any page"
+    wrong.clear()
+    await kept_in(page, wrong)
+
+
 async def test_who_has_no_valid_token_is_told_what_to_do(page: Page, gateway: Gateway, wrong: list[str]) -> None:
     for path, button, told in (("upload", "Send", "get another"), ("desk", "Connect", "paste another")):
         await page.goto(f"{gateway.root}/homecare/{path}")
+        await page.get_by_text("I have an access token instead").click()
         if path == "upload":
-            await page.get_by_text("I have an access token instead").click()
             rota = {"name": "rota.csv", "mimeType": "text/csv", "buffer": HEADER.encode()}
             await page.get_by_label("File", exact=True).set_input_files(rota)
         await page.get_by_label("Access token").fill("stale")
