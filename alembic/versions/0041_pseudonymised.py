@@ -6,7 +6,7 @@ pseudonyms of keys that were not their agreement's, by which nobody could be tak
 
 from alembic import op
 
-revision = "0046"
+revision = "0041"
 down_revision = "0040"
 branch_labels = None
 depends_on = None

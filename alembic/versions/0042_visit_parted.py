@@ -10,8 +10,8 @@ Locks are of one in 256 people, so that a load which takes away much has no more
 
 from alembic import op
 
-revision = "0047"
-down_revision = "0040"
+revision = "0042"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
