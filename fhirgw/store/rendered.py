@@ -57,6 +57,9 @@ SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         **dict.fromkeys(("code-value-quantity", "combo-code-value-quantity"), ANY),
         "status": ("final", "entered-in-error"),
     },
+    "Provenance": {
+        **dict.fromkeys(("agent", "agent-type", "entity", "patient", "recorded", "target", "when"), ANY),
+    },
     "Task": {
         **COMMON,
         **dict.fromkeys(("business-status", "code", "encounter", "focus", "owner"), ANY),
@@ -71,6 +74,9 @@ TEXTS = ("service-type", "reason-not-given")
 
 CODED = {"Observation": ("code", "combo-code"), "MedicationAdministration": ("code",)}
 """Concepts of which visits may have a code, which an index of visits has; of others they are texts, too."""
+
+VISITS = ("target", "entity")
+"""References of a Provenance, which of visits' lead to an Appointment or an Encounter, and to nothing else."""
 
 LOGICAL = ("owner", "participant", "performer", "practitioner")
 """References that visits have by an identifier alone, and to no resource."""
@@ -102,6 +108,8 @@ def _may(resource_type: str, criterion: Any) -> bool:
             or (name in LOGICAL and criterion.asked is not None and "|" not in criterion.asked)
         ):
             return False
+        if resource_type == "Provenance" and name in VISITS and criterion.asked and len(criterion.any_of) == 1:
+            return _visit(criterion) is not None
         listed = SAID[resource_type].get(name)
         return listed is not None and (not listed or not _listed(name, listed).isdisjoint(criterion.any_of))
     if isinstance(criterion, Numbers):

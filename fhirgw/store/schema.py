@@ -745,6 +745,8 @@ audit_head = Table(
 
 VISIT_ID = "fhirgw.visit_id(patient, key)"
 """The id of what a visit is rendered as (fhirgw.visits.batch.placed)."""
+VISIT_AMENDED = "patient IS NOT NULL AND strpos(parts, '\"amended\"') > 0"
+"""That a visit was ever amended by hand."""
 
 visit = Table(
     "visit",
@@ -789,6 +791,7 @@ visit = Table(
     Index("visit_in_vain", "patient", "start", postgresql_where=text("outcome = 'hospital'")),
     Index("visit_by_change", "updated", postgresql_using="brin"),
     Index("visit_by_transaction", "transaction", postgresql_where=text("patient IS NOT NULL")),
+    Index("visit_amended", "patient", postgresql_where=text(VISIT_AMENDED)),
 )
 """What is known of a homecare visit (fhirgw.visits.merge): its `parts`, and the `stamps` of those that are older.
 
@@ -888,7 +891,7 @@ VISIT_LONG = 36
 views = MetaData(schema=SCHEMA)
 """What visits are rendered as: views, which alembic makes and does not compare."""
 
-RENDERED = ("Appointment", "Encounter", "MedicationAdministration", "Observation", "Task")
+RENDERED = ("Appointment", "Encounter", "MedicationAdministration", "Observation", "Provenance", "Task")
 """The types that visits are rendered as."""
 
 

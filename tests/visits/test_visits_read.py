@@ -312,8 +312,92 @@ def test_what_is_amended_by_hand_says_by_whom_and_keeps_what_was_there(kestrel: 
     assert "ext-visit-amended" not in str(before)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an amendment is told by ext-visit-amended; visits are rendered as no Provenance"
-)
-def test_what_is_amended_by_hand_has_a_provenance(kestrel: httpx.Client) -> None:
-    assert found(kestrel, f"Provenance?target=Encounter/{amended(kestrel, 'provenance')}") != []
+UPDATE = {"system": "http://terminology.hl7.org/CodeSystem/v3-DataOperation", "code": "UPDATE"}
+MAKER = {
+    "reference": "Organization/kestrel",
+    "type": "Organization",
+    "identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "K01"},
+}
+
+
+def kinds(id: str, version: int) -> list[dict[str, str]]:
+    return [{"reference": f"{kind}/{id}/_history/{version}"} for kind in ("Encounter", "Appointment")]
+
+
+def test_what_is_amended_by_hand_has_a_provenance(kestrel: httpx.Client, council: httpx.Client) -> None:
+    id = amended(kestrel, "provenance")
+    (one,) = found(kestrel, f"Provenance?target=Encounter/{id}")
+    answer = council.get(f"/fhir/{one}")
+    assert (answer.status_code, answer.headers["etag"]) == (200, 'W/"2"')
+    told = answer.json()
+    assert (told["target"], told["activity"]) == (kinds(id, 2), {"coding": [UPDATE]})
+    assert told["entity"] == [{"role": "revision", "what": each} for each in kinds(id, 1)]
+    assert told["reason"] == [{"text": AMENDED["reason"]}]
+    author, enterer = told["agent"]
+    assert (author["who"], enterer["onBehalfOf"]) == (MAKER, MAKER)
+    assert enterer["who"]["identifier"] == {"system": "https://fhirgw.uk/Id/K01/carer", "value": "M1"}
+    for each in (*told["target"], *(entity["what"] for entity in told["entity"])):
+        assert kestrel.get(f"/fhir/{each['reference']}").status_code == 200
+    for search in (
+        f"Provenance?target=Appointment/{id}",
+        f"Provenance?entity=Encounter/{id}",
+        f"Provenance?patient={A}&target=Encounter/{id}",
+        f"Provenance?_id={one.partition('/')[2]}&agent=Organization/kestrel&recorded=ge2026-01-01",
+    ):
+        assert found(kestrel, search) == [one], search
+    assert one in found(council, f"Provenance?patient={A}&_count=1000")
+    assert one in found(council, f"Patient?_id={A}&_revinclude=Provenance:patient&_count=1000")
+    for kind in ("Encounter", "Appointment"):
+        assert found(council, f"{kind}?_id={id}&_revinclude=Provenance:target") == [f"{kind}/{id}", one]
+    along = found(council, f"Provenance?target=Encounter/{id}&_include=Provenance:target")
+    assert sorted(along) == sorted([one, f"Encounter/{id}", f"Appointment/{id}"])
+    record = council.get(f"/fhir/Patient/{A}/$everything?_type=Provenance&_count=1000").json()
+    assert told in [each["resource"] for each in record["entry"]]
+    change = council.put(f"/fhir/{one}", json=told, headers={"if-match": 'W/"2"'})
+    assert change.status_code == 405, change.text
+
+
+def test_what_is_not_amended_has_none_and_others_see_none(kestrel: httpx.Client, heron: httpx.Client) -> None:
+    """A visit that is sent again is a later version, and amended by nobody."""
+    id, other = pushed(kestrel, "as-it-was"), amended(kestrel, "others-none")
+    assert pushed(kestrel, "as-it-was", version=2, carers=[{"carer": "C2", "start": "2026-03-30T07:40"}]) == id
+    assert kestrel.get(f"/fhir/Encounter/{id}").headers["etag"] == 'W/"2"'
+    assert found(kestrel, f"Provenance?target=Encounter/{id}") == []
+    (one,) = found(kestrel, f"Provenance?target=Encounter/{other}")
+    assert found(heron, f"Provenance?target=Encounter/{other}") == []
+    assert found(heron, f"Provenance?patient={A}") == []
+    hidden, absent = (heron.get(f"/fhir/{each}") for each in (one, one.replace(id[:8], "a1bfffff")))
+    assert (hidden.status_code, hidden.json()) == (404, absent.json())
+
+
+def test_each_amendment_has_a_provenance_of_its_own(kestrel: httpx.Client) -> None:
+    """Also one in the words of the one before; and what is sent after it, of another part, amends nothing by hand."""
+    id = amended(kestrel, "again")
+    (first,) = found(kestrel, f"Provenance?target=Encounter/{id}")
+    before = kestrel.get(f"/fhir/{first}").content
+    left = {"carer": "C1", "start": "2026-03-30T07:31:10", "end": "2026-03-30T08:25:00", "method": "manual"}
+    pushed(kestrel, "again", version=3, carers=[left], amended={**AMENDED, "at": "2026-03-31T09:00:00+01:00"})
+    pushed(kestrel, "again", version=4, carers=[{**left, "end": "2026-03-30T08:30:00"}], amended=AMENDED)
+    pushed(kestrel, "again", version=5, carers=[{**left, "end": "2026-03-30T08:35:00"}], amended=AMENDED)
+    note = {"visit": "again", "version": 6, "person": {"nhsNumber": MRS_A}, "notes": [{"text": "Well"}]}
+    assert kestrel.post(PUSH, json=note).json()["receipts"][0]["status"] == "stored"
+    assert kestrel.get(f"/fhir/Encounter/{id}").headers["etag"] == 'W/"6"'
+    told = found(kestrel, f"Provenance?target=Encounter/{id}")
+    assert told == [f"Provenance/{id}.a{version}" for version in (2, 3, 4, 5)]
+    assert kestrel.get(f"/fhir/{first}").content == before
+    assert kestrel.get(f"/fhir/{told[1]}").json()["occurredDateTime"] == "2026-03-31T09:00:00+01:00"
+    assert found(kestrel, f"Provenance?target=Encounter/{id}&when=2026-03-31") == [told[1]]
+
+
+def test_what_was_amended_before_it_was_heard_of_says_so(kestrel: httpx.Client) -> None:
+    """The original, if it comes at all, comes too late to be a version before."""
+    changed = {"changed": "2026-03-31T09:00:00Z"}
+    id = pushed(kestrel, "at-once", version=2, amended=AMENDED, **changed)
+    (one,) = found(kestrel, f"Provenance?target=Encounter/{id}")
+    told = kestrel.get(f"/fhir/{one}").json()
+    assert "entity" not in told
+    assert told["recorded"] == changed["changed"], "when the care provider's system recorded it"
+    answer = kestrel.post(PUSH, json=visit("at-once", version=1, changed="2026-03-30T09:00:00Z"))
+    assert answer.json()["receipts"][0]["status"] == "superseded"
+    assert found(kestrel, f"Provenance?target=Encounter/{id}") == [one]
+    assert kestrel.get(f"/fhir/{one}").json() == told

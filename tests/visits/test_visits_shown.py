@@ -15,6 +15,7 @@ from tests.visits.visiting import A, visit
 PUSH = "/homecare/visits"
 CARER = "cafe0000-0000-5000-8000-000000000003"
 """A Patient of the council's who is nobody whom a care provider looks after."""
+AMENDED = {"by": "M1", "reason": "Wrong day"}
 LISTED = Registration("narrow", "K01", "system/Encounter.rs?status=finished", sector="care-provider", rate=1_000_000)
 
 
@@ -45,6 +46,7 @@ def told(client: httpx.Client, id: str) -> list[tuple[int, str]]:
         *(f"Encounter?_id={id}&_summary=count", f"Patient?_has:Encounter:patient:_id={id}"),
         *(f"Task?encounter:Encounter._id={id}", f"Encounter?_id={id}&_revinclude=Task:encounter"),
         f"Encounter?_id={id}&_include=Encounter:appointment",
+        *(f"Provenance/{id}.a2", f"Provenance?target=Encounter/{id}", f"Provenance/{id}.a2/_history"),
     ):
         answer = client.get(f"/fhir/{address}")
         body = answer.json()
@@ -70,7 +72,8 @@ def dissent() -> dict[str, Any]:
 
 def test_what_is_hidden_is_as_what_is_absent(kestrel: httpx.Client, council: httpx.Client) -> None:
     """A dissent hides visits from its care provider from the next request on, and hides that there are any."""
-    id = pushed(kestrel, "hidden")
+    pushed(kestrel, "hidden")
+    id = pushed(kestrel, "hidden", version=2, amended=AMENDED)
     absent = id[:-4] + ("0000" if not id.endswith("0000") else "1111")
     before = told(kestrel, id)
     assert before != told(kestrel, absent)
