@@ -5,7 +5,8 @@ of `history`, so that it is read, searched, included, exported and withheld as t
 and its id ends in it: another amendment is another Provenance, and one that was made does not change.
 
 What was amended when is in `visit_past` and `visit_said`: the version in which the care provider said so, or in which
-the visit came into the record. While the visit is in a record, so are they, whatever it is amended to; with it they go.
+the visit came into the record. While the visit is in a record, so are they, whatever it is amended to; with it they go,
+and come again.
 """
 
 from alembic import op
@@ -22,37 +23,49 @@ SAID = "strpos({0}.parts, '\"amended\"') > 0"
 """That it ever was: a part that is withdrawn leaves its name."""
 VISIT = "fhirgw.visit_id(v.patient, v.key)"
 NONE = "NULL::timestamptz"
-AT = "(a.amended ->> 'at')::timestamptz"
+AT = "(a.said ->> 'at')::timestamptz"
 
 FUNCTIONS = (
-    # Of a visit in a record: its amended versions, each with the one before. An event was heard when its version was
-    # made; one that is said once is the row itself, and has no event.
+    # Of a visit in a record: its amended versions, each with the one before, and for each time that it was in the
+    # record since (`turn`): in which version it came, and in which it went, if it did. An event was heard when its
+    # version was made; what was said once is the row itself, and has no event.
     f"""
 CREATE FUNCTION fhirgw.visit_amendments(sought uuid, whose text) RETURNS TABLE (
-    version int, updated timestamptz, transaction xid8, organisation text, planned boolean, made boolean,
-    before int, planned_before boolean, made_before boolean, amended jsonb, recorded timestamptz
+    amended int, version int, updated timestamptz, transaction xid8, next int, organisation text,
+    planned boolean, made boolean, before int, planned_before boolean, made_before boolean,
+    said jsonb, recorded timestamptz
 ) LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 AS $$
-    WITH states AS (
+    WITH held AS (
         SELECT v.version + coalesce(v.again, 0) AS version, NULL::int AS next, v.updated, v.transaction, v.start,
             v.began, v.organisation, v.parts
         FROM fhirgw.visit v WHERE v.key = sought AND v.patient = whose
         UNION ALL SELECT p.version, p.next, p.updated, p.transaction, p.start, p.began, p.organisation, p.parts
         FROM fhirgw.visit_past p WHERE p.key = sought AND p.patient = whose
-    ), said AS (
+    ), joined AS (
+        SELECT *, parts::jsonb -> 'amended' AS amended, lag(next) OVER w IS DISTINCT FROM version AS comes
+        FROM held WINDOW w AS (ORDER BY version)
+    ), states AS (
+        SELECT *, count(*) FILTER (WHERE comes) OVER w AS turn, lag(version) OVER w AS before,
+            lag(start) OVER w IS NOT NULL AS planned_before, lag(began) OVER w IS NOT NULL AS made_before,
+            lag(parts) OVER w AS parts_before, lag(amended) OVER w AS amended_before
+        FROM joined WINDOW w AS (ORDER BY version)
+    ), turns AS (
+        SELECT turn, min(version) AS first, max(version) AS last, CASE WHEN count(next) = count(*) THEN max(next) END
+            AS next FROM states GROUP BY turn
+    ), events AS (
         SELECT s.received, s.source_version, s.changed, s.digest, s.parts::jsonb -> 'amended' AS amended
         FROM fhirgw.visit_said s WHERE s.key = sought AND s.parts::jsonb -> 'amended' ->> 'by' IS NOT NULL)
-    SELECT o.version, o.updated, o.transaction, o.organisation, o.start IS NOT NULL, o.began IS NOT NULL,
-        b.version, b.start IS NOT NULL, b.began IS NOT NULL,
-        CASE WHEN e.received = o.updated THEN e.amended ELSE held.amended END,
+    SELECT o.version, i.version, i.updated, i.transaction, t.next, o.organisation, o.start IS NOT NULL,
+        o.began IS NOT NULL, o.before, o.planned_before, o.made_before,
+        CASE WHEN e.received = o.updated THEN e.amended ELSE o.amended END,
         coalesce(e.changed, (SELECT w.changed FROM fhirgw.visit w WHERE w.key = sought AND w.version = 1), o.updated)
-    FROM states o CROSS JOIN LATERAL (SELECT o.parts::jsonb -> 'amended' AS amended OFFSET 0) AS held
-    LEFT JOIN states b ON b.next = o.version
+    FROM states o JOIN turns t ON t.last >= o.version JOIN states i ON i.version = greatest(o.version, t.first)
     LEFT JOIN LATERAL (
-        SELECT * FROM said s ORDER BY s.received > o.updated, abs(extract(epoch FROM s.received - o.updated)),
+        SELECT * FROM events s ORDER BY s.received > o.updated, abs(extract(epoch FROM s.received - o.updated)),
             s.source_version DESC, s.changed DESC, s.digest DESC LIMIT 1) AS e ON true
-    WHERE {SAID.format("o")} AND held.amended ->> 'by' IS NOT NULL AND (o.start IS NOT NULL OR o.began IS NOT NULL)
-        AND (b.version IS NULL OR b.parts::jsonb -> 'amended' IS DISTINCT FROM held.amended
-            OR e.received = o.updated AND b.parts <> o.parts)
+    WHERE o.amended ->> 'by' IS NOT NULL AND (o.start IS NOT NULL OR o.began IS NOT NULL)
+        AND (o.before IS NULL OR o.amended_before IS DISTINCT FROM o.amended
+            OR e.received = o.updated AND o.parts_before <> o.parts)
 $$""",
     f"""
 CREATE FUNCTION fhirgw.visit_moment(moment timestamptz) RETURNS text {PURE} AS $$
@@ -130,10 +143,10 @@ def _rows(table: str, where: str, deleted: bool | None = None) -> str:
     version, updated, transaction = "a.version", "a.updated", "a.transaction"
     if deleted:
         version, updated, transaction = "v.next", "v.until", "v.superseded"
-    id = f"({VISIT} || '.a' || a.version)"
+    id = f"({VISIT} || '.a' || a.amended)"
     body = f"""fhirgw.visit_provenance_body({id}, {version}, {updated}, v.provider, a.organisation,
-        fhirgw.visit_versions({VISIT}, a.version, a.planned, a.made),
-        fhirgw.visit_versions({VISIT}, a.before, a.planned_before, a.made_before), a.amended, a.recorded)"""
+        fhirgw.visit_versions({VISIT}, a.amended, a.planned, a.made),
+        fhirgw.visit_versions({VISIT}, a.before, a.planned_before, a.made_before), a.said, a.recorded)"""
     past = "" if deleted is None else f", {str(deleted).lower()} AS deleted, v.superseded"
     return f"""
 SELECT 'Provenance'::text COLLATE "C" AS type, {id} AS id, {version} AS version, {updated} AS updated, v.patient,
@@ -144,16 +157,18 @@ SELECT 'Provenance'::text COLLATE "C" AS type, {id} AS id, {version} AS version,
     {PRESENT} AS present, {transaction} AS transaction, NULL::jsonb AS beside, {VISIT} AS visit, v.key, v.line,
     NULL::bigint[] AS coded{past}
 FROM fhirgw.{table} v CROSS JOIN LATERAL fhirgw.visit_amendments(v.key, v.patient) AS a
-WHERE v.patient IS NOT NULL AND {SAID.format("v")}{where}"""
+WHERE {SAID.format("v")} AND {where}"""
 
 
-LEFT = """
-    AND NOT EXISTS (SELECT FROM fhirgw.visit w WHERE w.key = v.key AND w.patient = v.patient)
+HERE = "v.patient IS NOT NULL AND a.next IS NULL"
+LEFT = """a.next = v.next
+    AND NOT EXISTS (SELECT FROM fhirgw.visit w
+        WHERE w.key = v.key AND w.patient = v.patient AND w.version + coalesce(w.again, 0) = v.next)
     AND NOT EXISTS (SELECT FROM fhirgw.visit_past w
-        WHERE w.key = v.key AND w.patient = v.patient AND w.version > v.version)"""
-"""Of the last version that a visit had in a record in which it is no more."""
+        WHERE w.key = v.key AND w.patient = v.patient AND w.version = v.next)"""
+"""Of the last version that a visit had in a record before it left it."""
 VIEWS = {
-    "visit_provenance": _rows("visit", ""),
+    "visit_provenance": _rows("visit", HERE),
     "past_provenance": f"{_rows('visit_past', LEFT, False)}\nUNION ALL{_rows('visit_past', LEFT, True)}",
 }
 

@@ -16,7 +16,8 @@ from fhirgw.store.visibility import visible
 
 TYPES = """
 SELECT DISTINCT type FROM fhirgw.history WHERE deleted AND updated > $1
-UNION SELECT DISTINCT split_part(unnest(gone), '.', 1) FROM fhirgw.visit_past WHERE until > $1"""
+UNION SELECT DISTINCT split_part(unnest(gone), '.', 1) FROM fhirgw.visit_past WHERE until > $1
+UNION SELECT 'Provenance' WHERE EXISTS (SELECT FROM fhirgw.past_provenance WHERE deleted AND updated > $1)"""
 """Which types to look into: a statement for each of the others would cost more than all else."""
 
 

@@ -16,6 +16,8 @@ from fhirgw.access.scope import Scope
 from fhirgw.api import visit_sweep
 from fhirgw.settings import Settings
 from fhirgw.store import load, visit_allotment, withdrawal
+from fhirgw.store.deleted import concerned
+from fhirgw.store.export import Selection
 from fhirgw.store.visits import Lost
 from tests.gateway import Gateway, serving
 from tests.put import connected, put
@@ -151,6 +153,53 @@ def test_each_record_that_it_was_in_keeps_each_time(council: httpx.Client, kestr
     versions = [int(each["response"]["etag"].strip('W/"')) for each in entries]
     assert versions == sorted(set(versions), reverse=True)
     assert council.get(f"/fhir/Encounter/{id}").headers["etag"] == f'W/"{versions[0]}"'
+
+
+def provenance(client: httpx.Client, id: str) -> list[Any]:
+    found = client.get(f"/fhir/Provenance?target=Appointment/{id}").json()["entry"]
+    return [each["resource"] for each in found if each["search"]["mode"] == "match"]
+
+
+async def test_its_provenance_goes_where_it_goes_and_comes_again(
+    council: httpx.Client, kestrel: httpx.Client, connection: asyncpg.Connection
+) -> None:
+    """Of one amendment there is one in each record that the visit was in, to be read in the one it is in."""
+    here, there = (created(council, {"resourceType": "Patient", "birthDate": "1941-05-11"}) for _ in range(2))
+    number = {"system": NHS, "value": "9990000182"}
+    own = {each: {"system": COUNCILS, "value": each[:8]} for each in (here, there)}
+    for each in (here, there):
+        created(council, package(each))
+    named(council, here, number, own[here])
+    whose = {"person": {"nhsNumber": number["value"]}, "carers": None, "tasks": None}
+    id = receipt(kestrel, visit("amended-there", **whose))["id"]
+    hand = {"by": "M1", "reason": "Wrong day"}
+    later = {"start": "2026-03-31T07:30", "end": "2026-03-31T08:00"}
+    told = receipt(kestrel, visit("amended-there", version=2, planned=later, amended=hand, **whose))
+    assert told["status"] == "stored", told
+    first, moved = f"Provenance/{id}.a2", id.replace(here[:3], there[:3], 1)
+    (original,) = provenance(council, id)
+    assert original["target"] == [{"reference": f"Appointment/{id}/_history/2"}]
+    named(council, here, own[here])
+    named(council, there, number, own[there])
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    assert council.get(f"/fhir/{first}").status_code == 410
+    assert provenance(council, id) == []
+    assert "Provenance" in await concerned(connection, Selection(since=since))
+    permit = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
+    assert await withdrawal.withheld(connection, permit, "Provenance", [here]) == {f"{id}.a2": None}
+    (other,) = provenance(council, moved)
+    assert "entity" not in other, "in this record it was nothing before"
+    for name in ("recorded", "reason", "agent"):
+        assert other[name] == original[name]
+    named(council, there, own[there])
+    named(council, here, number, own[here])
+    (again,) = provenance(council, id)
+    version = council.get(f"/fhir/Appointment/{id}").headers["etag"]
+    assert again == {**original, "meta": again["meta"]}
+    assert council.get(f"/fhir/{first}").headers["etag"] == version, "it was told that it is gone, so it comes anew"
+    entries = council.get(f"/fhir/{first}/_history").json()["entry"]
+    assert [each["request"]["method"] for each in entries] == ["PUT", "DELETE", "PUT"], entries
+    assert council.get(f"/fhir/{first}/_history/2").json() == original
 
 
 async def test_many_that_wait_for_one_number_do_not_hold_the_council_up(

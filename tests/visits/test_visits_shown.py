@@ -151,10 +151,10 @@ def test_exports_have_visits_what_changed_and_what_is_gone(kestrel: httpx.Client
     assert kinds == {"Appointment", "Encounter", "Observation", "Task"}
     since = whole["transactionTime"]
     assert lines(council, exported(council, f"$export?_since={since}&_type=Encounter,Task")) == []
-    pushed(kestrel, "exported", version=2, carers=None, tasks=None)
+    pushed(kestrel, "exported", version=2, carers=None, tasks=None, amended=AMENDED)
     later = exported(council, f"$export?_since={since}")
     changed = {(each["resourceType"], each["meta"]["versionId"]) for each in lines(council, later)}
-    assert changed == {("Appointment", "2"), ("Observation", "2")}
+    assert changed == {("Appointment", "2"), ("Observation", "2"), ("Provenance", "2")}
     gone = {entry["request"]["url"] for each in lines(council, later, "deleted") for entry in each["entry"]}
     assert {each for each in gone if id in each} > {f"Encounter/{id}"}
     assert len([each for each in gone if each.startswith(f"Task/{id}.t")]) == 1
