@@ -29,7 +29,7 @@ FUNCTIONS = (
     # Of a visit in a record: its amended versions, each with the one before, and for each time that it was in the
     # record since (`turn`): in which version it came, and in which it went, if it did. An event was heard when its
     # version was made; what was said once is the row itself, and has no event.
-    f"""
+    """
 CREATE FUNCTION fhirgw.visit_amendments(sought uuid, whose text) RETURNS TABLE (
     amended int, version int, updated timestamptz, transaction xid8, next int, organisation text,
     planned boolean, made boolean, before int, planned_before boolean, made_before boolean,

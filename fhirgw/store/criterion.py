@@ -20,7 +20,6 @@ from sqlalchemy import (
     FromClause,
     Text,
     and_,
-    any_,
     cast,
     exists,
     false,
@@ -39,7 +38,7 @@ from fhirgw.fhir.parameters import Parameter
 from fhirgw.fhir.values import TEXTS, Asked
 from fhirgw.store import rendered
 from fhirgw.store.comparing import COMPARE, INSTANT, NUMBERS, Point, Range, about, nearly
-from fhirgw.store.schema import RENDERED
+from fhirgw.store.schema import RENDERED, among
 from fhirgw.store.side import any_number, any_span, any_string
 
 Plain: TypeAlias = "Tokens | Strings | Dates | Numbers | Missing | Texts | Ids | Every | Some"
@@ -95,7 +94,7 @@ def term(resource_type: str, criterion: Any) -> Term:
         case Every() | Some():
             return _joined(resource_type, criterion)
         case Ids():
-            return Term("ids", ((list(criterion.values), IDS),), lambda table, binds: table.c.id == any_(binds[0]))
+            return Term("ids", ((list(criterion.values), IDS),), lambda table, binds: and_(*among(table, binds[0])))
     raise TypeError(f"{type(criterion).__name__} is no plain criterion: see fhirgw.store.chain")
 
 

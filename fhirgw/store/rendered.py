@@ -75,6 +75,9 @@ TEXTS = ("service-type", "reason-not-given")
 CODED = {"Observation": ("code", "combo-code"), "MedicationAdministration": ("code",)}
 """Concepts of which visits may have a code, which an index of visits has; of others they are texts, too."""
 
+MAKER = "Organization/"
+"""The agent of a Provenance whom a reference leads to."""
+
 VISITS = ("target", "entity")
 """References of a Provenance, which of visits' lead to an Appointment or an Encounter, and to nothing else."""
 
@@ -108,8 +111,11 @@ def _may(resource_type: str, criterion: Any) -> bool:
             or (name in LOGICAL and criterion.asked is not None and "|" not in criterion.asked)
         ):
             return False
-        if resource_type == "Provenance" and name in VISITS and criterion.asked and len(criterion.any_of) == 1:
-            return _visit(criterion) is not None
+        if resource_type == "Provenance" and criterion.asked and len(criterion.any_of) == 1:
+            if name in VISITS:
+                return _visit(criterion) is not None
+            if name == "agent":
+                return "|" in criterion.asked or MAKER in criterion.asked
         listed = SAID[resource_type].get(name)
         return listed is not None and (not listed or not _listed(name, listed).isdisjoint(criterion.any_of))
     if isinstance(criterion, Numbers):

@@ -155,8 +155,12 @@ def test_each_record_that_it_was_in_keeps_each_time(council: httpx.Client, kestr
     assert council.get(f"/fhir/Encounter/{id}").headers["etag"] == f'W/"{versions[0]}"'
 
 
+def read(client: httpx.Client, address: str) -> httpx.Response:
+    return client.get(f"/fhir/{address}")
+
+
 def provenance(client: httpx.Client, id: str) -> list[Any]:
-    found = client.get(f"/fhir/Provenance?target=Appointment/{id}").json()["entry"]
+    found = read(client, f"Provenance?target=Appointment/{id}").json()["entry"]
     return [each["resource"] for each in found if each["search"]["mode"] == "match"]
 
 
@@ -182,7 +186,7 @@ async def test_its_provenance_goes_where_it_goes_and_comes_again(
     named(council, here, own[here])
     named(council, there, number, own[there])
     since = datetime.now(UTC) - timedelta(minutes=5)
-    assert council.get(f"/fhir/{first}").status_code == 410
+    assert read(council, first).status_code == 410
     assert provenance(council, id) == []
     assert "Provenance" in await concerned(connection, Selection(since=since))
     permit = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),))
@@ -194,12 +198,12 @@ async def test_its_provenance_goes_where_it_goes_and_comes_again(
     named(council, there, own[there])
     named(council, here, number, own[here])
     (again,) = provenance(council, id)
-    version = council.get(f"/fhir/Appointment/{id}").headers["etag"]
+    version = read(council, f"Appointment/{id}").headers["etag"]
     assert again == {**original, "meta": again["meta"]}
-    assert council.get(f"/fhir/{first}").headers["etag"] == version, "it was told that it is gone, so it comes anew"
-    entries = council.get(f"/fhir/{first}/_history").json()["entry"]
+    assert read(council, first).headers["etag"] == version, "it was told that it is gone, so it comes anew"
+    entries = read(council, f"{first}/_history").json()["entry"]
     assert [each["request"]["method"] for each in entries] == ["PUT", "DELETE", "PUT"], entries
-    assert council.get(f"/fhir/{first}/_history/2").json() == original
+    assert read(council, f"{first}/_history/2").json() == original
 
 
 async def test_many_that_wait_for_one_number_do_not_hold_the_council_up(

@@ -54,6 +54,9 @@ def test_what_visits_are_not_rendered_as_is_asked_for_as_before(kind: str) -> No
         "Encounter?type=1",
         "Encounter?practitioner=Practitioner/1",
         "Appointment?status=waitlist",
+        "Provenance?target=ServiceRequest/1",
+        "Provenance?agent=Practitioner/1",
+        "Provenance?signature-type=1",
     ],
 )
 def test_what_no_visit_can_meet_leaves_them_out(search: str) -> None:
@@ -68,6 +71,10 @@ def test_what_no_visit_can_meet_leaves_them_out(search: str) -> None:
         "MedicationAdministration?code=1",
         "Encounter?based-on=ServiceRequest/1",
         "Encounter?service-provider=Organization/1",
+        "Provenance?target=Encounter/1",
+        "Provenance?target=Encounter/1,ServiceRequest/1",
+        "Provenance?agent=Organization/1",
+        "Provenance?agent:identifier=https://fhirgw.uk/Id/K01/carer|M1",
         "Observation?value-quantity=5",
         "Observation?status=final",
         "Observation?code:not=1",
@@ -97,6 +104,8 @@ def test_what_a_visit_may_meet_does_not(search: str) -> None:
         ("Observation?value-quantity=5", "Observation?code=29463-7"),
         ("Observation?value-quantity=5", "Observation?code-value-quantity=29463-7$gt5"),
         ("Encounter?status=finished", "Encounter"),
+        ("Provenance?agent=Organization/1", "Provenance?agent=Organization/1&target=Encounter/1"),
+        ("Provenance?agent=Organization/1", "Provenance?target=Task/1"),
     ],
 )
 async def test_a_search_that_would_render_every_visit_is_refused(
