@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from starlette.requests import Request
 
@@ -56,7 +57,8 @@ class Refusal(FhirError):
         self.headers = headers
 
 
-class _Made(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
     """A permit, with what it was made of: as long as that is the same, so is the permit."""
 
     bearer: Bearer
@@ -76,7 +78,7 @@ class Gatekeeper:
         self.verifier, self.connect, self.limits = verifier, connect, limits
         self._controllers = controllers
         self._rates: dict[str, int] = {}
-        self._made: dict[Asker, _Made] = {}
+        self._made: dict[Asker, Made] = {}
         self._callers: Shared[Asker | None, Asker, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
@@ -99,8 +101,23 @@ class Gatekeeper:
             return self._among(_permit(bearer, known, case))
         made = self._made.get(asker)
         if made is None or made.bearer is not bearer or made.known is not known:
-            made = self._made[asker] = _Made(bearer, known, self._among(_permit(bearer, known, None)))
+            made = self._made[asker] = Made(bearer, known, self._among(_permit(bearer, known, None)))
         return made.permit
+
+    async def assumed(self, request: Request) -> Made | None:
+        """The permit of an application's request before, if it still has its standing: that is the caller's to ask.
+
+        None where more is to be asked. Raises Refusal (401, 429).
+        """
+        bearer = await self.bearer(request)
+        made = self._made.get(_asker(bearer))
+        if made is None or made.bearer is not bearer or made.known.standing is None:
+            return None
+        if header(request, BREAK_GLASS) or header(request, CASE):
+            return None
+        self._count(request, bearer, self._rates[bearer.registration or bearer.issuer])
+        request.scope[ROLES] = _roles(bearer, made.known)
+        return made
 
     def _among(self, permit: Permit) -> Permit:
         return permit.among(self._controllers[0], self._controllers[1:])
@@ -133,6 +150,8 @@ class Gatekeeper:
 
     def _count(self, request: Request, bearer: Bearer, rate: int) -> None:
         """An application of our own has its rate for itself; people of another issuer have theirs each."""
+        if CHARGE in request.scope:
+            return  # counted when its permit was assumed
         person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation
         key = str(bearer.registration) if bearer.own else f"{bearer.issuer} {person}"
         quota = self.limits.take(key, rate)

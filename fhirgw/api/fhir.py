@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.access.permit import Permit
 from fhirgw.api import asked, bundle, history, openapi, operations, terminology, transaction, write
-from fhirgw.api.answer import answer, interactions, versioned
+from fhirgw.api.answer import ID, answer, interactions, versioned
 from fhirgw.api.asked import Pairs
 from fhirgw.api.audit import entry
 from fhirgw.api.break_glass import notes
@@ -25,12 +26,16 @@ from fhirgw.api.served import served
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import capability
 from fhirgw.fhir.issue import FhirError, Issue, outcome
+from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.query import Query
 from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
 from fhirgw.store.basis import LISTS
 from fhirgw.store.include import Found
 from fhirgw.store.resources import Stored
+
+AHEAD = "fhirgw.ahead"
+"""Where in a request's scope the resource is that was read with the permit."""
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FRIENDLY = Issue(
@@ -66,11 +71,31 @@ async def metadata(request: Request) -> Response:
     return answer(body, headers={"etag": tag})
 
 
+async def read_ahead(request: Request) -> Permit | None:
+    """Reads under the permit of the caller's request before, asking in the same statement whether it still holds.
+
+    A statement less, of three with the audit's, and company is larger in both: 0.45 commits a read of 16 connections,
+    and not 0.65; about an eighth of a read's CPU.
+    """
+    resource_type, id = request.path_params["type"], request.path_params["id"]
+    here = context(request)
+    made = await here.assumed(request)
+    if (
+        made is None
+        or resource_type not in HELD
+        or not ID.fullmatch(id)
+        or not made.permit.covering("r", resource_type)
+    ):
+        return None
+    found = request.scope[AHEAD] = await here.read_standing(made, resource_type, id)
+    return made.permit if found else None
+
+
 async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
     resource_type, id = asked.instance(request)
     part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
-    found = await context(request).read(permitted(request), resource_type, id)
+    found = request.scope.get(AHEAD) or await context(request).read(permitted(request), resource_type, id)
     entry(request).saw(resource_type, id, found.person)
     if resource_type in LISTS:
         entry(request).saw_lists([(resource_type, id, found.body)])
@@ -142,7 +167,14 @@ register_url_convertor("name", _Name())
 def routes() -> list[Route]:
     """Every interaction, the commonest first."""
     return [
-        interactions("/fhir/{type:name}/{id:name}", GET=read, PUT=write.update, PATCH=write.patch, DELETE=write.delete),
+        interactions(
+            "/fhir/{type:name}/{id:name}",
+            ahead=read_ahead,
+            GET=read,
+            PUT=write.update,
+            PATCH=write.patch,
+            DELETE=write.delete,
+        ),
         interactions(
             "/fhir/{type:name}",
             GET=search_type,
