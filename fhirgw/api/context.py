@@ -62,7 +62,7 @@ class Context:
     _rarity: Rarity = field(init=False, default_factory=Rarity)
     _reads: Shared[tuple[Permit, str], str, Stored | None] = field(init=False)
     _standing: Shared[tuple[Made, str], str, Stored | None] = field(init=False)
-    _searches: Shared[Hashable, Alike, list[Found]] = field(init=False)
+    _searches: Shared[tuple[Hashable, Made | None], Alike, list[Found] | None] = field(init=False)
     _fetches: Shared[tuple[Permit, Types], Names, list[Found]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,10 +105,20 @@ class Context:
         if not alone(query):
             return await self._walked(permit, query) if walkable(permit, query) else None
         if asked := alike(permit, query):
-            matches = await self._searches(asked.key, asked)
+            matches = await self._searches((asked.key, None), asked) or []
         else:
             async with self.glance(permit) as connection:
                 matches = await search.only(connection, permit, query)
+        return await self._page(permit, query, matches)
+
+    async def page_standing(self, made: Made, query: Query) -> Page | None:
+        """The same in one statement with whether the permit still holds; None where it may not, or cannot be."""
+        asked = alike(made.permit, query)
+        matches = await self._searches((asked.key, made), asked) if asked else None
+        return None if matches is None else await self._page(made.permit, query, matches)
+
+    async def _page(self, permit: Permit, query: Query, matches: list[Found]) -> Page | None:
+        """The page of all that match, with what comes along; None where they are more than a page."""
         if len(matches) > query.count:
             return None
         along, notes = await beside(partial(self.fetch, permit), query, matches) if query.include else ([], [])
@@ -121,9 +131,10 @@ class Context:
         async with self.glance(permit) as connection:
             return await search.walked(connection, permit, query)
 
-    async def _search(self, key: Hashable, asked: Sequence[Alike]) -> list[list[Found]]:
+    async def _search(self, key: tuple[Hashable, Made | None], asked: Sequence[Alike]) -> Sequence[list[Found] | None]:
+        made = key[1]
         async with self.glance(asked[0].matching.permit) as connection:
-            return await found(connection, asked)
+            return await found(connection, asked, made.known.standing if made else None)
 
     async def fetch(self, permit: Permit, wanted: Iterable[tuple[str, str]]) -> list[Found]:
         """The resources named by type and id that exist and may be seen, in the order of types and ids."""

@@ -35,7 +35,10 @@ from fhirgw.store.include import Found
 from fhirgw.store.resources import Stored
 
 AHEAD = "fhirgw.ahead"
-"""Where in a request's scope the resource is that was read with the permit."""
+"""Where in a request's scope the resource or the page is that was read with the permit."""
+
+QUERY = "fhirgw.query"
+"""The same of what was asked, where that has been read."""
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FRIENDLY = Issue(
@@ -132,6 +135,20 @@ async def search_type(request: Request) -> Response:
     return await _searched(request, asked.pairs(request), asked.type_of(request))
 
 
+async def search_ahead(request: Request) -> Permit | None:
+    """The same as `read_ahead`, for a search that shares a statement with its like."""
+    made = await context(request).assumed(request)
+    if made is None:
+        return None
+    try:
+        query = request.scope[QUERY] = _query(request, asked.pairs(request), asked.type_of(request))
+        page = await context(request).page_standing(made, query)
+    except FhirError:  # nobody is told before it is known who asks
+        return None
+    request.scope[AHEAD] = page
+    return made.permit if page else None
+
+
 async def search_form(request: Request) -> Response:
     """POST [base]/[type]/_search: the parameters of the address and of the form together"""
     return await _searched(request, await asked.search_pairs(request), asked.type_of(request))
@@ -177,6 +194,7 @@ def routes() -> list[Route]:
         ),
         interactions(
             "/fhir/{type:name}",
+            ahead=search_ahead,
             GET=search_type,
             POST=write.create,
             PUT=write.conditional_update,
@@ -211,11 +229,11 @@ STATEMENTS = 16
 async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Response:
     """The searchset of a type; of the whole system for ""."""
     address = base(request)
-    query = Query.parse(resource_type, pairs, asked.lenient(request), address)
+    query = request.scope.get(QUERY) or _query(request, pairs, resource_type)
     part = _part(query)
     here = context(request)
     permit = permitted(request)
-    page = await here.page(permit, query)
+    page = request.scope.get(AHEAD) or await here.page(permit, query)
     if page is None:
         async with here.searching(permit, query) as connection:
             if query.explain:
@@ -234,6 +252,10 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
     along = page.included if part.whole or part.elements else [_cut(part, each) for each in page.included]
     entries = [(*each[:3], "match") for each in matches] + [(*each[:3], "include") for each in along]
     return answer(bundle.searchset(address, entries, page.total, links, told))
+
+
+def _query(request: Request, pairs: Pairs, resource_type: str) -> Query:
+    return Query.parse(resource_type, pairs, asked.lenient(request), base(request))
 
 
 def _part(query: Query) -> Shape:

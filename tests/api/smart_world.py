@@ -108,7 +108,8 @@ async def world(url: str, keys: Path, *, issuers: Path | None = None, loopback: 
         pool = await owned.enter_async_context(reading(url))
         made = smart.assembled(keys, issuers, plain.acquire, pool.acquire, ("Z9C01",), loopback=loopback)
         one = interactions("/fhir/{type}/{id}", ahead=fhir.read_ahead, GET=fhir.read)
-        app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes(), one])
+        found = interactions("/found/{type}", ahead=fhir.search_ahead, GET=fhir.search_type)
+        app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes(), one, found])
         app.state.smart = made
         app.state.auditor = await owned.enter_async_context(Auditor(url))
         app.state.context = Context(pool, pool, made.gatekeeper.permit, None, "0", STARTED, made.gatekeeper.assumed)

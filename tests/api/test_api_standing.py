@@ -4,6 +4,7 @@ Each case ends something between two requests. What it ends is asked of the answ
 reads also asks whether the permit holds is the positive control, counted.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ async def read(here: World, token: str, id: str = "o1", **headers: str) -> tuple
     return answered.status_code, answered.headers.get("ratelimit", "").partition(";t=")[0]
 
 
+async def search(here: World, token: str, code: str = "Z9C01") -> tuple[int, list[str]]:
+    """The status, and the ids of what is found."""
+    address = f"{BASE}/Organization?identifier={ODS_CODE}|{code}".replace("/fhir/Org", "/found/Org")
+    answered = await here.http.get(address, headers={"authorization": f"Bearer {token}"})
+    entries = answered.json().get("entry", [])
+    return answered.status_code, [each["resource"]["id"] for each in entries if "fullUrl" in each]
+
+
 async def execute(here: World, statement: str) -> None:
     connection = await connected(here.url)
     await connection.execute(statement)
@@ -61,6 +70,33 @@ async def test_who_has_not_changed_is_asked_about_in_the_statement_that_reads(
     before = asked()
     assert [(await read(here, good))[0] for _ in range(4)] == [200] * 4
     assert asked() == before + 1
+
+
+async def test_a_search_that_finds_nothing_tells_that_the_permit_holds(here: World, asked: Callable[[], int]) -> None:
+    good = await here.token()
+    before = asked()
+    told = [await search(here, good, code) for code in ("Z9C01", "Z9C01", "RRE", "RRE")]
+    assert told == [(200, ["o1"]), (200, ["o1"]), (200, []), (200, [])]
+    assert asked() == before + 1
+
+
+async def test_searches_of_the_same_moment_are_each_told_what_they_found(here: World) -> None:
+    good = await here.token()
+    await search(here, good)
+    codes = ["Z9C01", "RRE"] * 8
+    told = await asyncio.gather(*(search(here, good, code) for code in codes))
+    assert told == [(200, ["o1"] if code == "Z9C01" else []) for code in codes]
+
+
+async def test_what_is_malformed_is_told_to_who_has_a_token_and_to_nobody_else(here: World) -> None:
+    good = await here.token()
+    await search(here, good)
+    address = f"{BASE}/Organization?nonsense=1".replace("/fhir/Org", "/found/Org")
+    answered = await here.http.get(address, headers={"authorization": f"Bearer {good}"})
+    assert answered.status_code == 400
+    await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
+    answered = await here.http.get(address, headers={"authorization": f"Bearer {good}"})
+    assert answered.status_code == 401
 
 
 async def test_every_read_is_audited_with_its_permit(here: World) -> None:
@@ -91,9 +127,10 @@ async def test_what_has_ended_has_ended_at_the_next_read(here: World, name: str)
     status, statement = ENDS[name]
     good = await here.token()
     assert [(await read(here, good))[0] for _ in range(2)] == [200, 200]
+    assert [await search(here, good) for _ in range(2)] == [(200, ["o1"])] * 2
     await execute(here, statement)
-    assert (await read(here, good))[0] == status
-    assert (await read(here, good))[0] == status
+    assert [await search(here, good) for _ in range(2)] == [(status, [])] * 2
+    assert [(await read(here, good))[0] for _ in range(2)] == [status] * 2
 
 
 CHANGES = {
