@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 GUIDES = [
     ROOT / "README.md",
     *(ROOT / name / "README.md" for name in ("mappings", "mappings/homecare", "profiles", "k8s", "tests")),
+    *sorted((ROOT / "fhirgw").glob("*/README.md")),
 ]
 
 

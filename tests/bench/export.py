@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -197,11 +197,14 @@ def _memory(council: World) -> float:
     """Megabytes that the command needs at most, for all there is."""
     command = [sys.executable, "-m", "fhirgw", "export", "--to", str(council.folder / "measured"), "--json"]
     told = os.environ | {"FHIRGW_DATABASE_URL": council.url}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=told)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    largest = 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=told) as process:
+        while process.poll() is None:  # not its rusage: Linux counts in what its parent was when it forked
+            with suppress(OSError, IndexError):  # it has ended meanwhile
+                largest = max(largest, _peak(process.pid))
+            time.sleep(0.02)
     assert process.returncode == 0
-    return usage.ru_maxrss / 1024
+    return largest
 
 
 def _run_psql(url: str, script: str) -> None:
