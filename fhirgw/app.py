@@ -256,7 +256,7 @@ async def _notifying(settings: Settings, app: FastAPI, engine: Engine) -> AsyncI
 
 def _context(settings: Settings, reading: Readers, searching: Readers, gate: Gate) -> Context:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Context(reading, searching, gate, settings.base_url, _version(), started)
+    return Context(reading, searching, gate, settings.base_url, _version(), started, gate.assumed)
 
 
 @asynccontextmanager

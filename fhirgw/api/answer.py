@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from fhirgw.access.permit import Permit
 from fhirgw.api import headers
 from fhirgw.api.audit import entry, recorded
 from fhirgw.api.context import context
@@ -61,6 +62,7 @@ SENT = "fhirgw.sent"
 """Where in a request's scope the headers are that fhirgw.api.headers knows of."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+Ahead = Callable[[Request], Awaitable["Permit | None"]]
 VERSIONS = ("4.0", "4.0.1")
 """What `fhirVersion` of a media type may say. https://hl7.org/fhir/R4/http.html#version-parameter"""
 
@@ -80,6 +82,7 @@ def interactions(
     head: bool = True,
     asserted: bool = False,
     formats: tuple[str, ...] = (),
+    ahead: Ahead | None = None,
     **methods: Handler,
 ) -> Interactions:
     """The route for a path: a handler by method (`GET=read`). Another method is a 405 with Allow.
@@ -87,7 +90,8 @@ def interactions(
     Nobody gets further without a permit, unless the path is one of fhirgw.api.open: 401. `asserted`: a form may hold an
     assertion in its place, which the handler judges. And no answer leaves before it is audited.
     HEAD follows GET, unless `head` is false: for a GET that starts something. `formats`: those it is answered in
-    besides JSON, and the handler sees to that.
+    besides JSON, and the handler sees to that. `ahead`: what GET begins with, which gives the permit that it found to
+    hold in the statement that it read by, or None for the gate to be asked.
     """
     if head and "GET" in methods:
         methods = {**methods, "HEAD": methods["GET"]}
@@ -95,7 +99,8 @@ def interactions(
 
     async def handle(request: Request) -> Response:
         if path not in OPEN and not (asserted and _is_form(request)):
-            request.state.permit = entry(request).permit = await context(request).gate(request)
+            permit = await ahead(request) if ahead and request.method == "GET" else None
+            request.state.permit = entry(request).permit = permit or await context(request).gate(request)
         if given := request.scope[SENT]:
             headers.noted(request, given)
         if request.method == "OPTIONS":

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from starlette.requests import Request
 
@@ -57,7 +58,8 @@ class Refusal(FhirError):
         self.headers = headers
 
 
-class _Made(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
     """A permit, with what it was made of: as long as that is the same, so is the permit."""
 
     bearer: Bearer
@@ -77,7 +79,7 @@ class Gatekeeper:
         self.verifier, self.connect, self.limits = verifier, connect, limits
         self._controllers = controllers
         self._registered: dict[str, Registration | None] = {}
-        self._made: dict[Asker, _Made] = {}
+        self._made: dict[Asker, Made] = {}
         self._callers: Shared[Asker | None, Asker, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
@@ -114,8 +116,27 @@ class Gatekeeper:
             return self._among(_permit(bearer, known, case))
         made = self._made.get(asker)
         if made is None or made.bearer is not bearer or made.known is not known:
-            made = self._made[asker] = _Made(bearer, known, self._among(_permit(bearer, known, None)))
+            made = self._made[asker] = Made(bearer, known, self._among(_permit(bearer, known, None)))
         return made.permit
+
+    async def assumed(self, request: Request) -> Made | None:
+        """The permit of an application's request before, if it still has its standing: that is the caller's to ask.
+
+        None where more is to be asked. Raises Refusal (401, 429).
+        """
+        bearer = await self.bearer(request)
+        made = self._made.get(_asker(bearer))
+        if made is None or made.bearer is not bearer or made.known.standing is None:
+            return None
+        if header(request, BREAK_GLASS) or header(request, CASE):
+            return None
+        try:
+            self._count(request, bearer)
+        except Refusal:
+            entry(request).asking = _asking(bearer, made.known.registration, made.known)
+            raise
+        request.scope[ROLES] = _roles(bearer, made.known)
+        return made
 
     def _among(self, permit: Permit) -> Permit:
         return permit.among(self._controllers[0], self._controllers[1:])
@@ -148,6 +169,8 @@ class Gatekeeper:
 
     def _count(self, request: Request, bearer: Bearer) -> None:
         """An application of our own has its rate for itself; people of another issuer have theirs each."""
+        if CHARGE in request.scope:
+            return  # counted when its permit was assumed
         registration = self._registered[_key(bearer)]
         rate = registration.rate if registration else RATE
         person = bearer.sds_user or bearer.nhs_number or bearer.patient or bearer.organisation

@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 from starlette.requests import Request
 
 from fhirgw.access.permit import Permit
+from fhirgw.api.authenticate import Made
 from fhirgw.api.shared import Shared
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.fhir.query import Query
@@ -37,10 +38,15 @@ HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:
 """A name, an IPv4 or an IPv6 address, and a port. https://www.rfc-editor.org/rfc/rfc9110#section-7.2"""
 
 
+async def _nothing(request: Request) -> None:
+    """No permit is assumed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Made by the composition root when the app starts. `gate` turns a request into what its caller may do.
 
+    `assumed` gives the permit that it is likely to come to, to be used where its standing is asked as well.
     `searchers` are readers that plan every statement anew (see fhirgw.store.database). `base_url` None: links are made
     of the address the caller used. `started` is a FHIR instant. `statements` are CapabilityStatements by their address.
     """
@@ -51,14 +57,17 @@ class Context:
     base_url: str | None
     version: str
     started: str
+    assumed: Callable[[Request], Awaitable[Made | None]] = _nothing
     statements: dict[str, bytes] = field(default_factory=dict)
     _rarity: Rarity = field(init=False, default_factory=Rarity)
     _reads: Shared[tuple[Permit, str], str, Stored | None] = field(init=False)
-    _searches: Shared[Hashable, Alike, list[Found]] = field(init=False)
+    _standing: Shared[tuple[Made, str], str, Stored | None] = field(init=False)
+    _searches: Shared[tuple[Hashable, Made | None], Alike, list[Found] | None] = field(init=False)
     _fetches: Shared[tuple[Permit, Types], Names, list[Found]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_reads", Shared(self._read))
+        object.__setattr__(self, "_standing", Shared(self._read_standing))
         object.__setattr__(self, "_searches", Shared(self._search, MOST))
         object.__setattr__(self, "_fetches", Shared(self._fetch, MOST))
 
@@ -78,6 +87,15 @@ class Context:
         async with self.glance(key[0]) as connection:
             return await resources.read_each(connection, *key, ids)
 
+    async def read_standing(self, made: Made, resource_type: str, id: str) -> Stored | None:
+        """The same in one statement with whether the permit still holds; None where it may not, or finds nothing."""
+        return await self._standing((made, resource_type), id)
+
+    async def _read_standing(self, key: tuple[Made, str], ids: Sequence[str]) -> list[Stored | None]:
+        made, resource_type = key
+        async with self.glance(made.permit) as connection:
+            return await resources.read_each(connection, made.permit, resource_type, ids, made.known.standing)
+
     async def page(self, permit: Permit, query: Query) -> Page | None:
         """The page of a search of few, without a transaction; who searches alike at the same time searches along.
 
@@ -87,10 +105,20 @@ class Context:
         if not alone(query):
             return await self._walked(permit, query) if walkable(permit, query) else None
         if asked := alike(permit, query):
-            matches = await self._searches(asked.key, asked)
+            matches = await self._searches((asked.key, None), asked) or []
         else:
             async with self.glance(permit) as connection:
                 matches = await search.only(connection, permit, query)
+        return await self._page(permit, query, matches)
+
+    async def page_standing(self, made: Made, query: Query) -> Page | None:
+        """The same in one statement with whether the permit still holds; None where it may not, or cannot be."""
+        asked = alike(made.permit, query)
+        matches = await self._searches((asked.key, made), asked) if asked else None
+        return None if matches is None else await self._page(made.permit, query, matches)
+
+    async def _page(self, permit: Permit, query: Query, matches: list[Found]) -> Page | None:
+        """The page of all that match, with what comes along; None where they are more than a page."""
         if len(matches) > query.count:
             return None
         along, notes = await beside(partial(self.fetch, permit), query, matches) if query.include else ([], [])
@@ -103,9 +131,10 @@ class Context:
         async with self.glance(permit) as connection:
             return await search.walked(connection, permit, query)
 
-    async def _search(self, key: Hashable, asked: Sequence[Alike]) -> list[list[Found]]:
+    async def _search(self, key: tuple[Hashable, Made | None], asked: Sequence[Alike]) -> Sequence[list[Found] | None]:
+        made = key[1]
         async with self.glance(asked[0].matching.permit) as connection:
-            return await found(connection, asked)
+            return await found(connection, asked, made.known.standing if made else None)
 
     async def fetch(self, permit: Permit, wanted: Iterable[tuple[str, str]]) -> list[Found]:
         """The resources named by type and id that exist and may be seen, in the order of types and ids."""

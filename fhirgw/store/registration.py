@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
 
 from fhirgw.access.unread import SECTORS as SECTORS
 from fhirgw.fhir.issue import FhirError, Issue
@@ -78,6 +81,20 @@ class Asker(NamedTuple):
         return not (self.practitioner or self.sds_user or self.nhs_number)
 
 
+class Standing(NamedTuple):
+    """What a permit rests on that an application has with a token of ours: as long as it is so, nothing has changed.
+
+    `version` is that of the registration's row. The names are those of the parameters of `holds`.
+    """
+
+    asker_registration: str
+    asker_jti: str
+    asker_organisation: int | None
+    asker_version: str
+    asker_agreed: bool
+    asker_organisations: list[str]
+
+
 class Caller(NamedTuple):
     """What the database knows about an Asker. `valid`: the token was issued here and nobody has revoked it.
 
@@ -91,6 +108,7 @@ class Caller(NamedTuple):
     parties: tuple[str, ...]
     practitioners: tuple[str, ...]
     patients: tuple[str, ...]
+    standing: Standing | None = None
 
 
 NAMES = tuple(each for each in Registration.__dataclass_fields__)
@@ -129,6 +147,7 @@ VALID = """{0} IS NULL OR EXISTS (
     WHERE jti = {0} AND registration = {1} AND revoked IS NULL AND expires > statement_timestamp())"""
 AGREED = "r.agreement IS NOT NULL AND coalesce(r.agreement_until > statement_timestamp(), true)"
 NOBODY = "SELECT '' WHERE false"
+VERSION = "concat(r.ctid, r.xmin)"
 
 
 def _caller(known: str) -> str:
@@ -155,19 +174,42 @@ CALLER = {known: _caller(known) for known in ("practitioner", "sds_user", "nhs_n
 
 # The same of many applications at once, of which no more is asked than who they are.
 CALLERS = f"""
-SELECT {KNOWN}, {VALID.format("asked.jti", "asked.registration")} AS valid, {AGREED} AS agreed,
+SELECT {KNOWN}, {VERSION} AS version, {VALID.format("asked.jti", "asked.registration")} AS valid, {AGREED} AS agreed,
     ARRAY({ORGANISATIONS.format("asked.organisation")} ORDER BY 1) AS organisations,
     '{{}}'::text[] AS practitioners, '{{}}'::text[] AS teams, '{{}}'::text[] AS patients
 FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS asked (registration, jti, organisation, place)
 LEFT JOIN fhirgw.registration r ON r.id = asked.registration ORDER BY place
 """
 
+# Whether all of that is as it was: one row's worth, beside whatever is asked in the same statement.
+HOLDS = f"""EXISTS (
+    SELECT FROM fhirgw.registration r
+    WHERE r.id = :asker_registration AND {VERSION} = :asker_version
+      AND ({VALID.format(":asker_jti", "r.id")}) AND ({AGREED}) = :asker_agreed
+      AND ARRAY({ORGANISATIONS.format(":asker_organisation")} ORDER BY 1) = :asker_organisations)"""
+
 
 async def callers(connection: Connection, askers: Sequence[Asker]) -> list[Caller]:
     """What is known about each who asks, where their tokens name no person; in one round trip."""
     asked = [(each.registration, each.jti, _token(ODS_CODE, each.organisation)) for each in askers]
     rows = await connection.fetch(CALLERS, *zip(*asked, strict=True))
-    return [_found(asker, row) for asker, row in zip(askers, rows, strict=True)]
+    found = zip(askers, asked, rows, strict=True)
+    return [_found(asker, row)._replace(standing=_standing(about, row)) for asker, about, row in found]
+
+
+def _standing(asked: tuple[str | None, str | None, int | None], row: Mapping[str, Any]) -> Standing | None:
+    registration, jti, organisation = asked
+    if registration is None or jti is None or not row["valid"]:
+        return None
+    return Standing(registration, jti, organisation, row["version"], bool(row["agreed"]), row["organisations"])
+
+
+def holds() -> ColumnElement[bool]:
+    """The condition that a Standing is as it was, by parameters of its names; asked once a statement."""
+    types: tuple[TypeEngine[Any], ...] = (Text(), Text(), BigInteger(), Text(), Boolean(), ARRAY(Text))
+    told = zip(Standing._fields, types, strict=True)
+    named = [bindparam(name, type_=kind, required=False) for name, kind in told]
+    return cast("ColumnElement[bool]", text(HOLDS).bindparams(*named))
 
 
 async def caller(connection: Connection, asker: Asker) -> Caller:

@@ -28,6 +28,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.issue import FhirError, Issue
 from fhirgw.store import visibility
 from fhirgw.store.database import Connection, Statement, once
+from fhirgw.store.registration import Standing, holds
 from fhirgw.store.schema import PAST, among, held, identified, superseded
 from fhirgw.store.visibility import visible
 
@@ -71,12 +72,16 @@ async def read(connection: Connection, permit: Permit, resource_type: str, id: s
 
 
 async def read_each(
-    connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str]
+    connection: Connection, permit: Permit, resource_type: str, ids: Sequence[str], standing: Standing | None = None
 ) -> list[Stored | None]:
-    """The current versions, in the order of the ids; None for what is not there. Raises FhirError(forbidden)."""
+    """The current versions, in the order of the ids; None for what is not there. Raises FhirError(forbidden).
+
+    `standing`: what the permit rests on, where that is not known to hold; if it does not, nothing is there.
+    """
     permit.require("r", resource_type)
-    made = _statement("each", permit, resource_type)
-    rows = await connection.fetch(made.sql, *made.arguments(visibility.values(permit) | {"ids": list(ids)}))
+    made = _statement("standing" if standing else "each", permit, resource_type)
+    asked = visibility.values(permit) | {"ids": list(ids)} | (standing._asdict() if standing else {})
+    rows = await connection.fetch(made.sql, *made.arguments(asked))
     found = {row[-1]: Stored(*row[:-1]) for row in rows}
     return [found.get(id) for id in ids]
 
@@ -113,7 +118,8 @@ async def past(
 
 def _statement(interaction: str, permit: Permit, resource_type: str) -> Statement:
     """The interaction's SQL for permits of this shape, made once."""
-    build = {"read": _current, "each": _each, "vread": _one_version, "past": _versions}[interaction]
+    builders = {"read": _current, "each": _each, "standing": _standing, "vread": _one_version, "past": _versions}
+    build = builders[interaction]
     key = (interaction, resource_type, visibility.shape(permit))
     return once(key, lambda: build(permit, resource_type))
 
@@ -124,6 +130,10 @@ def _current(permit: Permit, resource_type: str) -> SelectBase:
 
 def _each(permit: Permit, resource_type: str) -> SelectBase:
     return _all(_some_of(permit, resource_type, table) for table in held(resource_type))
+
+
+def _standing(permit: Permit, resource_type: str) -> SelectBase:
+    return _all(_some_of(permit, resource_type, table).where(holds()) for table in held(resource_type))
 
 
 def _some_of(permit: Permit, resource_type: str, table: Any) -> Select[Any]:

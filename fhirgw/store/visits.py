@@ -4,7 +4,7 @@ A batch reads what is known of its visits, joins what it says (fhirgw.visits.bat
 nobody has changed one of them since; if somebody has, nothing is kept and all of it is joined anew. Whatever is locked
 is locked in the order of the keys, so nobody waits for another who waits; who was first makes no difference. Before it,
 the people whose visits they are: who takes a number or a record away meanwhile waits for the batch, or the batch for
-them, and then it is asked anew whose the visits are (alembic's 0047).
+them, and then it is asked anew whose the visits are (alembic's 0042).
 
 What was said is kept: of a visit that one row spoke of, the row is that; the first that says more brings both into
 `visit_said`. A visit of somebody whom its care provider does not look after, or whom nobody knows, is kept all the

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fhirgw.access import jose
-from fhirgw.api import smart
+from fhirgw.api import fhir, smart
 from fhirgw.api.answer import interactions
 from fhirgw.api.authenticate import ROLES
 from fhirgw.api.context import Context, permitted
@@ -31,6 +31,7 @@ BASE = "http://gateway.test/fhir"
 TOKEN = f"{BASE}/oauth/token"
 EC = ECKey.generate_key("P-384", {"use": "sig"}, auto_kid=True)
 RSA = RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True)
+STARTED = "2026-01-01T00:00:00Z"
 OTHER = ECKey.generate_key("P-384", {"use": "sig"}, auto_kid=True)
 
 
@@ -106,10 +107,12 @@ async def world(url: str, keys: Path, *, issuers: Path | None = None, loopback: 
         plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0, server_settings=WRITING))
         pool = await owned.enter_async_context(reading(url))
         made = smart.assembled(keys, issuers, plain.acquire, pool.acquire, ("Z9C01",), loopback=loopback)
-        app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes()])
+        one = interactions("/fhir/{type}/{id}", ahead=fhir.read_ahead, GET=fhir.read)
+        found = interactions("/found/{type}", ahead=fhir.search_ahead, GET=fhir.search_type)
+        app = Starlette(routes=[interactions("/fhir/{type}", GET=shown), *smart.routes(), one, found])
         app.state.smart = made
         app.state.auditor = await owned.enter_async_context(Auditor(url))
-        app.state.context = Context(pool, pool, made.gatekeeper.permit, None, "0", "2026-01-01T00:00:00Z")
+        app.state.context = Context(pool, pool, made.gatekeeper.permit, None, "0", STARTED, made.gatekeeper.assumed)
         transport = httpx.ASGITransport(app)
         http = await owned.enter_async_context(httpx.AsyncClient(transport=transport, base_url=BASE))
         yield World(url, http, made, keys, owned)

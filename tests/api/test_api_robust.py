@@ -104,7 +104,7 @@ def failing(gateway: Gateway) -> Iterator[Gateway]:
         raise ValueError(f"{CANARY} {request.url}")
 
     known = gateway.app.state.context
-    gateway.app.state.context = replace(known, gate=fail)
+    gateway.app.state.context = replace(known, gate=fail, assumed=fail)
     yield gateway
     gateway.app.state.context = known
 

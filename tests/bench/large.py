@@ -22,7 +22,7 @@ from tests.bench.council import world
 from tests.bench.figures import Figure
 
 RESOURCES = int(os.environ.get("RESOURCES", "200000"))
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SECONDS = 3.0
 CONNECTIONS = 4
 """Few: with more, answers wait for each other, and that would be measured."""

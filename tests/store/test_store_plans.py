@@ -13,7 +13,7 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir import tokens
 from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
-from fhirgw.store import cursor, history, rendered, resources
+from fhirgw.store import cursor, history, include, rendered, resources
 from fhirgw.store.database import Connection
 from fhirgw.store.search import COUNTED, search, walked
 from tests.conftest import NewDatabase
@@ -251,6 +251,23 @@ async def test_steps_go_through_their_indexes(
     assert second in explained.plans[1]
     for plan in explained.plans:
         assert "Seq Scan on resource_patient" not in plan and "Seq Scan on resource_observation" not in plan
+
+
+async def test_what_refers_to_one_is_not_looked_for_along_the_ids(large: Connection) -> None:
+    """In a million, a plan for any values would walk them; here it would if there were no other way."""
+    asked = Query.parse("Organization", [("_id", "none"), ("_revinclude", "Patient:general-practitioner")])
+    plans = []
+    for other in ("on", "off"):
+        await large.execute(f"SET enable_bitmapscan = {other}; SET enable_seqscan = {other}")
+        try:
+            explained = Explained(large)
+            along, _ = await include.included(explained, EVERYTHING, asked, [include.Found("Organization", "7", "{}")])
+        finally:
+            await large.execute("RESET enable_bitmapscan; RESET enable_seqscan")
+        assert len(along) == 6
+        plans += explained.plans
+    assert "resource_patient_tokens_idx" in plans[0]
+    assert all("Sort Key" in each for each in plans), "none is in the order of an index"
 
 
 async def test_a_read_touches_one_partition(large: Connection) -> None:
