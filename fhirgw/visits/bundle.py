@@ -143,6 +143,9 @@ def rows(bundle: Resource, provider: str) -> list[tuple[int, Row | Refused]]:
             if owner is None:
                 rule = "it names the Encounter or Appointment that it belongs to, in the same Bundle"
                 told.append((at + 1, _refused("encounter", rule, "Send them together")))
+            elif each["resourceType"] == "Observation" and not all(map(_valued, _parts(each))):
+                rule = "what was observed has a value, and so has each component"
+                told.append((at + 1, _refused("Observation.value", rule, "Send the value, or leave it out")))
             else:
                 groups[owner].append(at)
         elif each["resourceType"] not in (*VISITS, *WITH):
@@ -405,14 +408,24 @@ def _medicine(found: _Bundle, given: Resource) -> Entries:
 def _observed(found: _Bundle, observation: Resource) -> Entries:
     performers = _list(observation, "performer")
     by = {"at": observation.get("effectiveDateTime"), "carer": found.party(performers[0]) if performers else None}
-    components = _list(observation, "component")
-    for each in components if components and not _value_of(observation) else (observation, *components):
+    for each in _parts(observation):
         words = _value_of(each)
         name = _words(_get(each, "code"))
         if isinstance(words, str):
             yield "notes", {"text": f"{name}: {words}" if name else words, **by}
         else:
             yield "observations", {**_measured(each), **by}
+
+
+def _parts(observation: Resource) -> list[Any]:
+    """What of an Observation has a value: itself and its components, or these alone."""
+    components = _list(observation, "component")
+    return components if components and not _value_of(observation) else [observation, *components]
+
+
+def _valued(observed: Any) -> bool:
+    value = _value_of(observed)
+    return isinstance(value, str) or _get(value, "value") is not None
 
 
 def _value_of(observed: Any) -> Any:

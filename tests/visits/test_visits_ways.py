@@ -288,19 +288,26 @@ def test_who_did_not_show_where_a_carer_came_is_the_person() -> None:
     assert read(row).said.parts["outcome"] == {"code": "no-reply"}
 
 
+OBSERVED = {"resourceType": "Observation", "encounter": {"reference": "Encounter/made"}, "code": {"text": "Mood"}}
+
+
 @pytest.mark.parametrize(
     ("resource", "column"),
     [
         ({"resourceType": "Task", "id": "T", "encounter": {"reference": "Encounter/none"}}, "encounter"),
         ({"resourceType": "Claim"}, "resourceType"),
+        (OBSERVED, "Observation.value"),
+        ({**OBSERVED, "valueQuantity": {"unit": "Cel"}}, "Observation.value"),
+        ({**OBSERVED, "component": [{"valueInteger": 3}, {"code": {"text": "Pain"}}]}, "Observation.value"),
         ({"resourceType": "Encounter", "status": "finished"}, "identifier"),
         ({"resourceType": "Encounter", "identifier": [{"value": "V2"}], **made_by("K02")}, "serviceProvider"),
     ],
 )
-def test_what_is_of_no_visit_is_refused_alone(resource: dict[str, Any], column: str) -> None:
+def test_what_is_of_no_visit_or_says_nothing_is_refused_alone(resource: dict[str, Any], column: str) -> None:
     sent = {"resourceType": "Bundle", "entry": [*BUNDLE["entry"], {"resource": resource}]}  # type: ignore[misc]
     (_, sound), (number, refused) = bundle.rows(sent, "K01")
     assert isinstance(sound, dict)
+    assert "observations" not in sound
     assert isinstance(refused, Refused)
     assert (number, refused.faults[0].column) == (3, column)
 
