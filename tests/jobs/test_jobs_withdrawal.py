@@ -98,6 +98,34 @@ async def test_a_dissent_takes_a_persons_lines_out_of_a_finished_export(world: W
             await jobs.file(ALL, id, "Flag.ndjson")
 
 
+@pytest.mark.parametrize("spoilt", [0, 1])
+@pytest.mark.parametrize("gzip", [True, False])
+async def test_a_spoilt_file_keeps_no_dissent_from_other_exports(
+    world: World, tmp_path: Path, spoilt: int, gzip: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.sync()
+    _, birch, cole = (each["id"] for each in await world.bodies("Patient"))
+    async with ExportJobs(world.engine, tmp_path / "exports", gzip=gzip) as jobs:
+        ids = [await jobs.kick_off(ALL, Selection(("Patient",)), "r") for _ in range(2)]
+        for id in ids:
+            await done(jobs, id, ALL)
+        path = (await jobs.file(ALL, ids[spoilt], "Patient.ndjson")).path
+        data = path.read_bytes()[:-30]
+        path.unlink()  # another export may have the same file, by a link
+        path.write_bytes(data)
+        world.tables["dissent"].append(["900", "1"])
+        await world.sync()
+        await jobs.look()
+        left = (await jobs.file(ALL, ids[1 - spoilt], "Patient.ndjson")).path.read_bytes()
+        unpacked = igzip.decompress(left) if gzip else left
+        assert {json.loads(line)["id"] for line in unpacked.splitlines()} == {birch, cole}
+        async with direct(world.engine) as connection:
+            await connection.execute("UPDATE fhirgw.export_job SET looked = now() - interval '2 minutes'")
+        with pytest.raises(FhirError, match="cannot be taken out of it now"):
+            await jobs.file(ALL, ids[spoilt], "Patient.ndjson")
+        assert "export not looked at" in "".join(capsys.readouterr())
+
+
 async def test_a_dissent_takes_a_persons_lines_out_of_an_object_store(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
