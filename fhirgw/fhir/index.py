@@ -33,9 +33,9 @@ from fhirgw.fhir.parameters import (
     supported,
 )
 
-VERSION = 3
-"""Of the layout: what stands in which bit, slot, place and token. A change needs every row indexed again, and does so
-(fhirgw.store.reindex)."""
+VERSION = 4
+"""Of the layout: what stands in which bit, slot, place and token; and of how labels, Consents and relationships are
+read (fhirgw.access). A change needs every row indexed again, and does so (fhirgw.store.reindex)."""
 
 NamedSpan = tuple[str, datetime, datetime]
 """A parameter, and one of the spans it is found by."""

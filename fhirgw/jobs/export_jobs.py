@@ -28,6 +28,7 @@ from fhirgw.jobs.engine import PROCRASTINATE, executor
 from fhirgw.jobs.entitled import entitled
 from fhirgw.jobs.export import covered
 from fhirgw.jobs.files import PACKED
+from fhirgw.jobs.lines import CORRUPT
 from fhirgw.jobs.place import ABSENT, MEDIA, File, Folders, Places, Unkept
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.segments import policy, tidy
@@ -63,6 +64,9 @@ SEEN = timedelta(seconds=60)
 
 COPIED = (Purpose.DIRECT_CARE, Purpose.PLANNING, Purpose.RESEARCH, Purpose.PERSON, Purpose.OPERATIONS)
 """Purposes that records are copied for in bulk: never an emergency, never one person's safeguarding."""
+
+SPOILT = (FhirError, OSError, ValueError, EOFError, CORRUPT)
+"""Errors of looking through an export: its place is away, or a file in it is not what was written."""
 
 log = structlog.get_logger("fhirgw.jobs")
 
@@ -180,8 +184,8 @@ class ExportJobs:
             return job
         try:
             await withdraw(connection, job, job.result, self._worker.place(job), self._worker.projects)
-        except (FhirError, OSError) as error:
-            log.error("export not looked at", job=id, error=str(error))
+        except SPOILT as error:
+            log.error("export not looked at", job=id, error=_told(error))
             told = "Whoever may not be in this export any more cannot be taken out of it now: ask again"
             raise FhirError(Issue("transient", told)) from None
         return await self._find(connection, permit, id)
@@ -215,8 +219,8 @@ class ExportJobs:
                     continue
                 try:
                     await withdraw(connection, job, job.result, place, self._worker.projects)
-                except (FhirError, OSError) as error:
-                    log.error("export not looked at", job=id, error=str(error))
+                except SPOILT as error:  # and the others are looked at all the same
+                    log.error("export not looked at", job=id, error=_told(error))
 
     async def _tidy(self) -> None:
         """Forgets old exports."""
@@ -254,6 +258,11 @@ async def check_people(connection: Connection, permit: Permit, asked: Selection)
 def absent() -> FhirError:
     """The answer for an export that does not exist, and for one that is somebody else's."""
     return FhirError(Issue("not-found", ABSENT))
+
+
+def _told(error: Exception) -> str:
+    """What is logged of an error: of one that quotes what it could not read, the name alone."""
+    return str(error) if isinstance(error, (FhirError, OSError)) else type(error).__name__
 
 
 def _files(job: Job) -> list[dict[str, Any]]:

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from fhirgw.access.label import TELLING
+from fhirgw.access.relationship import NARROWED, OWN
+from fhirgw.store.basis import LISTS
 from fhirgw.store.database import Connection
 
 RULE, FIELD, ITEM = "\x03", "\x04", "\x05"
@@ -93,11 +96,19 @@ def ended(gone: str, *besides: str, kept: str = "false") -> str:
     return ", ".join([*steps, f"told AS (INSERT INTO fhirgw.narrowed (person) {lost})"])
 
 
-_LABELLED = """
-SELECT patient FROM stage WHERE kind = 'update' AND patient IS NOT NULL AND (labels <> 0 OR redacted IS NOT NULL)"""
+_LABELLED = "SELECT coalesce(patient, id) FROM stage WHERE kind = 'update' AND (labels <> 0 OR redacted IS NOT NULL)"
+"""What is in nobody's record (a refuge, a list) is noted by its own id."""
+
+TURNING = ("Patient", *OWN, *NARROWED, *TELLING, *LISTS)
+"""Types of which what a version says decides who sees it, beside its labels: whose visit it is, who is told of."""
+
+_TURNED = f"""
+SELECT coalesce(s.patient, s.id) FROM stage s JOIN fhirgw.history h ON (h.type, h.id) = (s.type, s.id)
+WHERE s.kind = 'update' AND s.type = ANY ('{{{",".join(TURNING)}}}') AND h.version = s.version - 1
+    AND (h.tokens, h.origin, h.also) IS DISTINCT FROM (s.tokens, s.origin, s.also)"""
 
 RENEWED = f"""
-changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed", _LABELLED)} SELECT 1
+changed AS (SELECT type, id FROM stage WHERE kind = 'update'), {ended("changed", _LABELLED, _TURNED)} SELECT 1
 """
 
 

@@ -1,8 +1,9 @@
 """What an export holds that its permit no longer shows: of persons whom somebody may see less of since it began.
 
-Whatever narrows a person's record (a dissent, a label, an ended relationship) notes the person, in its transaction
-(fhirgw.store.rules). A job remembers how far it has looked, as the oldest transaction that was still running then: what
-that one or a later one notes is looked at. https://www.postgresql.org/docs/18/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
+Whatever narrows a person's record (a dissent, a label, an ended relationship, a visit that is another's now) notes the
+person, in its transaction (fhirgw.store.rules). A job remembers how far it has looked, as the oldest transaction that
+was still running then: what that one or a later one notes is looked at.
+https://www.postgresql.org/docs/18/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
 
 What begins or ends by its own date (a package of care, a consent's period, a delegation) nobody notes: a job remembers
 the moment as well, and those whose rules have begun or ended since are looked at too.
@@ -36,7 +37,7 @@ from fhirgw.access.permit import Permit
 from fhirgw.fhir.tokens import plain_reference
 from fhirgw.mapping.identity import PLACEMENT
 from fhirgw.store import visibility
-from fhirgw.store.basis import LISTS
+from fhirgw.store.basis import LISTS, NOBODYS
 from fhirgw.store.database import Connection, declared, statement
 from fhirgw.store.schema import both, held, visit_left
 from fhirgw.store.visibility import visible
@@ -155,10 +156,13 @@ def _shortened(permit: Permit, resource_type: str) -> Any:
 
 
 def _theirs(resource_type: str, table: FromClause) -> Iterator[ColumnElement[bool]]:
-    """Of a type, and of one of the persons or telling of them; lists that name one of them."""
+    """Of a type, and of one of the persons or telling of them; lists that name one of them; what is noted by its id."""
     persons = bindparam("persons", type_=ARRAY(Text), required=False)
     yield table.c.type == literal(resource_type, Text, literal_execute=True)
     if resource_type in LISTS:
-        yield table.c.tokens.overlap(bindparam("named", type_=ARRAY(BigInteger), required=False))
-        return
-    yield or_(table.c.patient == any_(persons), table.c.also == any_(persons))
+        named = bindparam("named", type_=ARRAY(BigInteger), required=False)
+        yield or_(table.c.tokens.overlap(named), table.c.id == any_(persons))
+    elif resource_type in NOBODYS:
+        yield table.c.id == any_(persons)
+    else:
+        yield or_(table.c.patient == any_(persons), table.c.also == any_(persons))

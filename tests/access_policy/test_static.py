@@ -75,6 +75,7 @@ PLACES = {
     "store/rarity.py:ESTIMATE": "how many rows the statistics expect: chooses a pool of connections, in no answer",
     "store/rarity.py:ALL": "the same of a type",
     "store/soundness.py:HELD": "the command line's own: whether those whom a registration names are held",
+    "store/rules.py:_TURNED": "whose records are noted for withdrawal, by id: compares a version with the one before",
     "store/write.py:_in_use": "whether there is more of a person who is to be deleted: told as that, and no more",
     "store/notices.py:RESTORED": "a moment of the newest visit: from when on visits are told of",
     "store/subscription.py:HERE": "the same, for a new subscription",

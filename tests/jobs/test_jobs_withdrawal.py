@@ -18,9 +18,10 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
 from fhirgw.jobs.export_jobs import ExportJobs
 from fhirgw.jobs.objects import ObjectStore
-from fhirgw.store import registration, resources
+from fhirgw.store import registration, resources, write
 from fhirgw.store.database import connect, direct
 from fhirgw.store.export import Selection
+from fhirgw.store.incoming import made_of
 from fhirgw.store.registration import Registration
 from tests.jobs.world import PERSON, World, done
 from tests.put import reading
@@ -95,6 +96,34 @@ async def test_a_dissent_takes_a_persons_lines_out_of_a_finished_export(world: W
         assert await lines(jobs, id, "Patient.ndjson") == {birch}
         with pytest.raises(FhirError, match="no such export"):  # a file nothing is left of is no file any more
             await jobs.file(ALL, id, "Flag.ndjson")
+
+
+@pytest.mark.parametrize("spoilt", [0, 1])
+@pytest.mark.parametrize("gzip", [True, False])
+async def test_a_spoilt_file_keeps_no_dissent_from_other_exports(
+    world: World, tmp_path: Path, spoilt: int, gzip: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.sync()
+    _, birch, cole = (each["id"] for each in await world.bodies("Patient"))
+    async with ExportJobs(world.engine, tmp_path / "exports", gzip=gzip) as jobs:
+        ids = [await jobs.kick_off(ALL, Selection(("Patient",)), "r") for _ in range(2)]
+        for id in ids:
+            await done(jobs, id, ALL)
+        path = (await jobs.file(ALL, ids[spoilt], "Patient.ndjson")).path
+        data = path.read_bytes()[:-30]
+        path.unlink()  # another export may have the same file, by a link
+        path.write_bytes(data)
+        world.tables["dissent"].append(["900", "1"])
+        await world.sync()
+        await jobs.look()
+        left = (await jobs.file(ALL, ids[1 - spoilt], "Patient.ndjson")).path.read_bytes()
+        unpacked = igzip.decompress(left) if gzip else left
+        assert {json.loads(line)["id"] for line in unpacked.splitlines()} == {birch, cole}
+        async with direct(world.engine) as connection:
+            await connection.execute("UPDATE fhirgw.export_job SET looked = now() - interval '2 minutes'")
+        with pytest.raises(FhirError, match="cannot be taken out of it now"):
+            await jobs.file(ALL, ids[spoilt], "Patient.ndjson")
+        assert "export not looked at" in "".join(capsys.readouterr())
 
 
 async def test_a_dissent_takes_a_persons_lines_out_of_an_object_store(
@@ -280,6 +309,90 @@ async def test_who_sees_less_than_when_they_asked_gets_no_file(
         else:
             with pytest.raises(FhirError, match="no such export"):
                 await jobs.status(permit, id)
+
+
+LABEL = {"security": [{"system": "https://fhirgw.uk/fhir/CodeSystem/record-class", "code": "restricted"}]}
+OURS, THEIRS = {"reference": "Organization/ours"}, {"reference": "Organization/theirs"}
+VISIT = {"resourceType": "Encounter", "status": "finished", "class": {"code": "HH"}}
+MEETING = {"resourceType": "Appointment", "status": "booked"}
+TURNING: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a visit is another's": ("care-provider", VISIT | {"serviceProvider": OURS}, {"serviceProvider": THEIRS}),
+    "an appointment is another's": (
+        "care-provider",
+        MEETING | {"participant": [{"actor": OURS, "status": "accepted"}]},
+        {"participant": [{"actor": THEIRS, "status": "accepted"}]},
+    ),
+    "a package is a plan": (
+        "care-provider",
+        {"resourceType": "ServiceRequest", "status": "active", "intent": "order"},
+        {"intent": "plan"},
+    ),
+    "a list is for others": (
+        "gp",
+        {"resourceType": "Group", "type": "person", "actual": True, "managingEntity": OURS},
+        {"managingEntity": THEIRS},
+    ),
+    "a place is a refuge": ("gp", {"resourceType": "Location", "name": "A house"}, {"meta": LABEL}),
+    "a relation is somebody else who is restricted": (
+        "gp",
+        {"resourceType": "RelatedPerson"},
+        {
+            "extension": [
+                {
+                    "url": "https://fhirgw.uk/fhir/StructureDefinition/ext-related-patient",
+                    "valueReference": {"reference": "Patient/restricted"},
+                }
+            ]
+        },
+    ),
+}
+"""By what happens: who asks, a resource that they see, and what it says then."""
+
+
+async def written(world: World, version: int, resource: dict[str, Any]) -> None:
+    kind = "update" if version > 1 else "create"
+    made = made_of(json.loads(json.dumps(resource)), kind, version, datetime.now(UTC), "Z9C01|x", "Z9C01")
+    async with direct(world.engine) as connection, connection.transaction():
+        await write.write(connection, "Z9C01|x", [made])
+
+
+@pytest.mark.parametrize("happens", TURNING)
+async def test_what_is_not_for_whoever_asked_any_more_leaves_finished_exports(
+    world: World, tmp_path: Path, happens: str
+) -> None:
+    await world.sync()
+    ashby, *_ = (each["id"] for each in await world.bodies("Patient"))
+    tie, resource, turned = TURNING[happens]
+    name = {"RelatedPerson": "patient", "ServiceRequest": "subject", "Encounter": "subject"}.get(
+        resource["resourceType"]
+    )
+    resource = resource | ({name: {"reference": f"Patient/{ashby}"}} if name else {})
+    if resource["resourceType"] == "Appointment":
+        named = {"actor": {"reference": f"Patient/{ashby}"}, "status": "accepted"}
+        resource, turned = ({**each, "participant": [*each["participant"], named]} for each in (resource, turned))
+    if resource["resourceType"] == "Group":
+        resource["member"] = [{"entity": {"reference": f"Patient/{ashby}"}}]
+    asking = replace(ALL, organisation="P1", parties=("Organization/ours",), controls=False)
+    async with direct(world.engine) as connection, connection.transaction():
+        insert = "INSERT INTO fhirgw.relationship (person, party, kind, type, id) VALUES ($1, $2, $3, 'Patient', $1)"
+        await connection.execute(insert, ashby, "Organization/ours", tie)
+        restrict = (
+            "INSERT INTO fhirgw.directive (person, effect, weight, decided, type, id)"
+            " VALUES ('restricted', 'restrict', 600, 'record', 'Patient', 'restricted')"
+        )
+        await connection.execute(restrict)
+    for id in ("stays", "turns"):
+        await written(world, 1, resource | {"id": id})
+    async with ExportJobs(world.engine, tmp_path / "exports") as jobs:
+        id = await jobs.kick_off(asking, Selection((resource["resourceType"],)), "r")
+        await done(jobs, id, asking)
+        seen = []
+        for version in (2, 3):
+            path = (await jobs.file(asking, id, f"{resource['resourceType']}.ndjson")).path
+            seen.append({json.loads(line)["id"] for line in path.read_bytes().splitlines()})
+            await written(world, version, resource | turned | {"id": "turns"})
+            await jobs.look()
+        assert seen == [{"stays", "turns"}, {"stays"}]
 
 
 @pytest.mark.parametrize("purpose", ["emergency", "safeguarding"])

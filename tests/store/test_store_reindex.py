@@ -74,3 +74,44 @@ async def test_a_body_that_cannot_be_read_any_more_stops_nothing(database: str, 
         assert await reindex(engine) == 5
     finally:
         await writer.close()
+
+
+SEALED = {"security": [{"system": "https://fhirgw.uk/fhir/CodeSystem/record-class", "code": "sealed"}]}
+COUNCIL = {"reference": "Organization/c"}
+DENY = {"type": "deny"}
+PERSON = {"reference": "Patient/p"}
+WRITTEN = (
+    {"resourceType": "Patient", "id": "p", "managingOrganization": COUNCIL},
+    {"resourceType": "Patient", "id": "q", "managingOrganization": COUNCIL, "meta": SEALED},
+    {"resourceType": "Consent", "id": "c", "status": "active", "patient": PERSON, "provision": DENY},
+    {"resourceType": "Observation", "id": "o", "subject": PERSON, "meta": SEALED},
+)
+RULES = """
+SELECT 'tie', person, party, kind, type, id FROM fhirgw.relationship
+UNION ALL SELECT effect, person, party, purpose, type, id FROM fhirgw.directive
+UNION ALL SELECT 'labels', patient, body, NULL, type, labels::text FROM fhirgw.resource ORDER BY 1, 2, 5, 6"""
+
+
+async def test_who_sees_what_is_read_again_as_this_version_reads_it(database: str, engine: AsyncEngine) -> None:
+    """An older version found no dissent in the Consent, another council, and no class; and its rules are not left."""
+    await put(database, *WRITTEN)
+    writer = await connected(database)
+    try:
+        rules = [tuple(row) for row in await writer.fetch(RULES)]
+        assert [row[0] for row in rules] == ["deny", *["labels"] * 4, "seal", "tie", "tie"]
+        await writer.execute(
+            "DELETE FROM fhirgw.directive; UPDATE fhirgw.relationship SET party = 'Organization/d' WHERE person = 'p';"
+            " UPDATE fhirgw.resource SET labels = 0; UPDATE fhirgw.indexed SET version = 3"
+        )
+        await writer.execute(  # what rests on no resource stays
+            "INSERT INTO fhirgw.directive (person, effect, weight, decided, type, id)"
+            " VALUES ('r', 'deny', 1, 'unread', 'unread', 'x')"
+        )
+        assert await reindex(engine, batch=2) == 4
+        again = [tuple(row) for row in await writer.fetch(RULES)]
+        assert [row for row in again if row[4] != "unread"] == rules
+        assert len(again) == len(rules) + 1
+        looked = await writer.fetchval("SELECT array_agg(DISTINCT person ORDER BY person) FROM fhirgw.narrowed")
+        assert looked == ["p", "q"]
+    finally:
+        await writer.close()
