@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
-from fhirgw.api import authenticate
+from fhirgw.api import authenticate, context
 from fhirgw.store.registration import ODS_CODE
 from tests.api.smart_world import BASE, World, world
 from tests.put import connected, put
@@ -108,6 +109,60 @@ async def test_every_read_is_audited_with_its_permit(here: World) -> None:
     rows = await connection.fetch(query)
     await connection.close()
     assert list(map(tuple, rows)) == [("app", "Z9C01", rows[0]["outcome"])] * 3
+
+
+async def last_audited(here: World) -> tuple[Any, ...]:
+    """The application, its organisation and the status in the newest row of the audit."""
+    connection = await connected(here.url)
+    query = "SELECT registration, organisation, outcome FROM fhirgw.audit ORDER BY sequence DESC LIMIT 1"
+    row = await connection.fetchrow(query)
+    await connection.close()
+    assert row is not None
+    return tuple(row)
+
+
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement that reads or searches takes too long; who asks is still told."""
+
+    async def stopped(*_: Any, **__: Any) -> Any:
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(context.resources, "read_each", stopped)
+    monkeypatch.setattr(context, "found", stopped)
+
+
+@pytest.mark.parametrize("asks", [read, search])
+async def test_who_asked_what_fails_is_in_the_audit(here: World, monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    good = await here.token()
+    assert (await asks(here, good))[0] == 200
+    permitted = await last_audited(here)
+    slow(monkeypatch)
+    assert (await asks(here, good))[0] == 400
+    assert permitted[:2] == (await last_audited(here))[:2] == ("app", "Z9C01")
+
+
+@pytest.mark.parametrize("asks", [read, search])
+async def test_who_is_let_nowhere_is_not_told_what_fails(
+    here: World, monkeypatch: pytest.MonkeyPatch, asks: Any
+) -> None:
+    good = await here.token()
+    assert (await asks(here, good))[0] == 200
+    slow(monkeypatch)
+    await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
+    assert (await asks(here, good))[0] == 401
+
+
+async def test_who_asked_is_in_the_audit_where_nobody_could_be_asked_about(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = await here.token()
+
+    async def away(*_: Any) -> Any:
+        raise asyncpg.ConnectionDoesNotExistError("gone")
+
+    monkeypatch.setattr(authenticate, "callers", away)
+    assert (await read(here, good))[0] == 503
+    assert (await last_audited(here))[0] == "app"
 
 
 ENDS = {
