@@ -188,6 +188,29 @@ async def test_what_has_ended_has_ended_at_the_next_read(here: World, name: str)
     assert [(await read(here, good))[0] for _ in range(2)] == [status] * 2
 
 
+async def test_who_asks_after_the_end_is_refused_whoever_is_answered_meanwhile(here: World) -> None:
+    good = await here.token()
+    await read(here, good)
+    before = [asyncio.create_task(asks(here, good)) for asks in (read, search) for _ in range(16)]
+    await asyncio.sleep(0)
+    await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
+    after = await asyncio.gather(*(asks(here, good) for asks in (read, search) for _ in range(16)))
+    assert {status for status, _ in after} == {401}
+    assert {status for status, _ in await asyncio.gather(*before)} <= {200, 401}
+
+
+async def test_who_goes_away_takes_nobody_elses_answer_along(here: World) -> None:
+    good = await here.token()
+    await read(here, good)
+    tasks = [asyncio.create_task(search(here, good, code)) for code in ("Z9C01", "RRE") * 8]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    for each in tasks[:8]:
+        each.cancel()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert told[8:] == [(200, ["o1"]), (200, [])] * 4
+
+
 CHANGES = {
     "the registration": "UPDATE fhirgw.registration SET clearance = 4 WHERE id = 'app'",
     "to the same": "UPDATE fhirgw.registration SET clearance = clearance WHERE id = 'app'",
