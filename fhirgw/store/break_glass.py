@@ -115,5 +115,5 @@ async def review(connection: Connection, id: str, finding: str, reviewer: str) -
     if row is not None:
         return Grant(*row)
     if await connection.fetchval("SELECT true FROM fhirgw.break_glass WHERE id = $1", id):
-        raise FhirError(Issue("business-rule", "This grant has been reviewed already; its finding stands"))
+        raise FhirError(Issue("business-rule", "This grant has been reviewed already; its finding stands"), status=409)
     raise FhirError(Issue("not-found", "There is no such grant: `fhirgw break-glass list` shows them"))

@@ -207,9 +207,9 @@ async def test_who_searches_at_the_same_time_gets_their_own(world: World, monkey
     """Of one shape they share a statement; never a permit, and what comes along is each one's own."""
     sizes = []
 
-    async def counted(connection: asyncpg.Connection, asked: Sequence[Any]) -> list[Any]:
+    async def counted(connection: asyncpg.Connection, asked: Sequence[Any], *more: Any) -> Any:
         sizes.append(len(asked))
-        return await alike.found(connection, asked)
+        return await alike.found(connection, asked, *more)
 
     monkeypatch.setattr(context, "found", counted)
     asked = [(who, id) for who in ("care", "elsewhere", "narrow", "anne", "bert") for id in (ANNE, BERT)] * 3

@@ -440,6 +440,7 @@ async def test_no_token_is_asked_for_where_the_server_alone_says_so(pulling: Pul
         asked.append(seen.path)
         if "smart-configuration" in seen.path:
             answer.body = json.dumps({"token_endpoint": "https://victim.example/token"}).encode()
+            answer.headers.pop("content-encoding", None)
 
     pulling.road.spoil = spoil
     with pytest.raises(Interrupted, match=r"another origin than the base.*--token-url"):
@@ -447,6 +448,17 @@ async def test_no_token_is_asked_for_where_the_server_alone_says_so(pulling: Pul
     assert [each for each in asked if "smart-configuration" not in each] == []
     pulling.road.spoil = lambda seen, answer: None
     assert (await pulling(source="mixed-up")).files
+
+
+async def test_what_is_not_packed_as_it_says_is_told(pulling: Pulls) -> None:
+    def spoil(seen: Seen, answer: Answer) -> None:
+        if "smart-configuration" in seen.path:
+            answer.headers["content-encoding"] = "gzip"
+            answer.body = b"{}"
+
+    pulling.road.spoil = spoil
+    with pytest.raises(Ended, match="not packed as its Content-Encoding says"):
+        await pulling(source="rough")
 
 
 async def test_http_is_for_this_machine_alone_and_only_if_it_is_allowed() -> None:

@@ -105,7 +105,10 @@ CONSENT = {
                 "role": {
                     "coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]
                 },
-                "reference": {"identifier": {"system": "urn:x", "value": "y"}, "type": "Organization"},
+                "reference": {
+                    "identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "Z9X01"},
+                    "type": "Organization",
+                },
             }
         ],
     },
@@ -120,7 +123,7 @@ async def test_all_that_rests_on_a_resource_is_written_changed_and_ended_with_it
     council = ("abc0", "https://fhir.nhs.uk/Id/ods-organization-code|Z9C01", "council", "abc0")
     assert await rows(database, relationships) == [council, ("abc0", "urn:x|y", "care-team", "abc1")]
     dissents = "SELECT person, party, id FROM fhirgw.directive WHERE effect = 'deny'"
-    assert await rows(database, dissents) == [("abc0", "urn:x|y", "abc2")]
+    assert await rows(database, dissents) == [("abc0", "https://fhir.nhs.uk/Id/ods-organization-code|Z9X01", "abc2")]
     assert await rows(database, "SELECT system, value, patient, origin FROM fhirgw.identifier") == [
         ("https://example.org/Id", "7", "abc0", "app:core|Z9C01")
     ]

@@ -228,10 +228,13 @@ def _silent(error: httpx.TransportError) -> str:
 async def _read(response: httpx.Response, what: str) -> Document:
     """The whole of an answer."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > LARGEST:
-            raise Ended("too-long", f"The {what} is longer than {LARGEST >> 20} MB")
+    try:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > LARGEST:
+                raise Ended("too-long", f"The {what} is longer than {LARGEST >> 20} MB")
+    except httpx.DecodingError:
+        raise Ended("structure", f"The {what} is not packed as its Content-Encoding says") from None
     if response.status_code != 200:
         return Document(response.status_code, response.headers, None)
     try:
