@@ -99,8 +99,7 @@ def interactions(
 
     async def handle(request: Request) -> Response:
         if path not in OPEN and not (asserted and _is_form(request)):
-            permit = await ahead(request) if ahead and request.method == "GET" else None
-            request.state.permit = entry(request).permit = permit or await context(request).gate(request)
+            request.state.permit = entry(request).permit = await _permit(request, ahead)
         if given := request.scope[SENT]:
             headers.noted(request, given)
         if request.method == "OPTIONS":
@@ -132,6 +131,19 @@ def interactions(
     route.methods = None  # all of them, those nobody has heard of too: `endpoint` says which are served
     route.handlers = methods
     return route
+
+
+async def _permit(request: Request, ahead: Ahead | None) -> Permit:
+    """The caller's permit. Where it fails to read ahead nobody is told of that before it is known who asks."""
+    gate = context(request).gate
+    try:
+        permit = await ahead(request) if ahead and request.method == "GET" else None
+    except FhirError:
+        raise  # a refusal: it is known
+    except Exception:
+        entry(request).permit = await gate(request)
+        raise
+    return permit or await gate(request)
 
 
 def _laid_out(request: Request, response: Response) -> Response:

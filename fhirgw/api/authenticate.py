@@ -83,13 +83,13 @@ class Gatekeeper:
         self._callers: Shared[Asker | None, Asker, Caller] = Shared(self._known)
 
     async def permit(self, request: Request) -> Permit:
-        """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503); the audit is told who is refused."""
+        """The caller's permit. Raises Refusal (401, 429) or FhirError (403, 503); the audit is told who gets none."""
         bearer = await self.bearer(request)
         known = None
         try:
             known = await self._counted(request, bearer)
             return await self._permit(request, bearer, known)
-        except FhirError:
+        except Exception:  # refused, or not to be asked about now
             entry(request).asking = _asking(bearer, self._registered.get(_key(bearer)), known)
             raise
 

@@ -170,7 +170,11 @@ class Auditor:
         batch: list[_Waiting] = []
         size = 0
         each = await self._queue.get()
-        await asyncio.sleep(0)  # those that are answered in this moment: half of a commit's CPU is the commit's own
+        try:
+            await asyncio.sleep(0)  # those that are answered in this moment: half of a commit's CPU is the commit's own
+        except BaseException:
+            _settle([each] if each else [], failed=True)
+            raise
         while each is not None:
             batch.append(each)
             size += len(each.row.body)

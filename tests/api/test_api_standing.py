@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
-from fhirgw.api import authenticate
+from fhirgw.api import authenticate, context
 from fhirgw.store.registration import ODS_CODE
 from tests.api.smart_world import BASE, World, world
 from tests.put import connected, put
@@ -110,6 +111,60 @@ async def test_every_read_is_audited_with_its_permit(here: World) -> None:
     assert list(map(tuple, rows)) == [("app", "Z9C01", rows[0]["outcome"])] * 3
 
 
+async def last_audited(here: World) -> tuple[Any, ...]:
+    """The application, its organisation and the status in the newest row of the audit."""
+    connection = await connected(here.url)
+    query = "SELECT registration, organisation, outcome FROM fhirgw.audit ORDER BY sequence DESC LIMIT 1"
+    row = await connection.fetchrow(query)
+    await connection.close()
+    assert row is not None
+    return tuple(row)
+
+
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement that reads or searches takes too long; who asks is still told."""
+
+    async def stopped(*_: Any, **__: Any) -> Any:
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(context.resources, "read_each", stopped)
+    monkeypatch.setattr(context, "found", stopped)
+
+
+@pytest.mark.parametrize("asks", [read, search])
+async def test_who_asked_what_fails_is_in_the_audit(here: World, monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    good = await here.token()
+    assert (await asks(here, good))[0] == 200
+    permitted = await last_audited(here)
+    slow(monkeypatch)
+    assert (await asks(here, good))[0] == 400
+    assert permitted[:2] == (await last_audited(here))[:2] == ("app", "Z9C01")
+
+
+@pytest.mark.parametrize("asks", [read, search])
+async def test_who_is_let_nowhere_is_not_told_what_fails(
+    here: World, monkeypatch: pytest.MonkeyPatch, asks: Any
+) -> None:
+    good = await here.token()
+    assert (await asks(here, good))[0] == 200
+    slow(monkeypatch)
+    await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
+    assert (await asks(here, good))[0] == 401
+
+
+async def test_who_asked_is_in_the_audit_where_nobody_could_be_asked_about(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = await here.token()
+
+    async def away(*_: Any) -> Any:
+        raise asyncpg.ConnectionDoesNotExistError("gone")
+
+    monkeypatch.setattr(authenticate, "callers", away)
+    assert (await read(here, good))[0] == 503
+    assert (await last_audited(here))[0] == "app"
+
+
 ENDS = {
     "deactivated": (401, "UPDATE fhirgw.registration SET active = false WHERE id = 'app'"),
     "gone": (401, "DELETE FROM fhirgw.registration WHERE id = 'app'"),
@@ -131,6 +186,29 @@ async def test_what_has_ended_has_ended_at_the_next_read(here: World, name: str)
     await execute(here, statement)
     assert [await search(here, good) for _ in range(2)] == [(status, [])] * 2
     assert [(await read(here, good))[0] for _ in range(2)] == [status] * 2
+
+
+async def test_who_asks_after_the_end_is_refused_whoever_is_answered_meanwhile(here: World) -> None:
+    good = await here.token()
+    await read(here, good)
+    before = [asyncio.create_task(asks(here, good)) for asks in (read, search) for _ in range(16)]
+    await asyncio.sleep(0)
+    await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
+    after = await asyncio.gather(*(asks(here, good) for asks in (read, search) for _ in range(16)))
+    assert {status for status, _ in after} == {401}
+    assert {status for status, _ in await asyncio.gather(*before)} <= {200, 401}
+
+
+async def test_who_goes_away_takes_nobody_elses_answer_along(here: World) -> None:
+    good = await here.token()
+    await read(here, good)
+    tasks = [asyncio.create_task(search(here, good, code)) for code in ("Z9C01", "RRE") * 8]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    for each in tasks[:8]:
+        each.cancel()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert told[8:] == [(200, ["o1"]), (200, [])] * 4
 
 
 CHANGES = {

@@ -115,6 +115,20 @@ async def test_leaving_writes_what_still_waits(database: str, connection: asyncp
         await auditor.record(access(100))
 
 
+async def test_what_ends_it_leaves_nobody_waiting(database: str) -> None:
+    """Also who was taken from the queue already, while others were waited for."""
+    told: list[BaseException | None] = []
+    with pytest.raises(asyncio.CancelledError):  # on leaving
+        async with Auditor(database) as auditor:
+            waiting = asyncio.create_task(auditor.record(access(0)))
+            for _ in ("handed over", "taken"):
+                await asyncio.sleep(0)
+            assert auditor._task is not None and auditor._queue.empty() and not auditor._writing
+            auditor._task.cancel()
+            told += await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 10)
+    assert [type(each) for each in told] == [Unrecorded]
+
+
 async def test_a_full_queue_waits_and_loses_nothing(database: str, connection: asyncpg.Connection) -> None:
     async with Auditor(database, longest=3) as auditor:
         await asyncio.gather(*(auditor.record(access(number)) for number in range(50)))
