@@ -1,6 +1,8 @@
 """The FHIR interactions that read: read, vread, search and what the server can do, thin over the store.
 
 https://hl7.org/fhir/R4/http.html
+
+Long, because each route stands beside its handler.
 """
 
 from __future__ import annotations

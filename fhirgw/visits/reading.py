@@ -2,6 +2,8 @@
 
 Everything that is wrong with it is found at once, each with its column, rule and remedy; a visit that is wrong in one
 place is refused whole, because half of it would be another visit. Values are never told again.
+
+Long, because what clashes with what within one visit is judged in one place.
 """
 
 from __future__ import annotations
