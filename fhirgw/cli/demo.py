@@ -170,6 +170,6 @@ def _print(console: Console, lines: list[tuple[str, str]], given: Settings) -> N
     if any(where.endswith("/homecare/desk") for _, where in lines):
         console.line("\nThe duty desk signs in by its key file; within a minute it shows a visit that nobody began:")
         console.line(f"{given.data.absolute() / 'keys' / DESK}.json")
-        console.line("\nSending visits wants the token of who has them made (mappings/homecare/README.md), for instance:")
+        console.line("\nSending visits wants the token of who has them made (mappings/homecare/README.md):")
         console.line(_token(given, PROVIDER, PROVIDER_SCOPE))
     console.line("\nServing until you stop it with Ctrl-C. Nobody in these records is real.")
