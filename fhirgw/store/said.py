@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, ColumnElement, FromClause, Text, and_, case, cast, func, literal, or_, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fhirgw.fhir.parameters import DECEASED, Parameter, Source
@@ -28,6 +42,8 @@ WORTH: dict[str, tuple[tuple[str, ...], str | None]] = {
 """By the type of an element: the path to what has a worth, and the property that it is; other types are their own."""
 
 PATH = ARRAY(Text)
+NO_STEPS: ColumnElement[Any] = literal_column("'{}'::text[]")
+"""The path to a value itself: an ARRAY[] without a type is none to PostgreSQL."""
 
 
 def worth(table: FromClause, parameter: Parameter, last: bool) -> ColumnElement[Any]:
@@ -64,7 +80,8 @@ def _names(reference: ColumnElement[Any], kind: str) -> ColumnElement[bool]:
 
 
 def _plain(node: ColumnElement[Any], *steps: str) -> ColumnElement[Any]:
-    return node.op("#>>", return_type=Text())(literal(list(steps), PATH, literal_execute=True))
+    path = literal(list(steps), PATH, literal_execute=True) if steps else NO_STEPS
+    return node.op("#>>", return_type=Text())(path)
 
 
 def _spelt(text: str) -> ColumnElement[str]:

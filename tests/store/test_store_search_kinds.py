@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
 from fhirgw.fhir.issue import FhirError
-from fhirgw.fhir.query import Query
+from fhirgw.fhir.parameters import supported
+from fhirgw.fhir.query import SEARCHED, SORTABLE, Query
 from fhirgw.store.database import Readers
 from fhirgw.store.search import search
 from tests.conftest import NewDatabase
@@ -164,9 +165,18 @@ def test_the_oracle_tells_requests_apart(kind: str, known: World) -> None:
 
 
 PEOPLE = (
-    {"telecom": [{"system": "email", "value": "a@x"}, {"system": "phone", "value": "3"}], "active": True},
+    {
+        "telecom": [{"system": "email", "value": "a@x"}, {"system": "phone", "value": "3"}],
+        "active": True,
+        "address": [{"use": "work"}],
+    },
     {"telecom": [{"system": "phone", "value": "2"}, {"system": "phone", "value": "9"}], "deceasedBoolean": True},
-    {"telecom": [{"system": "email", "value": "b@x"}], "deceasedDateTime": "2020", "active": False},
+    {
+        "telecom": [{"system": "email", "value": "b@x"}],
+        "deceasedDateTime": "2020",
+        "active": False,
+        "address": [{"use": "temp"}, {"use": "home"}],
+    },
     {"telecom": [{"value": "0"}], "deceasedBoolean": False, "gender": "other", "active": True},
 )
 """Each with an id by its place: a, b, c, d."""
@@ -191,11 +201,21 @@ async def few(new_database: NewDatabase) -> AsyncIterator[Readers]:
         ("active", "cadb"),
         ("-active,-_id", "dacb"),
         ("gender", "dabc"),
+        ("address-use", "cabd"),
+        ("-address-use", "acbd"),
     ],
 )
 async def test_what_is_sorted_by_is_what_the_parameter_looks_at(sort: str, expected: str, few: Readers) -> None:
     found = [one async for one in pages(few, "Patient", [("_sort", sort), ("_count", "1")])]
     assert "".join(each.id for one in found for each in one.matches) == expected
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+async def test_every_parameter_that_has_an_order_is_sorted_by(kind: str, few: Readers) -> None:
+    for name in [each.name for each in supported(kind).values() if each.kind in SORTABLE]:
+        for sort in (name, f"-{name}"):
+            found = await page(few, kind, [("_sort", sort)])
+            assert len(found.matches) == (4 if kind == "Patient" else 0), sort
 
 
 ROLE = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
