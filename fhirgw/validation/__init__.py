@@ -16,6 +16,7 @@ from fhirgw.fhir.issue import Issue
 from fhirgw.terminology import definitions
 from fhirgw.validation import binding, constraint, extension, snapshot, structure
 from fhirgw.validation.claim import by_claim
+from fhirgw.validation.ids import twice
 from fhirgw.validation.scope import Scope
 from fhirgw.validation.shape import OBJECT
 from fhirgw.validation.structure import NO_TYPE, judge
@@ -36,6 +37,7 @@ def forget() -> None:
     binding.bound.cache_clear()
     binding.CODES.clear()
     binding.DISPLAYS.clear()
+    binding.SYSTEMS.clear()
 
 
 profile.rests_on_these(forget)
@@ -56,6 +58,8 @@ def validate(resource: Any, profiles: Sequence[str] = ()) -> list[Issue]:
     scope = Scope(resource)
     try:
         found = [*(judge(kind)(resource, scope) or ()), *(by_claim(resource, profiles, scope) or ())]
+        if scope.named or "contained" in resource:
+            found += twice(resource)
     except RecursionError:
         return [replace(TOO_DEEP, expression=kind)]
     if not found:

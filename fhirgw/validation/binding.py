@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/terminologies.html#strength
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.table import Table
 from fhirgw.terminology import listed, membership, shaped
 from fhirgw.terminology.code_system import code_system
+from fhirgw.terminology.definitions import definition
 from fhirgw.terminology.shape import LANGUAGES, reason
 from fhirgw.validation.primitive import WORTH_KEEPING, Judged, primitive
 from fhirgw.validation.scope import Check, Found, Scope
@@ -27,6 +29,9 @@ NO_LANGUAGE = Issue("code-invalid", "No language of BCP 47: write a tag of regis
 NOT_ITS_DISPLAY = Issue(
     "code-invalid", "The display is not this code's: $lookup tells the one it has, or leave it out", None, "warning"
 )
+RELATIVE = Issue("value", "A system is an absolute uri: write whose code it is in full, as http://snomed.info/sct")
+A_VALUE_SET = Issue("value", "This is a value set, and not a code system: name the system that defines the code")
+ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.")
 SEVERITY = {"required": "error", "extensible": "warning"}
 FEW = 12
 """Codes of a value set that are named in an issue."""
@@ -123,10 +128,11 @@ def bound(type_code: str, rule: Binding) -> Check:
 
 def coding(value: dict[str, Any], scope: Scope) -> Found | None:
     """What is wrong with the code of a Coding, whatever it is bound to."""
-    found = value.get("code")
+    found, system = value.get("code"), value.get("system")
+    if system.__class__ is str and (issue := SYSTEMS[system]) is not None:
+        return [(".system", issue)]
     if found.__class__ is not str:
         return None
-    system = value.get("system")
     if system.__class__ is not str:
         return [("", NO_SYSTEM)] if system is None and "_system" not in value else None
     issue = CODES[system, found]
@@ -159,6 +165,13 @@ def _plain(display: str) -> str:
     return " ".join(display.split()).casefold()
 
 
+def _system(url: str) -> Issue | None:
+    """https://hl7.org/fhir/R4/datatypes.html#Coding"""
+    if ABSOLUTE.match(url) is None:
+        return None if primitive("uri")(url) else RELATIVE  # what is no uri at all is told already
+    return A_VALUE_SET if definition("ValueSet", url) and code_system(url) is None else None
+
+
 def _code_of_system(pair: tuple[str, str]) -> Issue | None:
     system, found = pair
     known = code_system(system)
@@ -182,3 +195,6 @@ class Remembered(Table):
 CODES = Remembered(_code_of_system)
 DISPLAYS = Remembered(_displays)
 """(`system|code`, display) -> whether that is what the code system calls it."""
+
+SYSTEMS = Judged(_system)
+"""What a Coding has as its system -> what is wrong with it."""

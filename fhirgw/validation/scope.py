@@ -16,7 +16,7 @@ from fhirgw.fhir.issue import Issue, Resource
 
 SHORT, KEPT = 400, 512
 """Bytes of a value that is remembered, and how many are for each element."""
-REFERS = b'"reference"'
+REFERS, NAMED = b'"reference"', b'"id"'
 Found = list[tuple[str, Issue]]
 Check = Callable[[Any, "Scope"], Found | None]
 """Judges a value; nothing, or an empty list, when it is sound."""
@@ -30,6 +30,8 @@ class Scope:
         self.above = above
         self.full_url = full_url
         self.judging: set[tuple[int, str]] = above.judging if above else set()
+        self.named = False
+        """Whether an element of it has an id."""
 
     @cached_property
     def contained(self) -> dict[str, Resource]:
@@ -79,7 +81,8 @@ def below(name: str, found: Found) -> Found:
 def remembered(check: Check) -> Check:
     """The same check, which knows again what it found sound: codes are few, and come in every resource.
 
-    What a value says decides alone, unless it refers to something: that may be here once and not again.
+    What a value says decides alone, unless it refers to something, which may be here once and not again, or has an id,
+    which another may have too.
     """
     sound: set[bytes] = set()
 
@@ -91,7 +94,7 @@ def remembered(check: Check) -> Check:
         if text in sound:
             return None
         found = check(value, scope)
-        if not found and len(text) <= SHORT and REFERS not in text:
+        if not found and len(text) <= SHORT and REFERS not in text and NAMED not in text:
             if len(sound) >= KEPT:
                 sound.clear()
             sound.add(text)

@@ -18,6 +18,7 @@ from fhirgw.terminology import shaped
 from fhirgw.validation import binding, invariant
 from fhirgw.validation.claim import by_claim
 from fhirgw.validation.extension import Extensions, extensions, homes
+from fhirgw.validation.ids import twice
 from fhirgw.validation.primitive import answers, is_remembered, primitive
 from fhirgw.validation.reference import reference
 from fhirgw.validation.scope import Check, Found, Scope, below, remembered
@@ -125,6 +126,8 @@ class Rules(dict[str, Rule]):
         if name == "implicitRules" and is_resource(self.context):
             return implicit
         rule = APART.get((self.context, name)) or self.of_element(element)
+        if name == "id" and not is_resource(self.context):
+            return named(rule)
         if not element.choices:
             return rule
         return alone(element, rule)
@@ -259,6 +262,16 @@ def implicit(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
     return [(".implicitRules", RULES)]
 
 
+def named(rule: Rule) -> Rule:
+    """The rule of an element's id, which tells the resource that it has such: no other may be the same."""
+
+    def check(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
+        scope.named = True
+        return rule(value, holder, scope)
+
+    return check
+
+
 def simple_quantity(value: dict[str, Any], scope: Scope) -> Found | None:
     return [(".comparator", NO_PROFILE)] if "comparator" in value else None
 
@@ -270,9 +283,8 @@ def resource(value: Any, scope: Scope) -> Found | None:
     kind = value.get("resourceType")
     if kind.__class__ is not str or not is_resource(kind) or kind in ("Resource", "DomainResource"):
         return [(".resourceType", NO_TYPE)]
-    found = judge(kind)(value, scope)
-    more = by_claim(value, (), scope)
-    return (found or []) + more if more else found
+    found = [*(judge(kind)(value, scope) or ()), *(by_claim(value, (), scope) or ())]
+    return found + twice(value) if value is scope.resource and (scope.named or "contained" in value) else found
 
 
 def entry_resource(value: Any, holder: dict[str, Any], scope: Scope) -> Found | None:
