@@ -132,8 +132,11 @@ def _routed(router: Router) -> ASGIApp:
         if scope["type"] != "http":
             await router(scope, receive, send)
             return
+        path = scope["path"]
+        if path.endswith("/") and path.startswith("/fhir/"):  # some libraries end addresses so
+            scope["path"] = path = path[:-1]
         try:
-            await Router.app(apart.get(_first(scope["path"]), router), scope, receive, send)
+            await Router.app(apart.get(_first(path), router), scope, receive, send)
         except HTTPException as error:
             response = await not_routed(Request(scope, receive, send), error)
             await response(scope, receive, send)

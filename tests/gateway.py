@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from fhirgw.app import create_app
 from fhirgw.cli.apps import ensured, got
+from fhirgw.cli.protocol import Protocol
 from fhirgw.settings import Settings
 from fhirgw.store.database import connect, direct
 from fhirgw.store.registration import Registration
@@ -52,7 +53,7 @@ class Gateway:
 def serving(settings: Settings) -> Iterator[Gateway]:
     """The app of these settings, on a free port of 127.0.0.1, in a thread of its own."""
     app = create_app(settings)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, ws="none")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=Protocol, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -195,6 +195,8 @@ def check_format(request: Request, more: tuple[str, ...] = ()) -> None:
         fits = _fits(request.query_params.get("_format", "json").replace(" ", "+"), (*FORMATS, *more))
     else:
         fits = _accepts(headers.header(request, b"accept") or "*/*", more)
+        if not fits:  # it may be said in several headers, which mean the same as one
+            fits = _accepts(",".join(request.headers.getlist("accept")), more)
     if not fits:
         raise FhirError(Issue("not-supported", "Only JSON of FHIR 4.0 is served: application/fhir+json"), status=406)
 

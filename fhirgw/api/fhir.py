@@ -214,17 +214,9 @@ def routes() -> list[Route]:
         interactions("/fhir/_history", GET=history.of_system),
         interactions("/fhir/Patient/{id:name}/$everything", GET=everything_of, POST=posted(everything_of)),
         interactions("/fhir/metadata", GET=metadata),
-        slashed(interactions("/fhir", GET=root, POST=transaction.bundle)),
+        interactions("/fhir", GET=root, POST=transaction.bundle),
         *(*operations.routes(), *openapi.routes()),
     ]
-
-
-def slashed(route: Route) -> Route:
-    """The route with a slash at its end too: some clients post to the base that way, and a redirect loses what they
-    send.
-    """
-    route.path_regex = re.compile(f"^{route.path}/?$")
-    return route
 
 
 MODES = ("full", "normative", "terminology")

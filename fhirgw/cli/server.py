@@ -14,6 +14,7 @@ from fhirgw.api.issuers import Issuers
 from fhirgw.api.jwks import KeySets
 from fhirgw.api.keys import Keyring
 from fhirgw.app import create_app
+from fhirgw.cli.protocol import Protocol
 from fhirgw.cli.running import listen, unlisten
 from fhirgw.jobs.place import places
 from fhirgw.settings import Settings
@@ -33,7 +34,12 @@ async def served(given: Settings, listening: socket.socket, ready: Callable[[], 
     """Serves until a signal asks to stop, then lets requests end. `ready` is called when the first can be answered."""
     app = create_app(given)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, server_header=False
+        app,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
     )
     server = _Server(config, ready)
 
@@ -55,6 +61,7 @@ def shared(given: Settings, listening: socket.socket, workers: int) -> None:
     config = uvicorn.Config(
         "fhirgw.app:from_environment",
         factory=True,
+        http=Protocol,
         workers=workers,
         log_config=None,
         access_log=False,

@@ -44,8 +44,8 @@ _MISFITS = (TypeError, ValueError, AttributeError)
 def patched(resource: Resource, operations: Any) -> Resource:
     """What the operations make of a resource, which stays as it is.
 
-    Raises FhirError naming the operation by its position: invalid or forbidden for what is no patch of ours (400, 403),
-    processing for what does not fit the resource, a failed test among it (422).
+    Raises FhirError naming the operation by its position: invalid for what is no patch (400), forbidden for what is not
+    patched here (403), processing for what does not fit the resource, a failed test among it (422).
     """
     if not isinstance(operations, list) or not operations or len(operations) > MOST:
         raise _refusal("invalid", f"A JSON Patch is a list of 1 to {MOST} operations", None)
@@ -85,10 +85,13 @@ def _allowed(resource_type: str, path: Any, name: str, op: str, at: int) -> None
         raise _refusal("invalid", f"{name} is no JSON Pointer, as /status is", at) from None
     if op == "test":
         return
-    if not parts or parts[0] in NOT_PATCHED or step(resource_type, parts[0]) is None:
-        allowed = f"{name} is /[element of {resource_type}], or below one; /{', /'.join(NOT_PATCHED)} stay as they are"
-        near = get_close_matches(parts[0], children(resource_type), 1) if parts else []
-        raise _refusal("forbidden", f"{allowed}: did you mean /{near[0]}?" if near else allowed, at)
+    if not parts or parts[0] in NOT_PATCHED:
+        told = f"{name} is /[element of {resource_type}], or below one; /{', /'.join(NOT_PATCHED)} stay as they are"
+        raise _refusal("forbidden", told, at)
+    if step(resource_type, parts[0]) is None:
+        near = get_close_matches(parts[0], children(resource_type), 1)
+        told = f"{name} is /[element of {resource_type}], or below one"
+        raise _refusal("processing", f"{told}: did you mean /{near[0]}?" if near else told, at)
     if parts[0] == "meta" and (len(parts) < 2 or parts[1] not in META):
         raise _refusal("forbidden", f"Only /meta/{' and /meta/'.join(META)} may be patched of meta", at)
 

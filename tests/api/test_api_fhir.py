@@ -1,6 +1,8 @@
 """The interactions over HTTP, as https://hl7.org/fhir/R4/http.html has them."""
 
+import json
 import re
+import socket
 from typing import Any
 
 import httpx
@@ -202,7 +204,8 @@ REFUSED = [
     ("GET", "/fhir/Patent/p1", 404, "not-supported", "did you mean Patient?"),
     ("GET", "/fhir/%00", 404, "not-supported", "are not held here"),
     ("GET", "/fhir?name=x", 400, "invalid", "name"),
-    ("GET", "/fhir/Patient/", 404, "not-found", "nothing at this address"),
+    ("GET", "/fhir/Patient/p1//", 404, "not-found", "nothing at this address"),
+    ("GET", "/fhir/Patent/", 404, "not-supported", "did you mean Patient?"),
     ("GET", "/elsewhere", 404, "not-found", "nothing at this address"),
     ("GET", "/fhir/Patient?famly=x", 400, "invalid", "did you mean family?"),
     ("GET", "/fhir/Patient?name=%00", 400, "invalid", "NUL"),
@@ -238,6 +241,34 @@ def test_every_refusal_is_an_outcome(
     if status == 405:
         assert method not in answer.headers["allow"]
         assert "OPTIONS" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["", "/metadata", "/Patient", "/Patient/p1", "/Patient/p1/_history"])
+def test_an_address_may_end_with_a_slash(gateway: Gateway, path: str) -> None:
+    with_it = gateway.http.get(f"/fhir{path}/")
+    assert (with_it.status_code, with_it.content) == (200, gateway.http.get(f"/fhir{path}").content)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"FROB /fhir/Patient HTTP/1.1", b"501", "not-supported"),
+        (b"get /fhir/Patient HTTP/1.1", b"501", "not-supported"),
+        (b"GET /fhir/Patient HTTP/1.1\r\nA: \0", b"400", "structure"),
+        (b"GET /fhir/Patient FTP/1.1", b"400", "structure"),
+        (b"GET /fhir/Patient HTTP/1.1", b"401", "login"),
+    ],
+)
+def test_what_is_no_request_is_refused_with_an_outcome_too(
+    gateway: Gateway, sent: bytes, status: bytes, code: str
+) -> None:
+    url = httpx.URL(gateway.root)
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+        connection.sendall(sent + b"\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.split()[1] == status
+    assert b"content-type: application/fhir+json" in head.lower()
+    assert json.loads(body)["issue"][0]["code"] == code
 
 
 @pytest.mark.parametrize("path", ["/", "/health/live"])
@@ -284,6 +315,8 @@ def test_a_form_too_long_is_refused_while_it_arrives(gateway: Gateway) -> None:
 )
 def test_json_is_what_there_is(gateway: Gateway, accept: str, status: int) -> None:
     assert gateway.http.get("/fhir/Patient/p1", headers={"Accept": accept}).status_code == status
+    apart = [("Accept", each.strip()) for each in accept.split(",")]
+    assert gateway.http.get("/fhir/Patient/p1", headers=apart).status_code == status
     forced = gateway.http.get("/fhir/Patient/p1?_format=json", headers={"Accept": accept})
     assert forced.status_code == 200
 

@@ -95,9 +95,12 @@ def raw(gateway: Gateway, line: str, token: str | None) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-SPELT = ["/fhir/Patient/p1", "/fhir/Patient%2fp1", "/fhir/%50atient/p%31", "/fhir/Patient/p1?", "/fhir/Patient?_id=p1"]
+SPELT = [
+    *("/fhir/Patient/p1", "/fhir/Patient%2fp1", "/fhir/%50atient/p%31", "/fhir/Patient/p1?", "/fhir/Patient?_id=p1"),
+    *("/fhir/Patient/p1/", "/fhir/Patient/?_id=p1"),
+]
 TRICKS = [
-    *("/fhir//Patient/p1", "//fhir/Patient/p1", "/fhir/Patient/p1/", "/fhir/Patient/p1;x=1", "/fhir/patient/p1"),
+    *("/fhir//Patient/p1", "//fhir/Patient/p1", "/fhir/Patient/p1//", "/fhir/Patient/p1;x=1", "/fhir/patient/p1"),
     *("/FHIR/Patient/p1", "/fhir/./Patient/p1", "/fhir/metadata/../Patient/p1", "/fhir/metadata/..;/Patient/p1"),
     *("/fhir/metadata%2f..%2fPatient%2fp1", "/health/live/../../fhir/Patient/p1", "/fhir\\Patient\\p1", "*"),
     *("/fhir/Patient/p1%00", "/fhir/Patient/p1%0a", "/fhir/Patient/p\uff11", "/fhir/Patient/p1/_history/\uff11"),
