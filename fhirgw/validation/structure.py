@@ -247,8 +247,15 @@ def beside(element: Element, above: tuple[str, ...]) -> Rule:
 
 
 def identifier(value: dict[str, Any], scope: Scope) -> Found | None:
-    """An NHS number by its check digit; an ODS code by its shape."""
+    """An NHS number by its check digit; an ODS code by its shape; any by whether its system says whose it is.
+
+    https://hl7.org/fhir/R4/datatypes.html#Identifier
+    """
     system, text = value.get("system"), value.get("value")
+    if system.__class__ is str and binding.SYSTEMS[system] is binding.RELATIVE:
+        return [(".system", binding.RELATIVE)]
+    if system == URI and text.__class__ is str and binding.ABSOLUTE.match(text) is None:
+        return [(".value", NO_URI)]
     if system.__class__ is str and text.__class__ is str and system in NATIONAL and shaped(system, text) is False:
         return [(".value", NATIONAL[system])]
     return None
@@ -303,6 +310,8 @@ def parameter_resource(value: Any, holder: dict[str, Any], scope: Scope) -> Foun
     return below(".resource", resource(value, Scope(value)) or [])
 
 
+URI = "urn:ietf:rfc:3986"
+NO_URI = Issue("value", "An identifier of this system is a uri in full: write urn:uuid:, urn:oid: or http:// before it")
 NATIONAL = {
     NHS_NUMBER: Issue("value", "Not an NHS number: ten digits without spaces, the last the check of the others"),
     ODS_ORGANISATION: Issue("value", "Not an ODS code: three to ten capital letters and digits"),

@@ -176,6 +176,14 @@ DEFECTS: dict[str, Defect] = {
         "ServiceRequest.contained[1].id",
     ),
     "system that is relative": (TASK, {"code.coding[0].system": "snomed"}, "value", "Task.code.coding[0].system"),
+    "identifier of a relative system": (PATIENT, {"identifier[1].system": "mine"}, "value",
+                                        "Patient.identifier[1].system"),
+    "identifier that is no uri": (
+        PATIENT,
+        {"identifier[1].system": "urn:ietf:rfc:3986", "identifier[1].value": "1234"},
+        "value",
+        "Patient.identifier[1].value",
+    ),
     "system that is a value set": (
         OBSERVATION,
         {"category[0].coding[0].system": "http://hl7.org/fhir/ValueSet/observation-category"},
