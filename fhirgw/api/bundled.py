@@ -113,7 +113,7 @@ def _request(request: Request, asked: Entry, connection: Connection | None) -> R
     scope = {
         **request.scope,
         "method": "POST" if posts else "GET",
-        "path": f"/fhir/{'/'.join(asked.path)}",
+        "path": "/".join(filter(None, ("/fhir", *asked.path))),
         "query_string": quote(asked.query, safe=PLAIN).encode(),
         "headers": headers,
         FOUND: None,

@@ -104,7 +104,7 @@ def _understood(pairs: asked.Pairs, lenient: bool) -> tuple[list[Passes], asked.
                 continue
             case "_summary":
                 alone = alone or value == "count"
-            case "_elements" | "_total" | "_format":
+            case "_elements" | "_total" | "_totalMethod" | "_format":
                 pass
             case _ if plain in TYPES and modifier in MODIFIERS[TYPES[plain]] and value:
                 conditions.append(_condition(plain, modifier, value.split(",")))

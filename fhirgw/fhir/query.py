@@ -243,6 +243,11 @@ def _total(query: Query, value: str) -> dict[str, Any]:
     return {"total": value}
 
 
+def _total_method(query: Query, value: str) -> dict[str, Any]:
+    """The same in Aidbox's words, which fhirpy says to every server."""
+    return {} if value == "no" else _total(query, {"count": "accurate"}.get(value, "estimate"))
+
+
 def _summary(query: Query, value: str) -> dict[str, Any]:
     if summary(value) == "count":
         return {"summary": "count", "count": 0, "total": "accurate"}
@@ -286,6 +291,7 @@ CONTROLS: dict[str, Callable[[Query, str], dict[str, Any]]] = {
     "_sort": _sort,
     "_summary": _summary,
     "_total": _total,
+    "_totalMethod": _total_method,
     "_type": _type,
 }
 """Parameters of the request itself, by name; each gives what it changes of the query."""

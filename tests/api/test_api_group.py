@@ -312,7 +312,7 @@ def test_whom_the_writer_of_a_list_does_not_see_stays_in_it(gateway: Gateway, co
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (group("x", {"entity": {"identifier": {"system": "s", "value": "9000000009"}}}), "A member is a reference"),
+        (group("x", {"entity": {"identifier": {"system": "urn:s", "value": "9000000009"}}}), "A member is a reference"),
         (group("x", {"entity": {"reference": "https://elsewhere.example/fhir/Patient/1"}}), "A member is a reference"),
         (group("x", {"entity": {"reference": "Substance/1"}}), "A member is a reference"),
         (defined("x", "Observation?colour=red"), "member-filter: "),

@@ -77,8 +77,7 @@ def authorization(gateway: Gateway) -> str:
 
 @pytest.fixture
 def fhirpy(gateway: Gateway, authorization: str) -> SyncFHIRClient:
-    """Lenient: to count it sends a parameter of another server's, besides `_count=0`."""
-    return SyncFHIRClient(gateway.base, authorization=authorization, extra_headers={"Prefer": "handling=lenient"})
+    return SyncFHIRClient(gateway.base, authorization=authorization)
 
 
 def matching(fhirpy: SyncFHIRClient, version: int, kind: str = "application/json") -> SyncFHIRClient:
