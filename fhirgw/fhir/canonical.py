@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -22,6 +22,23 @@ LONGEST_INTEGER = 20
 
 LONGEST_FRACTION = 40
 """Digits after the point that are written out; beyond it stands an exponent, so that no short text grows long."""
+
+
+class Spelt(Decimal):
+    """A number with an exponent, which remembers how it was written: `1e3` is not respelt as `1E+3`."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Of the text of a JSON number."""
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+
+def number(text: str) -> Decimal:
+    """What a JSON number with a point or an exponent says."""
+    return Spelt(text) if "e" in text or "E" in text else Decimal(text)
 
 
 def encode(resource: Resource) -> bytes:
@@ -49,6 +66,8 @@ def decode(text: str | bytes) -> Resource:
 
 def _decimal(value: Any) -> orjson.Fragment:
     """A Decimal as a JSON number of the same digits: `0.00000001`, where Python would say `1E-8`."""
+    if isinstance(value, Spelt):
+        return orjson.Fragment(value.text)
     if not isinstance(value, Decimal) or not value.is_finite():
         raise TypeError(f"JSON has no way to say a {type(value).__name__}")
     exponent = int(value.as_tuple().exponent)
@@ -77,4 +96,4 @@ def _place(error: Exception) -> str:
     return str(error)
 
 
-_decoder = json.JSONDecoder(parse_float=Decimal, parse_int=_integer, parse_constant=_no_constant)
+_decoder = json.JSONDecoder(parse_float=number, parse_int=_integer, parse_constant=_no_constant)

@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 from fhirgw.fhir.canonical import decode, encode
 from fhirgw.fhir.issue import FhirError
 
-SPELLINGS = ("1.10", "0.00000001", "-0", "-0.0", "100", "12345678901234567890123", "3.14159265358979323846", "0.10E+3")
+SPELLINGS = (
+    "1.10",
+    "0.00000001",
+    "-0",
+    "-0.0",
+    "100",
+    "12345678901234567890123",
+    "3.14159265358979323846",
+    "0.10E+3",
+    "1e3",
+    "1E3",
+    "1e+03",
+    "2.50e-7",
+)
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -36,18 +49,10 @@ def test_a_resource_survives(resource: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_number_keeps_its_digits(spelling: str) -> None:
+def test_a_number_keeps_its_spelling(spelling: str) -> None:
     text = f'{{"value":{spelling},"values":[1,{spelling}]}}'
     written = encode(decode(text)).decode()
-    numbers = [
-        part.strip("[]}") for part in written.replace(",", ":").split(":") if part.strip("[]}")[0] in "-0123456789"
-    ]
-    assert [Decimal(number).as_tuple() for number in numbers] == [
-        Decimal(spelling).as_tuple(),
-        Decimal(1).as_tuple(),
-        Decimal(spelling).as_tuple(),
-    ]
-    assert spelling in written or "E" in spelling
+    assert written == text
 
 
 def test_no_short_text_grows_long() -> None:

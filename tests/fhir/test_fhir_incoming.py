@@ -58,7 +58,9 @@ def test_a_number_is_written_as_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("spelt", ['{"a":%s}', '{"a": %s}', '{ "a" :%s }', '{"a":{"b":[%s]}}', '{"a": [1, %s]}'])
-@pytest.mark.parametrize("number", ["1.10", "1.1", "5e-7", "1e16", "-0", "12345678901234567890123", "7"])
+@pytest.mark.parametrize(
+    "number", ["1.10", "1.1", "5e-7", "1e16", "1E3", "1.50e+03", "-0", "12345678901234567890123", "7"]
+)
 def test_a_number_keeps_its_text_however_it_is_spaced(spelt: str, number: str) -> None:
     """Whatever way a body is read by: one way keeps the text of all."""
     body = (spelt % number).encode()
