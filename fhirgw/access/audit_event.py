@@ -80,7 +80,7 @@ class Seen(NamedTuple):
     person: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that triples what it costs to make one, and there is one a request
 class Access:
     """What happened.
 

@@ -7,7 +7,6 @@ page, and addresses that lead nowhere.
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from fhirgw.access.permit import Asking, Permit
 from fhirgw.fhir import cohort
 from fhirgw.fhir.parameters import EVERYWHERE, HELD, parameters
 from fhirgw.fhir.query import CONTROLS, MOST_PAIRS, UNSUPPORTED
-from fhirgw.store.audit import Auditor
+from fhirgw.store.audit import Auditor, drawn_uuid
 from fhirgw.terminology.definitions import SEARCHED
 from fhirgw.terminology.operations import NAMES
 
@@ -60,7 +59,7 @@ class Entry:
     """
 
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
-    request: str = field(default_factory=lambda: str(uuid.uuid4()))
+    request: str = field(default_factory=drawn_uuid)
     permit: Permit | None = None
     asking: Asking | None = None
     registration: str = ""

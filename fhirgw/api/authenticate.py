@@ -200,10 +200,10 @@ def unauthorised(diagnostics: str, error: str | None = None) -> NoReturn:
 
 
 def _token(request: Request) -> str:
-    given = request.headers.getlist("authorization")
+    given: list[bytes] = [value for name, value in request.scope["headers"] if name == b"authorization"]
     if not given:
         unauthorised("An access token is needed: send Authorization: Bearer, and get one at the token endpoint")
-    scheme, _, text = given[0].partition(" ")
+    scheme, _, text = given[0].decode("latin-1").partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer" or not text.strip():
         unauthorised("One Authorization header is needed, of the scheme Bearer", "invalid_request")
     return text.strip()

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import RFC_4122, UUID
 
 import asyncpg
 import orjson
@@ -13,7 +14,7 @@ import pytest
 from fhirgw.access.audit_event import Access, Seen
 from fhirgw.access.permit import Permit
 from fhirgw.access.scope import Scope
-from fhirgw.store.audit import COMPANY, Auditor, Unrecorded, record_now
+from fhirgw.store.audit import COMPANY, Auditor, Unrecorded, drawn_uuid, record_now, row
 from fhirgw.store.audit_chain import START, Point, verify
 from fhirgw.store.database import connect
 from fhirgw.store.looked import Looked, listed, looked
@@ -48,6 +49,15 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 async def recorded(connection: asyncpg.Connection) -> list[str]:
     """The request ids in the order of the chain."""
     return [request(each.body) for each in reversed(await listed(connection, count=100_000))]
+
+
+def test_ids_are_uuids_and_those_of_rows_say_when() -> None:
+    drawn = [drawn_uuid() for _ in range(2000)]
+    made = [UUID(orjson.loads(row(access(1)).body)["id"]) for _ in range(2000)]
+    assert {(each.version, each.variant) for each in map(UUID, drawn)} == {(4, RFC_4122)}
+    assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
+    assert {each.int >> 80 for each in made} == {int(access(1).moment.timestamp() * 1000)}
+    assert len({*map(UUID, drawn), *made}) == 4000 and [*map(str, map(UUID, drawn))] == drawn
 
 
 async def test_what_was_recorded_is_there(database: str, connection: asyncpg.Connection) -> None:
