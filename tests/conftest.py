@@ -42,7 +42,8 @@ MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 DEAREST = (
     *("journeys/test_journey_crash.py", "jobs/test_jobs_crash.py", "access_policy/test_non_interference.py"),
     *("cli/test_cli_processes.py", "access_policy/test_http.py", "access_policy/test_table.py"),
-    *("cli/test_cli_pull_load.py", "store/test_store_visibility.py", "jobs/test_jobs_pull.py"),
+    *("jobs/test_jobs_withdrawal.py", "cli/test_cli_pull_load.py", "store/test_store_visibility.py"),
+    *("jobs/test_jobs_pull.py", "api/test_api_authenticate.py", "jobs/test_jobs_sync.py"),
     *("jobs/test_jobs_segments.py", "api/test_api_fuzz.py", "store/test_store_search.py"),
     *("jobs/test_jobs_pseudonymise.py", "store/test_store_write.py", "access_policy/test_agree.py"),
     *("cli/test_cli_commands.py", "api/test_api_routes.py", "store/test_store_search_kinds.py"),
