@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -39,23 +40,52 @@ MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 """Where Linux keeps files in memory, and how many bytes there must be free: in a container there may be few."""
 
 DEAREST = (
-    *("access_policy/test_table.py", "access_policy/test_http.py", "journeys/test_journey_crash.py"),
-    *("journeys/test_journey_two_systems.py", "cli/test_cli_processes.py", "access_policy/test_non_interference.py"),
-    *("journeys/test_journey_serving.py", "jobs/test_jobs_crash.py", "access_policy/test_agree.py"),
-    *("jobs/test_jobs_import_crash.py", "api/test_api_fuzz.py", "mapping/test_mapping_laws.py"),
-    *("cli/test_cli_commands.py", "jobs/test_jobs_dask.py"),
+    *("journeys/test_journey_crash.py", "jobs/test_jobs_crash.py", "access_policy/test_non_interference.py"),
+    *("cli/test_cli_processes.py", "access_policy/test_http.py", "access_policy/test_table.py"),
+    *("jobs/test_jobs_withdrawal.py", "cli/test_cli_pull_load.py", "store/test_store_visibility.py"),
+    *("jobs/test_jobs_pull.py", "api/test_api_authenticate.py", "jobs/test_jobs_sync.py"),
+    *("jobs/test_jobs_segments.py", "api/test_api_fuzz.py", "store/test_store_search.py"),
+    *("jobs/test_jobs_pseudonymise.py", "store/test_store_write.py", "access_policy/test_agree.py"),
+    *("cli/test_cli_commands.py", "api/test_api_routes.py", "store/test_store_search_kinds.py"),
+    *("store/test_store_server.py", "cli/test_cli_load.py", "jobs/test_jobs_import_crash.py"),
+    *("visits/test_visits_crash.py", "store/test_store_explain.py", "jobs/test_jobs_dask.py"),
 )
 """The files that take longest, the longest first. pytest-xdist itself would begin with those that have most tests, and
 one worker would be at these when the others have done.
 """
 
+TOGETHER = "tests/journeys/"
+"""The folder whose files one worker takes: they look at one demonstration, which takes longer than most of them."""
+
 NewDatabase = Callable[[], AbstractAsyncContextManager[str]]
+
+
+def pytest_collection() -> None:
+    """None of what is imported and collected is garbage, and looking for some takes a fifth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor does anybody look among it later."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first: `make test` gives out files in this order."""
     rank = {Path(__file__).parent / each: place for place, each in enumerate(DEAREST)}
     items.sort(key=lambda each: rank.get(each.path, len(rank)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What is given out to a worker at once: a file, or all of TOGETHER."""
+    from xdist.scheduler import LoadFileScheduling  # where workers are: not in every run
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @contextmanager

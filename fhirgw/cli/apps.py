@@ -32,6 +32,7 @@ from fhirgw.api.exchange import ASSERTION_TYPE, GRANT, Exchange
 from fhirgw.api.jwks import KeySets, Unfetched, check_address
 from fhirgw.api.keys import Keyring, keep
 from fhirgw.cli.audited import audited, patients
+from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -44,7 +45,7 @@ from fhirgw.store.database import Connection, direct
 from fhirgw.store.registration import RATE, ROLES, SECTORS, Registration
 from fhirgw.store.soundness import blind, organisation_held, unheld, unmet
 
-app = typer.Typer(name="app", help="Applications that may ask for access tokens.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, name="app", help="Applications that may ask for access tokens.", no_args_is_help=True)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ADDRESS = "http://localhost/fhir/oauth/token"

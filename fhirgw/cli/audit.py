@@ -16,6 +16,7 @@ from fhirgw.access.scope import Scope
 from fhirgw.access.who_looked import about, account, groups
 from fhirgw.api.who_looked import ROWS, organisations, showing
 from fhirgw.cli.audited import audited
+from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -25,7 +26,9 @@ from fhirgw.store.called import called
 from fhirgw.store.database import declared, direct
 from fhirgw.store.looked import TIPPING_OFF, listed, looked
 
-app = typer.Typer(help="What was looked at, by whom: whether it is sound, and what it says.", no_args_is_help=True)
+app = typer.Typer(
+    **PLAIN, help="What was looked at, by whom: whether it is sound, and what it says.", no_args_is_help=True
+)
 Count = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most, the newest first.")]
 
 

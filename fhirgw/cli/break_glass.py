@@ -9,6 +9,7 @@ import typer
 
 from fhirgw.access.permit import operations
 from fhirgw.cli.audited import audited, patients
+from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -18,7 +19,7 @@ from fhirgw.store.break_glass import FINDINGS, Grant
 from fhirgw.store.called import called
 from fhirgw.store.database import declared, direct
 
-app = typer.Typer(help="Who saw a record in an emergency, and whether they should have.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Who saw a record in an emergency, and whether they should have.", no_args_is_help=True)
 
 
 class Queue(NamedTuple):

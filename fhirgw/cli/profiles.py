@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from fhirgw import packages
+from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, settings
 from fhirgw.validation.package import Package
 
-app = typer.Typer(help="FHIR packages of profiles to validate by, besides those that are here.", no_args_is_help=True)
+app = typer.Typer(
+    **PLAIN, help="FHIR packages of profiles to validate by, besides those that are here.", no_args_is_help=True
+)
 KINDS = {"profiles": "StructureDefinition", "value_sets": "ValueSet", "code_systems": "CodeSystem"}
 
 

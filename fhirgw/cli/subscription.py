@@ -9,6 +9,7 @@ import typer
 
 from fhirgw.access.audit_event import Seen
 from fhirgw.cli.audited import audited
+from fhirgw.cli.commands import PLAIN
 from fhirgw.cli.console import Console
 from fhirgw.cli.data import Json
 from fhirgw.cli.running import CommandError, opened, run, settings
@@ -16,7 +17,7 @@ from fhirgw.store import subscription
 from fhirgw.store.database import direct
 from fhirgw.store.subscription import Subscription
 
-app = typer.Typer(help="Who is told what happens, and how far they have been.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Who is told what happens, and how far they have been.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The Subscription, as `fhirgw subscription ls` shows it.")]
 
 

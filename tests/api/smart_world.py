@@ -25,6 +25,7 @@ from fhirgw.store import registration as registrations
 from fhirgw.store.audit import Auditor
 from fhirgw.store.database import WRITING
 from fhirgw.store.registration import Registration
+from tests.gateway import lay_key
 from tests.put import reading
 
 BASE = "http://gateway.test/fhir"
@@ -103,6 +104,7 @@ async def shown(request: Request) -> Response:
 
 @asynccontextmanager
 async def world(url: str, keys: Path, *, issuers: Path | None = None, loopback: bool = False) -> AsyncIterator[World]:
+    lay_key(keys)
     async with AsyncExitStack() as owned:
         plain = await owned.enter_async_context(asyncpg.create_pool(url, min_size=0, server_settings=WRITING))
         pool = await owned.enter_async_context(reading(url))

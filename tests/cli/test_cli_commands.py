@@ -1,11 +1,17 @@
 """Each command: what it prints, for people and for machines, and the code it ends with when the input is bad."""
 
 import gzip
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 import pytest
 
+from fhirgw.cli.commands import COMMANDS
 from fhirgw.council.generate import generate
 from fhirgw.council.layouts import LAYOUTS
 from fhirgw.systems.made_up import to_csv
@@ -24,10 +30,38 @@ def extract(tmp_path: Path) -> Path:
 def test_help_tells_every_command_and_exit_code(command: Command) -> None:
     told = command("--help")
     assert told.code == 0
-    for name in ("demo", "generate", "migrate", "sync", "export", "serve", "check", "map", "version"):
-        assert f"  {name} " in told.out
+    for name, (_, line) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", told.out, re.MULTILINE)
     for code in (0, 1, 2, 3, 4, 5, 6, 7, 130):
         assert f"\n  {code} " in told.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_of_its_own(command: Command, name: str) -> None:
+    told = command(name, "--help")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith(f"Usage: fhirgw {name} ")
+
+
+def test_help_is_there_at_once() -> None:
+    """What takes a second to import is imported by the command that needs it."""
+    heavy = ("sqlalchemy", "asyncpg", "fastapi", "procrastinate", "pyarrow", "cryptography")
+    asked = "import sys; sys.argv = ['fhirgw', '--help']\nfrom fhirgw.cli import main\ntry: main()\nfinally: "
+    told = subprocess.run(
+        [sys.executable, "-c", f"{asked}print('imported', sorted(sys.modules.keys() & set({heavy})))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.endswith("imported []\n")
+    assert "Usage: " in told.stdout
+
+
+def test_the_version_is_a_line_with_those_of_what_it_runs_on(command: Command) -> None:
+    told = command("--version")
+    ours, python, postgres = (re.escape(each) for each in (version("fhirgw"), platform.python_version(), "PostgreSQL"))
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(rf"fhirgw {ours}, Python {python}, {postgres} \d+\.\d+\S* embedded\n", told.out)
 
 
 @pytest.mark.parametrize(
