@@ -7,13 +7,12 @@ What counts is in the ledger (fhirgw.store.ledger); a file that the ledger does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import timedelta
 
 from fhirgw.access.permit import Permit
 from fhirgw.fhir.canonical import encode
-from fhirgw.fhir.issue import Issue, Resource, outcome
-from fhirgw.fhir.parameters import HELD
+from fhirgw.fhir.issue import Issue, outcome
 from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views_of
 from fhirgw.jobs import apart
@@ -21,22 +20,18 @@ from fhirgw.jobs.export import Filling, covered
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.files import Draft, draft
 from fhirgw.jobs.forms import Form, Lines, form_of, suffix
+from fhirgw.jobs.gone import bundles, gone
 from fhirgw.jobs.lease import Lost, renewed
 from fhirgw.jobs.place import Folder, Place, ready
 from fhirgw.jobs.segments import Base, patch, segment_of
 from fhirgw.store import cohort, division, ledger, pseudonymised
 from fhirgw.store.copied import Line, Sink
 from fhirgw.store.database import Connection, Engine, direct
-from fhirgw.store.deleted import concerned, deleted
 from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
 from fhirgw.store.export_job import Job
-from fhirgw.store.hidden import hidden
 from fhirgw.store.joined import joined
 from fhirgw.store.lease import LEASE
 from fhirgw.store.ledger import Made, Part, Planned
-
-ENTRIES = 1000
-"""Deletions that one Bundle tells of."""
 
 
 async def run_part(
@@ -186,23 +181,7 @@ async def _copied(connection: Connection, job: Job, part: Part, sink: Sink, pseu
             told = Issue("not-supported", f"Left out, as handling=lenient asks. {each}", severity="warning")
             await sink([encode(outcome([told]))])
     else:
-        kinds = [kind for kind in sorted(job.asked.types or HELD) if job.permit.covering("r", kind)]
-        if pseudonyms:
-            kinds = [kind for kind in kinds if kind in rules().types]
-        unseen = await hidden(connection, job.permit, kinds, job.asked)
-        of = await concerned(connection, job.asked)
-        for kind in kinds:
-            gone = await deleted(connection, job.permit, kind, job.asked, job.snapshot) if kind in of else ()
-            every = {*unseen[kind], *gone}
-            ids = sorted(pseudonyms.id(kind, each) if pseudonyms else each for each in every)
-            for at in range(0, len(ids), ENTRIES):
-                await sink([encode(_deleting(kind, ids[at : at + ENTRIES]))])
-
-
-def _deleting(kind: str, ids: Sequence[str]) -> Resource:
-    """The transaction that would delete them. https://hl7.org/fhir/uv/bulkdata/export.html#response---complete-status"""
-    entries = [{"request": {"method": "DELETE", "url": f"{kind}/{each}"}} for each in ids]
-    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        await sink(list(bundles(await gone(connection, job, pseudonyms))))
 
 
 class _Filling(Filling):

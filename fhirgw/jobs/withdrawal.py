@@ -3,7 +3,8 @@
 A file is written anew without the lines, and the manifest names that one, with its count, size and SHA-256. A person
 who is still shown, but without their whereabouts, keeps a line: what the permit shows of them now. What has been
 fetched already nobody can take back. A pseudonymised export that tells of too few people then is withheld, all of it,
-as one that does so at its end.
+as one that does so at its end. Of what it says is gone (`deleted`) stays what a list made now would tell of: not what
+came and went since the caller's last copy, of a person who is hidden by now.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fhirgw.fhir.pseudonym import Pseudonymiser, rules
 from fhirgw.fhir.views import views
 from fhirgw.jobs.files import draft
 from fhirgw.jobs.forms import Form, Other, form_of
+from fhirgw.jobs.gone import Deletions, gone
 from fhirgw.jobs.place import Place, ready
 from fhirgw.jobs.projects import Projects
 from fhirgw.jobs.recount import Table, table_of, too_few
@@ -47,9 +49,15 @@ async def withdraw(
     persons, until = await withdrawal.narrowed(connection, job.id)
     kinds = {kind for each in result["output"] for kind in _kinds(job, each)} if persons else set()
     withheld = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in sorted(kinds)}
-    before, left = _keys(result["output"]), []
-    lost = await _lost(place, job, before) if job.state == "done" and any(withheld.values()) else ()
+    untold = await _untold(connection, job, persons, pseudonyms) if persons and result.get("deleted") else {}
+    before, left, still = _keys([*result["output"], *result.get("deleted", ())]), [], []
+    looking = untold or any(withheld.values())
+    lost = await _lost(place, job, before) if job.state == "done" and looking else ()
     try:
+        for each in result.get("deleted", ()):
+            if each["key"] not in lost:
+                told = await _kept(place, each, Deletions(), untold) if untold else each
+                still += [told] if told["count"] else []
         for each in result["output"]:
             if each["key"] in lost:
                 continue
@@ -61,15 +69,15 @@ async def withdraw(
                 left.append(told)
         few = await _few(connection, job, result["output"], left, projects)
     except BaseException:
-        await place.remove(_keys(left) - before)
+        await place.remove(_keys([*left, *still]) - before)
         raise
-    seen, after = (job.id, job.state, job.looked, until), _keys(left)
+    seen, after = (job.id, job.state, job.looked, until), _keys([*left, *still])
     if few:
         reason = told_few(dict.fromkeys(view or kind for kind, view in few))
         kept = await withdrawal.withhold(connection, *seen, outcome([Issue("business-rule", reason)]), reason)
         after, before = (set(), before | after) if kept else (after, before)
     else:
-        changed = {**result, "output": left} if left != result["output"] else result
+        changed = result | {"output": left} | ({"deleted": still} if "deleted" in result else {})
         kept = await withdrawal.looked(connection, *seen, changed)
     await place.remove(before - after if kept else after - before)
     return kept
@@ -118,6 +126,14 @@ async def _withheld(
     """What the permit shows now in place of the persons' resources of a type, by what they are called in the files."""
     other = await withdrawal.withheld(connection, job.permit, kind, persons)
     return {f"{kind}/{pseudonyms.id(kind, id) if pseudonyms else id}": body for id, body in other.items()}
+
+
+async def _untold(connection: Connection, job: Job, persons: Sequence[str], pseudonyms: Pseudonymiser | None) -> Other:
+    """What of the persons a list of what is gone would not tell of now, as it is called in the files."""
+    found = await gone(connection, job, pseudonyms)
+    other = {kind: await _withheld(connection, job, kind, persons, pseudonyms) for kind in found}
+    told = {f"{kind}/{id}" for kind, ids in found.items() for id in ids}
+    return {ref: None for refs in other.values() for ref, body in refs.items() if body is None and ref not in told}
 
 
 async def _kept(place: Place, told: dict[str, Any], form: Form | None, other: Other) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Exporting everything, beside `psql \\copy` of the same bodies to files of the same types; and again after a night.
 
 In parts, by workers: beside the same, and the compressor alone; and, as no export is faster than PostgreSQL reads, the
-slower of the two. How soon there is something of the first file. In the night 1% of people changed: their own row
-alone, or every row of their record, which no night is.
+slower of the two. What is exported is on the disk when it is done, and what psql copied is not: so beside psql and a
+sync of its files as well; and two workers beside two psql that have half of the types each, which is what this machine
+gives to two. How soon there is something of the first file. In the night 1% of people changed: their own row alone, or
+every row of their record, which no night is.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from tests.bench.figures import ROUNDS, Figure
 from tests.jobs.working import process
 
 QUERY = "SELECT body FROM fhirgw.resource WHERE type = '{type}'"
+SIZES = "SELECT type, sum(octet_length(body)) FROM fhirgw.resource GROUP BY 1 ORDER BY 2 DESC"
+
 PARTS = count(PART)
 """Sizes of parts, another for each export that is not to begin from one before."""
 
@@ -69,6 +73,9 @@ async def _run() -> list[Figure]:
     memory = Figure("largest memory of `fhirgw export`", "MB", "target under 256")
     shared = {n: Figure(rf"export in parts, {n} of `fhirgw worker`, against psql \copy", "ratio") for n in (1, 2)}
     shared[1].target, shared[2].target = "target 0.9", "target 1.4"
+    durably = Figure(r"export in parts, one worker, against psql \copy and sync of its files", "ratio")
+    bound = Figure(r"two psql \copy at once, half of the types each, against one", "ratio")
+    of_bound = Figure(r"export in parts, 2 of `fhirgw worker`, against two psql \copy at once", "ratio")
     packed = Figure("export in parts as gzip, one worker, against not packed", "ratio")
     alone_packed = Figure("export in parts as gzip, one worker, against isal alone", "ratio", "target 0.8")
     floor_packed = Figure("export in parts as gzip, one worker, against the slower of psql and isal alone", "ratio")
@@ -99,6 +106,10 @@ async def _run() -> list[Figure]:
             alone, two, gzip = [await _in_parts(council, *each) for each in ((1,), (2,), (1, True))]
             shared[1].values.append(copying / alone.seconds)
             shared[2].values.append(copying / two.seconds)
+            durably.values.append((copying + saving) / alone.seconds)
+            together = await _two_psql(council)
+            bound.values.append(copying / together)
+            of_bound.values.append(together / two.seconds)
             packed.values.append(alone.seconds / gzip.seconds)
             packing = await asyncio.to_thread(_packing, council)
             alone_packed.values.append(packing / gzip.seconds)
@@ -107,8 +118,8 @@ async def _run() -> list[Figure]:
             largest.values.append(max(each.megabytes for each in (alone, two, gzip)))
             for whole, figure in again.items():
                 figure.values.append(await _again(council, whole))
-    told = [ours, floor, ratio, durable, memory, *shared.values(), packed, alone_packed, floor_packed, first, largest]
-    return [*told, *again.values()]
+    told = [ours, floor, ratio, durable, memory, *shared.values(), durably, bound, of_bound]
+    return [*told, packed, alone_packed, floor_packed, first, largest, *again.values()]
 
 
 class Done(NamedTuple):
@@ -179,18 +190,38 @@ def _packing(council: World) -> float:
 
 async def _psql(council: World) -> tuple[float, float]:
     r"""Seconds for one psql to \copy every type to a file, and for the disk to have them."""
-    async with direct(council.engine) as connection:
-        found = await connection.fetch("SELECT DISTINCT type FROM fhirgw.resource ORDER BY 1")
-    folder = council.folder / "psql"
-    folder.mkdir(exist_ok=True)
-    script = "".join(
-        f"\\copy ({QUERY.format(type=kind)}) TO '{folder / kind}.ndjson' WITH {FORM}\n" for (kind,) in found
-    )
+    folder, copies = council.folder / "psql", await _copies(council, "psql")
     begun = time.perf_counter()
-    await asyncio.to_thread(_run_psql, council.url, script)
+    await asyncio.to_thread(_run_psql, council.url, "".join(copy for _, copy in copies))
     copied = time.perf_counter()
     await asyncio.to_thread(lambda: subprocess.run(["sync", *map(str, folder.iterdir())], check=True))
     return copied - begun, time.perf_counter() - copied
+
+
+async def _two_psql(council: World) -> float:
+    r"""Seconds for two psql at once to \copy every type to a file: half of the bytes each, as near as types divide."""
+    halves: tuple[list[str], list[str]] = ([], [])
+    sizes = [0, 0]
+    for size, copy in await _copies(council, "psql-two"):
+        lighter = sizes.index(min(sizes))
+        sizes[lighter] += size
+        halves[lighter].append(copy)
+    begun = time.perf_counter()
+    await asyncio.gather(*(asyncio.to_thread(_run_psql, council.url, "".join(each)) for each in halves))
+    spent = time.perf_counter() - begun
+    await asyncio.to_thread(shutil.rmtree, council.folder / "psql-two")
+    return spent
+
+
+async def _copies(council: World, name: str) -> list[tuple[int, str]]:
+    r"""The commands that \copy every type to a file in a folder, each with the bytes of its bodies, the most first."""
+    async with direct(council.engine) as connection:
+        found = await connection.fetch(SIZES)
+    folder = council.folder / name
+    folder.mkdir(exist_ok=True)
+    return [
+        (size, f"\\copy ({QUERY.format(type=kind)}) TO '{folder / kind}.ndjson' WITH {FORM}\n") for kind, size in found
+    ]
 
 
 def _memory(council: World) -> float:

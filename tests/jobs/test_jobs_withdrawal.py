@@ -98,6 +98,50 @@ async def test_a_dissent_takes_a_persons_lines_out_of_a_finished_export(world: W
             await jobs.file(ALL, id, "Flag.ndjson")
 
 
+@pytest.mark.parametrize("gzip", [True, False])
+async def test_a_dissent_takes_out_of_what_is_gone_what_a_list_made_now_would_not_tell(
+    world: World, tmp_path: Path, gzip: bool
+) -> None:
+    """What came and went between two exports the caller never knew of; what went of their copy they are still told."""
+    await world.sync()
+    known = {each["id"] for each in await world.bodies("Flag")}
+    async with ExportJobs(world.engine, tmp_path / "exports", gzip=gzip) as jobs:
+        before = await done(jobs, await jobs.kick_off(ALL, Selection(("Flag",)), "r"), ALL)
+        world.tables["alert"] += [["102", "1", "New", "", ""], ["103", "2", "New", "", ""]]
+        await world.sync()
+        every = {each["id"]: each["subject"]["reference"][8:] for each in await world.bodies("Flag")}
+        ashby, birch, _ = (each["id"] for each in await world.bodies("Patient"))
+        (hers,) = {id for id, of in every.items() if of == ashby} - known
+        (his,) = {id for id, of in every.items() if of == birch}
+        del world.tables["alert"][1:]
+        await world.sync(force=True)
+        asked = Selection(("Flag",), since=before.time)
+        id = await jobs.kick_off(ALL, asked, "r")
+        await done(jobs, id, ALL)
+        assert await gone(jobs, id) == {hers, his, *known}
+        await jobs.look()  # nothing has changed, and nothing does
+        assert await gone(jobs, id) == {hers, his, *known}
+
+        world.tables["dissent"].append(["900", "1"])
+        await world.sync()
+        await jobs.look()
+        assert await gone(jobs, id) == {his, *known}
+        assert len(list((tmp_path / "exports" / id).glob("Bundle*"))) == 1  # the one that tells of all is gone
+        now = await jobs.kick_off(ALL, asked, "r")
+        await done(jobs, now, ALL)
+        assert await gone(jobs, now) == {his, *known}
+
+
+async def gone(jobs: ExportJobs, id: str) -> set[str]:
+    """The ids that an export says are gone, in a file that is what the job says of it."""
+    (told,) = (await jobs.status(ALL, id)).result["deleted"]
+    file = await jobs.file(ALL, id, told["url"])
+    data = file.path.read_bytes()
+    data = igzip.decompress(data) if file.packed else data
+    assert (told["count"], told["bytes"], file.sha256) == (1, len(data), hashlib.sha256(data).hexdigest())
+    return {each["request"]["url"].partition("/")[2] for each in json.loads(data)["entry"]}
+
+
 @pytest.mark.parametrize("spoilt", [0, 1])
 @pytest.mark.parametrize("gzip", [True, False])
 async def test_a_spoilt_file_keeps_no_dissent_from_other_exports(
