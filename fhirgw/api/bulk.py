@@ -39,6 +39,12 @@ STUCK = 15
 ENDING = "; only its end waits: see the gateway's log"
 """What is told of a job that has no more to do and runs."""
 
+FILES = (
+    *("application/ndjson", "application/x-ndjson", "application/octet-stream", "application/vnd.apache.parquet"),
+    *("text/csv", "text/plain", "text/*"),
+)
+"""What the Accept of who fetches a file may name besides FHIR's own: what it is was chosen when it was asked for."""
+
 SILENT = "; its worker is silent: another in {} s"
 PATIENT = Patience()
 
@@ -140,7 +146,7 @@ def routes() -> list[Route]:
         interactions("/fhir/Patient/$export", head=False, GET=patients, POST=patients),
         interactions("/fhir/Group/{id}/$export", head=False, GET=group, POST=group),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
-        interactions("/fhir/$export-file/{job}/{name}", GET=file),
+        interactions("/fhir/$export-file/{job}/{name}", formats=FILES, GET=file),
     ]
 
 

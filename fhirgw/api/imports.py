@@ -23,7 +23,7 @@ from fhirgw.access.writing import check_imports
 from fhirgw.api import asked
 from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
-from fhirgw.api.bulk import ENDING, PATIENCE, SILENT, STUCK, File, sent
+from fhirgw.api.bulk import ENDING, FILES, PATIENCE, SILENT, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.kick_off import JSON, NDJSON
 from fhirgw.api.patience import Patience
@@ -124,7 +124,7 @@ def routes() -> list[Route]:
     return [
         interactions("/fhir/$import", POST=kick_off),
         interactions("/fhir/$import-status/{job}", GET=status, DELETE=cancel),
-        interactions("/fhir/$import-file/{job}/{name}", GET=file),
+        interactions("/fhir/$import-file/{job}/{name}", formats=FILES, GET=file),
     ]
 
 
