@@ -21,7 +21,7 @@ from fhirgw.api.answer import PRIVATE, answer, interactions, refused
 from fhirgw.api.audit import entry
 from fhirgw.api.context import base, permitted
 from fhirgw.api.kick_off import selection
-from fhirgw.api.patience import Patience
+from fhirgw.api.patience import Patience, Standstill
 from fhirgw.api.served_file import file_answer
 from fhirgw.api.served_object import Stored, object_answer
 from fhirgw.fhir.canonical import encode
@@ -39,8 +39,19 @@ STUCK = 15
 ENDING = "; only its end waits: see the gateway's log"
 """What is told of a job that has no more to do and runs."""
 
+FILES = (
+    *("application/ndjson", "application/x-ndjson", "application/octet-stream", "application/vnd.apache.parquet"),
+    *("text/csv", "text/plain", "text/*"),
+)
+"""What the Accept of who fetches a file may name besides FHIR's own: what it is was chosen when it was asked for."""
+
 SILENT = "; its worker is silent: another in {} s"
+STANDING = 20
+"""Seconds after which it is told that nothing comes though a worker is at it: of a lock, a disk, a network."""
+
+NOTHING = "; nothing has come for {} s"
 PATIENT = Patience()
+STANDSTILL = Standstill()
 
 
 class File(Protocol):
@@ -140,7 +151,7 @@ def routes() -> list[Route]:
         interactions("/fhir/Patient/$export", head=False, GET=patients, POST=patients),
         interactions("/fhir/Group/{id}/$export", head=False, GET=group, POST=group),
         interactions("/fhir/$export-status/{job}", GET=status, DELETE=cancel),
-        interactions("/fhir/$export-file/{job}/{name}", GET=file),
+        interactions("/fhir/$export-file/{job}/{name}", formats=FILES, GET=file),
     ]
 
 
@@ -191,12 +202,15 @@ def _progress(job: Job, lease: timedelta) -> dict[str, str]:
     age = (datetime.now(UTC) - job.created).total_seconds()
     share = f"{100 * job.done // job.parts}% of its parts, " if job.parts else ""
     told = f"{share}{job.rows:,} resources, {job.bytes / 1e6:,.1f} MB"
+    still = STANDSTILL.seconds(job.id, (job.rows, job.bytes, job.done))
     if job.state == "running" and not job.running and age > STUCK and job.done < max(job.parts, 1):
         told += "; no worker is at it"
     elif job.state == "running" and job.believed is not None and job.believed < lease.total_seconds() / 2:
         told += SILENT.format(max(job.believed, 0))
     elif age > STUCK and 0 < job.parts == job.done:
         told += ENDING
+    elif job.state == "running" and still >= STANDING:
+        told += NOTHING.format(still)
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

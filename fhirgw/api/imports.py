@@ -23,10 +23,10 @@ from fhirgw.access.writing import check_imports
 from fhirgw.api import asked
 from fhirgw.api.answer import PRIVATE, interactions, refused
 from fhirgw.api.audit import entry
-from fhirgw.api.bulk import ENDING, PATIENCE, SILENT, STUCK, File, sent
+from fhirgw.api.bulk import ENDING, FILES, NOTHING, PATIENCE, SILENT, STANDING, STUCK, File, sent
 from fhirgw.api.context import base, bases, permitted
 from fhirgw.api.kick_off import JSON, NDJSON
-from fhirgw.api.patience import Patience
+from fhirgw.api.patience import Patience, Standstill
 from fhirgw.fhir.incoming import read
 from fhirgw.fhir.issue import FhirError, Issue, Resource
 from fhirgw.fhir.parameters import HELD
@@ -41,6 +41,7 @@ LARGEST = 1 << 20
 HERE = ("created", "updated", "unchanged")
 """What lines came to that are here now."""
 PATIENT = Patience()
+STANDSTILL = Standstill()
 Source = tuple[str, str]
 """The type of resources, and the address they are at."""
 
@@ -124,7 +125,7 @@ def routes() -> list[Route]:
     return [
         interactions("/fhir/$import", POST=kick_off),
         interactions("/fhir/$import-status/{job}", GET=status, DELETE=cancel),
-        interactions("/fhir/$import-file/{job}/{name}", GET=file),
+        interactions("/fhir/$import-file/{job}/{name}", formats=FILES, GET=file),
     ]
 
 
@@ -237,12 +238,15 @@ def _progress(found: Status, lease: timedelta) -> dict[str, str]:
     age = (datetime.now(UTC) - found.job.created).total_seconds()
     told = f"{found.ended} of {found.inputs} inputs, {sum(found.counts.values()):,} lines"
     told += f", {found.counts['refused']:,} refused"
+    still = STANDSTILL.seconds(found.job.id, (found.ended, *found.counts.values()))
     if found.job.state == "running" and not found.running and age > STUCK and found.ended < found.inputs:
         told += "; no worker that can read it is at it"
     elif found.believed is not None and found.believed < lease.total_seconds() / 2:
         told += SILENT.format(max(found.believed, 0))
     elif age > STUCK and found.ended == found.inputs:
         told += ENDING
+    elif found.job.state == "running" and still >= STANDING:
+        told += NOTHING.format(still)
     return {"x-progress": told, "retry-after": str(min(PATIENCE, 1 + int(age) // 10))}
 
 

@@ -73,9 +73,11 @@ async def selection(request: Request, of_patients: bool) -> Selection:
         except FhirError as error:
             if not asked.lenient(request) or error.issues[0].code != "not-supported":
                 raise
-            ignored += [each.diagnostics or "" for each in error.issues]
+            left = error.issues
             if name == "_type":
                 found = replace(found, types=_known(values, of_patients))
+                left = tuple(issue for each in dict.fromkeys(_listed(values)) for issue in _unfit(each, of_patients))
+            ignored += [each.diagnostics or "" for each in left]
             if name == "includeAssociatedData" and (known := [each for each in _listed(values) if each in ASSOCIATED]):
                 found = replace(found, associated=associated(known))
     check_together(found)
@@ -94,7 +96,8 @@ def check_types(types: tuple[str, ...], of_patients: bool) -> None:
         if each in APART:
             raise FhirError(Issue("not-supported", f"_type: {each} is not exported: search it"))
         if of_patients and each != "Patient" and not personal(each):
-            raise _refusal(f"_type: {each} is in nobody's record: ask for it at [base]/$export")
+            told = f"_type: {each} is in nobody's record: ask for it at [base]/$export"
+            raise FhirError(Issue("not-supported", told))
 
 
 def check_form(found: Selection) -> None:
@@ -237,11 +240,20 @@ def _unsupported(name: str, request: Request) -> str:
 
 
 def _known(values: list[str], of_patients: bool) -> tuple[str, ...]:
-    """Of the types that are asked for leniently, those that there are. Raises FhirError where there is none."""
+    """Of the types that are asked for leniently, those that can be had. Raises FhirError where there is none."""
     listed = _listed(values)
-    found = tuple(dict.fromkeys(each for each in listed if each in HELD))
+    found = tuple(dict.fromkeys(each for each in listed if not _unfit(each, of_patients)))
     check_types(found or tuple(listed), of_patients)
     return found
+
+
+def _unfit(kind: str, of_patients: bool) -> tuple[Issue, ...]:
+    """What keeps a type from being exported."""
+    try:
+        check_types((kind,), of_patients)
+    except FhirError as error:
+        return error.issues
+    return ()
 
 
 def check_together(found: Selection) -> None:

@@ -1,9 +1,10 @@
-"""How often a caller asks how something goes: some times at once, and then as often as it gets on."""
+"""How often a caller asks how something goes, some times at once and then as often as it gets on; and if it does."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Hashable
 
 
 class Patience:
@@ -22,3 +23,20 @@ class Patience:
         while len(self._buckets) > self._kept:
             self._buckets.popitem(last=False)
         return 0 if left >= 0 else 1 + int(-left / self._rate)
+
+
+class Standstill:
+    """How long jobs have been no further, as far as anybody has asked here: a worker may live and yet get nothing."""
+
+    def __init__(self, kept: int = 10_000) -> None:
+        self._kept = kept
+        self._seen: OrderedDict[str, tuple[Hashable, float]] = OrderedDict()
+
+    def seconds(self, job: str, far: Hashable) -> int:
+        """Notes how far a job is; for how many seconds it has been seen there."""
+        now = time.monotonic()
+        before, since = self._seen.pop(job, (far, now))
+        self._seen[job] = far, since if before == far else now
+        while len(self._seen) > self._kept:
+            self._seen.popitem(last=False)
+        return int(now - self._seen[job][1])

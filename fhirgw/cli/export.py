@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -54,6 +54,7 @@ from fhirgw.store import export_job, ledger
 from fhirgw.store.audit import record_now
 from fhirgw.store.database import Engine, direct
 from fhirgw.store.export_job import Job
+from fhirgw.store.locked import Waiting, locked
 from fhirgw.store.opt_out import check_fresh
 
 TICK = 0.5
@@ -186,16 +187,20 @@ def status(id: Id, json: Json = False) -> None:
     """Say how far an export is, part by part, and what it waits for."""
     console, given = Console(json), settings()
 
-    async def work() -> tuple[Job, list[Any]]:
+    async def work() -> tuple[Job, list[Any], list[Waiting]]:
         async with opened(given) as (_, engine), direct(engine) as connection:
-            return await _found(connection, id), await ledger.parts(connection, id)
+            job, parts = await _found(connection, id), await ledger.parts(connection, id)
+            return job, parts, await locked(connection) if job.state == "running" else []
 
-    job, parts = run(work())
+    job, parts, waiting = run(work())
     console.line(f"{job.id}: {_told(job)}")
     named = ("number", "kind", "type", "state", "attempts", "rows")
     rows = [[*(each[name] for name in named), _why(each)] for each in parts]
     console.table("Parts", ["part", "what", "type", "state", "attempts", "resources", "why"], rows)
-    console.document(_as_json(job) | {"parts": [dict(each) for each in parts]})
+    for each in waiting:
+        behind = " and ".join(map(str, each.behind))
+        console.line(f"PostgreSQL's process {each.pid} has waited {each.seconds} s for a lock that {behind} holds")
+    console.document(_as_json(job) | {"parts": [dict(each) for each in parts], "locked": list(map(asdict, waiting))})
 
 
 @app.command()

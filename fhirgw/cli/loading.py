@@ -150,11 +150,12 @@ async def _ended(connection: Connection, job: Job, told_in: Path, end: End) -> l
 
 
 def show(console: Console, came: Sequence[Came], told_in: Path) -> None:
-    """What came of each file."""
+    """What came of each file; nothing where there were none, as in a night when nothing changed."""
     names = import_job.COUNTS
     rows = [[each.name, *(each.counts[name] for name in names), len(each.nowhere)] for each in came]
     totals = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
-    console.table("Loaded", ["file", *names, "references to nowhere"], [*rows, ["all", *totals]])
+    all_of_them = [["all", *totals]] if rows else []
+    console.table("Loaded", ["file", *names, "references to nowhere"], [*rows, *all_of_them])
     for each in came:
         if each.failure:
             console.line(f"{each.name}: {each.failure}")

@@ -124,10 +124,12 @@ class ExportJobs:
         async with direct(self._engine) as connection:
             await check_people(connection, permit, asked)
             await apart.check(connection, permit, asked)
-            if await export_job.under_way(connection, permit) >= AT_ONCE:
-                raise FhirError(Issue("throttled", f"{AT_ONCE} exports are running here: ask again when one has ended"))
             form = replace(asked, **self._form, job=id)
-            await export_job.accept(connection, id, permit, form, request, policy=policy())
+            async with connection.transaction():
+                if await export_job.under_way(connection, permit) >= AT_ONCE:
+                    told = f"{AT_ONCE} exports are running here: ask again when one has ended"
+                    raise FhirError(Issue("throttled", told))
+                await export_job.accept(connection, id, permit, form, request, policy=policy())
         await self._queue.ask(id)
         return id
 

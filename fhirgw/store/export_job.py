@@ -39,6 +39,9 @@ EXISTS (
         OR (r.pseudonyms AND coalesce(permit -> 'pseudonymous', '[]') = '[]')))"""
 """The application that asked for the job has been stopped since, or may no longer ask for its purpose, or not so."""
 
+ALONE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+"""Who counts jobs and adds one does so alone: of many who ask at the same time, not more are let in than may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -155,7 +158,8 @@ async def end(connection: Connection, id: str, state: str, result: dict[str, Any
 
 
 async def under_way(connection: Connection, permit: Permit) -> int:
-    """How many exports of one application run."""
+    """How many exports of one application run; nobody else counts them until the transaction that asks this ends."""
+    await connection.execute(ALONE, f"exports of {permit.organisation} {permit.registration}")
     query = (
         "SELECT count(*) FROM fhirgw.export_job WHERE state = 'running'"
         " AND permit ->> 'organisation' = $1 AND permit ->> 'registration' = $2"

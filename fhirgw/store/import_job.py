@@ -18,7 +18,7 @@ import orjson
 
 from fhirgw.access.permit import OPERATOR, Permit
 from fhirgw.store.database import Connection
-from fhirgw.store.export_job import REVOKED, permit_of
+from fhirgw.store.export_job import ALONE, REVOKED, permit_of
 from fhirgw.store.lease import LEASE, Leases
 
 COUNTS = ("created", "updated", "unchanged", "refused")
@@ -246,7 +246,8 @@ async def finish(connection: Connection, id: str, state: str, result: dict[str, 
 
 
 async def under_way(connection: Connection, permit: Permit) -> int:
-    """How many imports of one application run."""
+    """How many imports of one application run; nobody else counts them until the transaction that asks this ends."""
+    await connection.execute(ALONE, f"imports of {permit.organisation} {permit.registration}")
     query = (
         "SELECT count(*) FROM fhirgw.import_job WHERE state = 'running'"
         " AND permit ->> 'organisation' = $1 AND permit ->> 'registration' = $2"

@@ -34,6 +34,12 @@ def sockets_of(cluster: Path) -> Path | None:
     raise TimeoutError(f"the server of {cluster} neither comes up nor goes down")
 
 
+def lives(cluster: Path) -> bool:
+    """Whether the cluster has a running server, or one that comes up or goes down: a look at its note, no question."""
+    lines = _note(cluster)
+    return bool(lines) and _alive(lines[0])
+
+
 def _answers(sockets: Path) -> bool:
     """True when a server takes a client in: one that was just killed still has its note and, for a moment, its process.
 

@@ -3,7 +3,8 @@
 The folder holds `cluster` (the database), `log`, and two lock files. The socket is the only way in: it lies in a
 directory that only this account may enter, so there is no password and no port. Processes share a running server:
 each holds a shared lock on `users`, and the last to leave stops it. A process that is killed leaves its lock to the
-kernel and the server to the next one, who finds it running, or finds it dead and starts it again.
+kernel and the server to the next one, who finds it running, or finds it dead and starts it again. So does whoever uses
+it for long, while they use it.
 
 https://www.postgresql.org/docs/18/app-initdb.html, https://www.postgresql.org/docs/18/app-pg-ctl.html
 """
@@ -19,6 +20,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -26,9 +28,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
+
+from fhirgw.meanwhile import meanwhile
 from fhirgw.private import privately
 from fhirgw.store.account import account, hand_over, let_read
-from fhirgw.store.postmaster import PATIENCE, forget_the_dead, haunted, sockets_of
+from fhirgw.store.postmaster import PATIENCE, forget_the_dead, haunted, lives, sockets_of
 
 SETTINGS = {
     "listen_addresses": "",
@@ -63,8 +68,13 @@ Where they are seen to live still, they are waited for as long as for a start: o
 is, that may be many.
 """
 
+LOOKED = 1.0
+"""Seconds between two looks at whether it still runs."""
+
 PLAIN = re.compile(rb"[\w./-]{1,85}")
 """A socket directory PostgreSQL can be told of: it is one of a comma-separated list, and at most 107 bytes in all."""
+
+log = structlog.get_logger("fhirgw.store")
 
 
 class ServerError(Exception):
@@ -92,13 +102,37 @@ def running(folder: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def server(folder: Path) -> AsyncIterator[str]:
-    """`running` for a coroutine: starting and stopping happen in a thread."""
-    context = running(folder)
+    """`running` for a coroutine: starting and stopping happen in a thread. Killed meanwhile, it is started again."""
+    context, left = running(folder), threading.Event()
     url = await asyncio.to_thread(context.__enter__)
     try:
-        yield url
+        sockets = await asyncio.to_thread(_sockets, folder)
+        async with meanwhile(_kept(folder, sockets, left), "PostgreSQL kept"):
+            yield url
     finally:
+        left.set()
         await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def _kept(folder: Path, sockets: Path | None, left: threading.Event) -> None:
+    """Starts the server again whenever it has been killed: nobody else would before another command comes."""
+    while True:
+        await asyncio.sleep(LOOKED)
+        try:
+            if not lives(folder / "cluster") and await asyncio.to_thread(_again, folder, sockets, left):
+                log.warning("PostgreSQL had been killed, and runs again")
+        except (ServerError, OSError) as error:
+            log.error("PostgreSQL does not start again", error=str(error))
+
+
+def _again(folder: Path, sockets: Path | None, left: threading.Event) -> bool:
+    """Whether it had to be started; where it was, since that is the address it is known by. Not for who has `left`."""
+    folder = folder.absolute()
+    with _exclusively(folder):
+        if left.is_set() or lives(folder / "cluster"):
+            return False
+        _started(folder, sockets)
+        return True
 
 
 @asynccontextmanager
@@ -189,9 +223,9 @@ def _made(folder: Path) -> Path:
     return cluster
 
 
-def _started(folder: Path) -> Path:
-    """Starts the server and returns its socket directory."""
-    cluster, sockets = _made(folder), _socket_directory(folder)
+def _started(folder: Path, sockets: Path | None = None) -> Path:
+    """Starts the server, with its socket where it was before if that is said, and returns its socket directory."""
+    cluster, sockets = _made(folder), sockets if sockets and sockets.is_dir() else _socket_directory(folder)
     options = [f"-c {name}={shlex.quote(value)}" for name, value in SETTINGS.items()]
     options.append(f"-c unix_socket_directories={shlex.quote(str(sockets))}")
     begun = time.monotonic()

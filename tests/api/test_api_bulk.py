@@ -78,12 +78,25 @@ def test_a_table(gateway: Gateway, form: str, media: str) -> None:
     whole = gateway.http.get(told["url"], headers=PLAIN)
     assert whole.headers["content-type"] == media
     assert whole.headers["etag"] == f'"{hashlib.sha256(whole.content).hexdigest()}"'
+    named = gateway.http.get(told["url"], headers={**PLAIN, "accept": media})
+    assert (named.status_code, named.content) == (200, whole.content)
     piece = gateway.http.get(told["url"], headers={**PLAIN, "range": "bytes=2-9"})
     assert (piece.status_code, piece.content) == (206, whole.content[2:10])
     known = gateway.http.get(told["url"], headers={**PLAIN, "if-none-match": whole.headers["etag"]})
     assert (known.status_code, known.content) == (304, b"")
     assert gateway.http.get(told["url"], headers={**PLAIN, "if-none-match": "*"}).status_code == 304
     assert b",1950-03-01," in whole.content if form == "text/csv" else whole.content.endswith(b"PAR1")
+
+
+def test_a_file_is_given_to_who_calls_its_form_by_any_of_its_names(gateway: Gateway) -> None:
+    manifest = polled(gateway, kick_off(gateway, "$export?_type=Goal,Patient").headers["content-location"]).json()
+    url = manifest["output"][0]["url"]
+    taken = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson", "application/octet-stream")
+    answers = [gateway.http.get(url, headers={"accept": each}) for each in taken]
+    assert {(each.status_code, each.headers["content-type"]) for each in answers} == {(200, "application/fhir+ndjson")}
+    assert issue(gateway.http.get(url, headers={"accept": "application/fhir+xml"}), 406).startswith(
+        "not-supported: Only"
+    )
 
 
 def test_a_file_is_fetched_in_pieces(gateway: Gateway) -> None:
@@ -197,7 +210,7 @@ REFUSED = {
     "$export?_pseudonymise=falls&includeAssociatedData=LatestProvenanceResources": "invalid: includeAssociatedData:"
     " there are no rules to pseudonymise Provenance by",
     "$export?_type=AuditEvent": "not-supported: _type: AuditEvent is not exported: search it",
-    "Patient/$export?_type=Group": "invalid: _type: Group is in nobody's record: ask for it at [base]/$export",
+    "Patient/$export?_type=Group": "not-supported: _type: Group is in nobody's record: ask for it at [base]/$export",
     "$export?_since=2026-01-01": "invalid: _since: an instant with a time zone is needed",
     "$export?_since=2026-02-30T00:00:00Z": "invalid: _since: there is no such moment",
     "$export?_since=0001-01-01T00:00:00%2B14:00": "invalid: _since: there is no such moment",
@@ -205,7 +218,7 @@ REFUSED = {
     "$export?_elements=nonsense": "invalid: _elements: 'nonsense' is an element of no type this gateway holds",
     "$export?_since=2099-01-01T00:00:00Z": "invalid: _since: this moment is still to come",
     "$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z": "invalid: The parameter _since may be given",
-    "Patient/$export?_type=Organization": "invalid: _type: Organization is in nobody's record: ask for it at",
+    "Patient/$export?_type=Organization": "not-supported: _type: Organization is in nobody's record: ask for it at",
 }
 
 

@@ -118,6 +118,16 @@ def test_leniently_what_is_not_done_is_left_out_and_told(gateway: Gateway) -> No
     assert issue(malformed, 400).startswith("invalid: _since")  # what is wrong is wrong
 
 
+def test_leniently_types_that_are_in_nobodys_record_are_left_out_and_told_each(gateway: Gateway) -> None:
+    path = "Patient/$export?_type=Organization,Patient,Patiant,Practitioner"
+    assert issue(kick_off(gateway, path), 400).startswith("not-supported: _type: Organization is in nobody's record")
+    made = manifest(gateway, kick_off(gateway, path, LENIENT))
+    assert [each["type"] for each in made["output"]] == ["Patient"]
+    told = [each["issue"][0]["diagnostics"] for each in lines(gateway, made["error"])]
+    assert [each.partition("_type: ")[2].split()[0] for each in told] == ["Organization", "'Patiant'", "Practitioner"]
+    assert issue(kick_off(gateway, "Patient/$export?_type=Organization", LENIENT), 400)  # nothing would be left
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [

@@ -1,5 +1,7 @@
 """Probes, the landing page, and a database that goes away and comes back."""
 
+import asyncio
+import fcntl
 import os
 import re
 import signal
@@ -13,7 +15,7 @@ from fhirgw.app import create_app
 from fhirgw.settings import Settings
 from fhirgw.store.database import connect
 from fhirgw.store.migrate import NotMigrated, migrate, newest
-from fhirgw.store.server import running, server
+from fhirgw.store.server import server
 from tests.conftest import execute, temporary
 from tests.gateway import Gateway, serving
 from tests.put import put
@@ -65,21 +67,29 @@ async def test_it_serves_again_when_its_database_is_back(own: tuple[Settings, st
         assert gateway.http.get("/fhir/Patient/p1").status_code == 200
         assert gateway.http.get("/health/ready").status_code == 200
 
-        os.kill(_postmaster(settings.postgres), signal.SIGKILL)
-        deadline = time.monotonic() + 120  # its processes outlive it for a moment, and may answer once more
-        while gateway.http.get("/fhir/Patient/p1").status_code == 200:
+        with (settings.postgres / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # nobody starts it again until all this has been asked
+            os.kill(_postmaster(settings.postgres), signal.SIGKILL)
+            _told_while_away(gateway)
+        deadline = time.monotonic() + 120
+        while (back := gateway.http.get("/fhir/Patient/p1").status_code) == 503:
             assert time.monotonic() < deadline
-        for path in ("/fhir/Patient/p1", "/fhir/Patient?name=x", "/fhir/Patient/p1/$everything"):
-            away = gateway.http.get(path)
-            assert (away.status_code, away.headers["retry-after"]) == (503, "5")
-            assert away.json()["issue"][0]["code"] == "transient"
-        unready = gateway.http.get("/health/ready")
-        assert (unready.status_code, unready.json()["reason"]) == (503, "the database does not answer")
-        assert gateway.http.get("/health/live").status_code == 200
+            await asyncio.sleep(0.1)
+        assert back == 200
+        assert gateway.http.get("/health/ready").status_code == 200
 
-        with running(settings.postgres):
-            assert gateway.http.get("/fhir/Patient/p1").status_code == 200
-            assert gateway.http.get("/health/ready").status_code == 200
+
+def _told_while_away(gateway: Gateway) -> None:
+    deadline = time.monotonic() + 120  # its processes outlive it for a moment, and may answer once more
+    while gateway.http.get("/fhir/Patient/p1").status_code == 200:
+        assert time.monotonic() < deadline
+    for path in ("/fhir/Patient/p1", "/fhir/Patient?name=x", "/fhir/Patient/p1/$everything"):
+        away = gateway.http.get(path)
+        assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+        assert away.json()["issue"][0]["code"] == "transient"
+    unready = gateway.http.get("/health/ready")
+    assert (unready.status_code, unready.json()["reason"]) == (503, "the database does not answer")
+    assert gateway.http.get("/health/live").status_code == 200
 
 
 async def test_it_is_not_ready_with_older_tables_and_is_with_newer_ones(gateway: Gateway, module_database: str) -> None:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from fhirgw.api.bulk import ENDING
+from fhirgw.api.patience import Standstill
 from fhirgw.jobs.import_work import Importer
 from fhirgw.jobs.sources import Sources
 from fhirgw.settings import Settings
@@ -75,6 +76,37 @@ async def test_a_part_whose_worker_gives_no_sign_of_life(gateway: Gateway, datab
     assert told(gateway.http, address) == "0 resources, 0.0 MB"
     await changed(database, "UPDATE fhirgw.export_part SET lease = lease - interval '20 s' WHERE lease IS NOT NULL")
     assert re.fullmatch(r"0 resources, 0.0 MB; its worker is silent: another in \d s", told(gateway.http, address))
+
+
+async def test_a_part_whose_worker_lives_and_gets_nothing(
+    gateway: Gateway, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await changed(database, "DELETE FROM fhirgw.export_job")  # those above are as many as one application has at once
+    asked = gateway.http.get("/fhir/$export", headers={"prefer": "respond-async"})
+    address = asked.headers["content-location"]
+    connection = await connected(database)
+    part = await ledger.claim(connection, address.rpartition("/")[2], "elsewhere:7", timedelta(seconds=300))
+    assert part is not None
+    assert told(gateway.http, address) == "0 resources, 0.0 MB"
+    monkeypatch.setattr("fhirgw.api.bulk.STANDING", 1)
+    await asyncio.sleep(1.1)
+    assert re.fullmatch(r"0 resources, 0.0 MB; nothing has come for \d s", told(gateway.http, address))
+    await ledger.renew(connection, part, 7, 100, lease=timedelta(seconds=300))
+    await connection.close()
+    assert told(gateway.http, address) == "7 resources, 0.0 MB"
+
+
+def test_standing_still_is_counted_from_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("fhirgw.api.patience.time.monotonic", lambda: now)
+    standstill = Standstill(kept=1)
+    assert standstill.seconds("a", 1) == 0
+    now += 30
+    assert [standstill.seconds("a", far) for far in (1, 2, 2)] == [30, 0, 0]
+    now += 5
+    assert standstill.seconds("a", 2) == 5
+    standstill.seconds("b", 1)  # and "a" is forgotten
+    assert standstill.seconds("a", 2) == 0
 
 
 @asynccontextmanager

@@ -17,8 +17,9 @@ import pytest
 from fhirgw.jobs.alive import gone
 from fhirgw.store import ledger
 from fhirgw.store.database import connect, direct
+from fhirgw.store.locked import LONG
 from tests.cli.conftest import Command
-from tests.put import STAMP, put
+from tests.put import STAMP, connected, put
 
 PEOPLE = [{"resourceType": "Patient", "id": f"p{n}", "gender": "other", "birthDate": "1940-02-01"} for n in range(4)]
 SAID = {"description": {"text": "x"}, "note": [{"text": "not asked for"}]}
@@ -154,3 +155,33 @@ def test_who_is_at_a_part_is_told(command: Command, held: str) -> None:
     assert re.search(r"running 1 0 elsewhere:7 has it; after (1\d|20) s without a sign of life another takes it", told)
     (part,) = json.loads(command("export", "status", left, "--json", **given).out)["parts"]
     assert part["worker"] == "elsewhere:7" and 0 < part["lease"] <= 20
+
+
+def test_what_a_standing_export_waits_for_is_told(command: Command, held: str) -> None:
+    given = {"FHIRGW_DATABASE_URL": held}
+    left = json.loads(command("export", "run", "--detach", "--json", **given).out)["id"]
+    free = command("export", "status", left, **given)
+    assert "waits for a worker" in free.out and "for a lock" not in free.out
+
+    async def begin() -> tuple[Any, Any, Any]:
+        holder, waiter = await connected(held), await connected(held)
+        await holder.execute("BEGIN; LOCK TABLE fhirgw.history IN ACCESS EXCLUSIVE MODE")
+        waiting = asyncio.ensure_future(waiter.fetchval("SELECT count(*) FROM fhirgw.history"))
+        await asyncio.sleep(LONG.total_seconds() + 0.5)
+        return holder, waiter, waiting
+
+    async def end(holder: Any, waiter: Any, waiting: Any) -> None:
+        await holder.execute("ROLLBACK")
+        await waiting
+        await holder.close()
+        await waiter.close()
+
+    with asyncio.Runner() as runner:
+        begun = runner.run(begin())
+        pids = [each.get_server_pid() for each in begun[:2]]
+        ended, told = command("export", "status", left, **given), command("export", "status", left, "--json", **given)
+        runner.run(end(*begun))
+    (locked,) = json.loads(told.out)["locked"]
+    assert (locked["pid"], locked["behind"], locked["seconds"] >= 5) == (pids[1], [pids[0]], True)
+    said = rf"process {pids[1]} has waited \d+ s for a lock that {pids[0]} holds"
+    assert re.search(said, " ".join(ended.out.split()))

@@ -151,8 +151,12 @@ def test_what_the_other_server_has_is_here_and_what_it_deleted_is_not(
     third = done(command(*arguments, "--load", "--json"))
     assert since(between)[2] == second["time"]
     assert (ask(database, STATE), third["loads"][0]["files"]) == (before, [])
+    quiet = command(*arguments, "--load")
+    assert quiet.code == 0, quiet.err
+    assert "Nothing has changed: the manifest lists no file." in quiet.out
+    assert f"Loaded, as of {done(command('pull', 'ls', '--json'))[0]['time']}: the next" in quiet.out
     listed = done(command("pull", "ls", "--json"))
-    assert [(each["refused"], each["loaded"] is not None) for each in listed] == [(0, True)] * 3
+    assert [(each["refused"], each["loaded"] is not None) for each in listed] == [(0, True)] * 4
 
 
 @pytest.mark.parametrize("fail", ["lines taken", "pull deleted", "pull loaded"])

@@ -124,6 +124,17 @@ async def test_more_than_a_few_at_once_are_told_to_wait(engine: Engine, tmp_path
         await ended(jobs, await jobs.kick_off(ALL, Selection(), "request"))
 
 
+async def test_of_many_who_ask_at_the_same_time_no_more_are_let_in(engine: Engine, tmp_path: Path) -> None:
+    async with ExportJobs(engine, tmp_path, working=False) as jobs, ExportJobs(engine, tmp_path, working=False) as same:
+        asked = [each.kick_off(ALL, Selection(), "request") for each in (jobs, same) * 12]
+        came = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [each for each in came if isinstance(each, FhirError)]
+        assert ({each.status for each in refused}, len(refused)) == ({429}, len(asked) - AT_ONCE)
+        for id in came:
+            if isinstance(id, str):
+                await jobs.cancel(ALL, id)
+
+
 async def test_an_export_goes_on_when_another_process_works(engine: Engine, database: str, tmp_path: Path) -> None:
     await put(database, PATIENT)
     async with ExportJobs(engine, tmp_path, working=False) as jobs:

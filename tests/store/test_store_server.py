@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,6 +16,7 @@ import asyncpg
 import pytest
 
 from fhirgw.store import server as servers
+from fhirgw.store.postmaster import lives, sockets_of
 from fhirgw.store.server import ServerError, database, running, server
 from tests.conftest import temporary
 
@@ -142,6 +145,37 @@ async def test_what_a_killed_server_left_running_is_waited_for(folder: Path, mon
 async def test_a_killed_server_is_started_again(folder: Path) -> None:
     await asyncio.to_thread(killed_holder, folder)
     os.kill(postmaster(folder), signal.SIGKILL)
+    async with server(folder) as url:
+        assert await answer(url) == 1
+
+
+def follower(folder: Path, killed: int) -> None:
+    """Waits until another server than that one runs."""
+    deadline = time.monotonic() + 60
+    while not lives(folder / "cluster") or postmaster(folder) == killed:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("inside", [".", "long" * 25])
+async def test_one_that_is_killed_while_it_is_used_comes_back_where_it_was(inside: str) -> None:
+    with temporary() as outer:
+        async with server(outer / inside) as url:
+            killed = postmaster(outer / inside)
+            os.kill(killed, signal.SIGKILL)
+            await asyncio.to_thread(follower, outer / inside, killed)
+            await asyncio.to_thread(sockets_of, outer / inside / "cluster")
+            assert await answer(url) == 1
+        assert not lives(outer / inside / "cluster")
+
+
+async def test_who_has_left_starts_nothing_again(folder: Path) -> None:
+    left = threading.Event()
+    left.set()
+    assert not servers._again(folder, None, left)
+    assert not lives(folder / "cluster")
+    left.clear()
+    assert servers._again(folder, None, left)
     async with server(folder) as url:
         assert await answer(url) == 1
 
