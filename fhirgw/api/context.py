@@ -22,6 +22,7 @@ from fhirgw.store.database import Connection, Readers, declared
 from fhirgw.store.include import Found, beside, fetch
 from fhirgw.store.matching import alone, few, single
 from fhirgw.store.rarity import Rarity, walkable
+from fhirgw.store.registration import Standing
 from fhirgw.store.resources import Stored
 from fhirgw.store.search import Page
 
@@ -103,7 +104,7 @@ class Context:
         None for any other search, and for more than a page of few. Raises FhirError: forbidden for the type.
         """
         if not alone(query):
-            return await self._walked(permit, query) if walkable(permit, query) else None
+            return await self._walked(permit, query)
         if asked := alike(permit, query):
             matches = await self._searches((asked.key, None), asked) or []
         else:
@@ -113,6 +114,8 @@ class Context:
 
     async def page_standing(self, made: Made, query: Query) -> Page | None:
         """The same in one statement with whether the permit still holds; None where it may not, or cannot be."""
+        if not alone(query):
+            return await self._walked(made.permit, query, made.known.standing)
         asked = alike(made.permit, query)
         matches = await self._searches((asked.key, made), asked) if asked else None
         return None if matches is None else await self._page(made.permit, query, matches)
@@ -124,12 +127,15 @@ class Context:
         along, notes = await beside(partial(self.fetch, permit), query, matches) if query.include else ([], [])
         return Page(matches, along, None if query.total == "none" else len(matches), None, notes)
 
-    async def _walked(self, permit: Permit, query: Query) -> Page | None:
+    async def _walked(self, permit: Permit, query: Query, standing: Standing | None = None) -> Page | None:
+        if not walkable(permit, query):
+            return None
         await self._finds_few(permit, query)
-        if not self._rarity.walks(query):
+        way = self._rarity.way(query)
+        if way is None:
             return None
         async with self.glance(permit) as connection:
-            return await search.walked(connection, permit, query)
+            return await search.walked(connection, permit, query, way, standing)
 
     async def _search(self, key: tuple[Hashable, Made | None], asked: Sequence[Alike]) -> Sequence[list[Found] | None]:
         made = key[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -24,6 +25,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -40,12 +42,23 @@ from fhirgw.fhir.query import Query
 from fhirgw.store import rendered, visibility
 from fhirgw.store.criterion import Plain, Term, names, terms
 from fhirgw.store.membership import is_membership
-from fhirgw.store.schema import PAST, held, resource, superseded
+from fhirgw.store.schema import PAST, RENDERED_AS, held, resource, superseded
 from fhirgw.store.visibility import visible
 
 Columns: TypeAlias = "Callable[[FromClause], Sequence[Any]]"
 Asked: TypeAlias = "Callable[[str, TypeEngine[Any]], ColumnElement[Any]]"
 Condition: TypeAlias = "ColumnElement[bool]"
+
+
+class Way(Enum):
+    """How a page is read of what is stored, in the order of ids, by one plan whatever it is asked for.
+
+    ALONG the ids until it is full, passing over what does not match; or all that matches is put in ORDER before it is
+    judged who may see it, which is then asked of no more than fill the page (2 us each, of some hundreds).
+    """
+
+    ALONG = "along"
+    ORDER = "order"
 
 
 class Snapshot(UserDefinedType[str]):
@@ -66,7 +79,7 @@ class Matching:
     for now. `at` sets the parameters of one type's matching apart from another's in one statement. `lists`: of lists of
     people, those that name one of these whom the permit shows (tokens), or anybody (True) or nobody (False) of them.
     `of_visits`: of a type that visits are rendered as, whether they may match at all; `costly`: only by rendering
-    visit after visit (fhirgw.store.rendered). `walked`: it is read along its order, whatever an index has.
+    visit after visit (fhirgw.store.rendered). `way`: how what is stored is read, if that is settled (Way).
     """
 
     permit: Permit
@@ -78,7 +91,7 @@ class Matching:
     lists: tuple[tuple[int, ...] | bool, ...] = ()
     of_visits: bool = True
     costly: bool = False
-    walked: bool = False
+    way: Way | None = None
 
     @classmethod
     def of(
@@ -111,7 +124,7 @@ class Matching:
         """Equal for searches that differ in values alone."""
         told = tuple(term.shape for term in self.terms)
         lists = tuple(each if isinstance(each, bool) else None for each in self.lists)
-        own = self.type, self.whole, self.of_visits, self.snapshot is None, self.at, self.walked
+        own = self.type, self.whole, self.of_visits, self.snapshot is None, self.at, self.way
         return *own, visibility.shape(self.permit), told, lists
 
     def values(self) -> dict[str, Any]:
@@ -120,6 +133,15 @@ class Matching:
         found = visibility.values(self.permit) | {f"v{self.at}{at}": value for at, value in enumerate(every)}
         found |= {f"m{self.at}{at}": each for at, each in enumerate(self.lists) if not isinstance(each, bool)}
         return found if self.snapshot is None else found | {"snapshot": self.snapshot}
+
+    def ordered(self, order: Callable[[FromClause], Sequence[ColumnElement[Any]]]) -> tuple[FromClause, Matching]:
+        """What is stored and meets the criteria, in an order, as a table; and what is left to be asked of its rows.
+
+        OFFSET keeps PostgreSQL from asking that of all of them before they are in order.
+        """
+        typed = resource.c.type == literal(self.type, Text, literal_execute=True)
+        every = select(resource).where(typed, *self._conditions(resource, _parameter)).order_by(*order(resource))
+        return every.offset(literal_column("0")).subquery("ordered"), replace(self, terms=(), lists=())
 
     def met(self, table: FromClause) -> Condition:
         """That a row of a table meets the criteria, and no more; their values are part of the statement."""
@@ -163,11 +185,11 @@ class Matching:
         return found
 
     def _conditions(self, table: FromClause, asked: Asked) -> Iterator[Condition]:
-        at = 0
+        at, walked = 0, self.way is Way.ALONG and table not in RENDERED_AS
         for term in self.terms:
             binds = [asked(f"v{self.at}{at + offset}", kind) for offset, (_, kind) in enumerate(term.values)]
             built = term.build(table, binds)
-            yield func.coalesce(built, false()) if self.walked else built  # which no index has
+            yield func.coalesce(built, false()) if walked else built  # which no index has
             at += len(binds)
         yield from self._lists(table, lambda at: asked(f"m{self.at}{at}", ARRAY(BigInteger)))
 

@@ -33,9 +33,10 @@ from fhirgw.store.criterion import Plain
 from fhirgw.store.cursor import Cursor
 from fhirgw.store.database import Connection, Statement, once
 from fhirgw.store.include import Found, included
-from fhirgw.store.matching import Asked, Matching
+from fhirgw.store.matching import Asked, Matching, Way
 from fhirgw.store.paging import Stretch
-from fhirgw.store.schema import cursor_key
+from fhirgw.store.registration import Standing, holds
+from fhirgw.store.schema import cursor_key, resource
 
 COUNTED = 2_000
 """Matches counted without being asked to: each costs a microsecond to be judged, a page of 50 costs two thousand."""
@@ -68,7 +69,18 @@ async def search(connection: Connection, permit: Permit, query: Query) -> Page:
 async def _read(
     connection: Connection, permit: Permit, query: Query, cursor: Cursor | None, matching: Sequence[Matching]
 ) -> Page:
-    rows = await _rows(connection, matching, query, cursor)
+    return await _paged(connection, permit, query, cursor, matching, await _rows(connection, matching, query, cursor))
+
+
+async def _paged(
+    connection: Connection,
+    permit: Permit,
+    query: Query,
+    cursor: Cursor | None,
+    matching: Sequence[Matching],
+    rows: Sequence[Any],
+) -> Page:
+    """The page of what was read: up to one more row than it has."""
     more = len(rows) > query.count
     rows = rows[: query.count]
     matches = [Found(*row[:4]) for row in rows]
@@ -81,14 +93,20 @@ async def _read(
     return Page(matches, along, total, cursors.write(query, following, permit, key), notes)
 
 
-async def walked(connection: Connection, permit: Permit, query: Query) -> Page:
+async def walked(
+    connection: Connection, permit: Permit, query: Query, way: Way, standing: Standing | None = None
+) -> Page | None:
     """The same for what is `walkable` (fhirgw.store.rarity), outside of a transaction: by one plan, whatever it finds.
 
+    `standing`: what the permit rests on, where that is not known to hold; None if it does not, or nothing is found.
     Raises FhirError: forbidden for the type.
     """
     query = covered(permit, query)
-    matching = replace((await matchings(connection, permit, query))[0], walked=True)
-    return await _read(connection, permit, query, None, (matching,))
+    matching = (replace((await matchings(connection, permit, query))[0], way=way),)
+    made, values = _made(matching, Stretch(paging.keys(permit, query)), bool(standing))
+    asked = values | {"most": query.count + 1} | (standing._asdict() if standing else {})
+    rows = await connection.fetch(made.sql, *made.arguments(asked))
+    return None if standing and not rows else await _paged(connection, permit, query, None, matching, rows)
 
 
 async def only(connection: Connection, permit: Permit, query: Query) -> list[Found]:
@@ -139,10 +157,10 @@ def statements(
     return [_made(matching, stretch) for stretch in paging.stretches(order, cursor, _all_valued(query))]
 
 
-def _made(matching: Sequence[Matching], stretch: Stretch) -> tuple[Statement, dict[str, Any]]:
+def _made(matching: Sequence[Matching], stretch: Stretch, standing: bool = False) -> tuple[Statement, dict[str, Any]]:
     shapes = tuple(each.shape for each in matching)
-    made = once(("page", shapes, stretch.shape), partial(_page, matching, stretch))
-    return made, _values(matching) | stretch.values()
+    build = partial(_standing if standing else _page, matching, stretch)
+    return once(("page", shapes, stretch.shape, standing), build), _values(matching) | stretch.values()
 
 
 async def _rows(connection: Connection, matching: Sequence[Matching], query: Query, cursor: Cursor | None) -> list[Any]:
@@ -171,7 +189,12 @@ def _values(matching: Sequence[Matching]) -> dict[str, Any]:
     return {name: value for each in matching for name, value in each.values().items()}
 
 
-def _page(matching: Sequence[Matching], stretch: Stretch) -> SelectBase:
+def _standing(matching: Sequence[Matching], stretch: Stretch) -> SelectBase:
+    """The same where a Standing holds."""
+    return _page(matching, stretch).where(holds())
+
+
+def _page(matching: Sequence[Matching], stretch: Stretch) -> Select[Any]:
     """One SELECT; or as many as there are types and tables, each as long as a page at most, in one order."""
     told = (
         select(cast(func.pg_current_snapshot(), Text)).scalar_subquery().label("snapshot"),
@@ -197,6 +220,8 @@ def branch(
 
     `asked`: where its values stand, if they are not parameters.
     """
+    if matching.way is Way.ORDER and table is resource:
+        table, matching = matching.ordered(lambda every: stretch.ways(stretch.columns(every)[0]))
     values, joined, conditions = stretch.columns(table)
     spelt = [each.label(f"k{at}") if told is None else cast(each, Text) for at, each in enumerate(values)]
     shown = visibility.body(matching.permit, matching.type, table).label("body")

@@ -24,7 +24,8 @@ from fhirgw.store.copied import Line
 from fhirgw.store.database import Engine, connect, direct
 from fhirgw.store.everything import Asked, everything
 from fhirgw.store.export import Selection, Stretch, copy_part, snapshot
-from fhirgw.store.search import Page, search
+from fhirgw.store.matching import Way
+from fhirgw.store.search import Page, search, walked
 from tests.access_policy.oracle import REFERENCE_DATA, SHOWN, Judge, Key, Resource, World, named, whose
 from tests.access_policy.people import NOW
 from tests.access_policy.stored import emptied, looking, permit, pour
@@ -100,6 +101,9 @@ async def searched(connection: asyncpg.Connection, told: Told, kind: str) -> Non
     assert {each[:2]: orjson.loads(each.body) for each in page.matches} == {
         key: stamped(each) for key, each in expected.items()
     }
+    for way in Way:
+        walking = await walked(connection, told.asked, Query.parse(kind, [("_total", "none"), ("_count", "1000")]), way)
+        assert walking and walking.matches == page.matches
     await by_person(connection, told, kind, expected)
     counted = await search(connection, told.asked, Query.parse(kind, [("_summary", "count")]))
     assert page.total == counted.total == len(expected)

@@ -56,6 +56,7 @@ PLACES = {
     "store/deleted.py:TYPES": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CONCERNED": "the names of types alone, to ask the predicate about no others: in no answer",
     "store/hidden.py:CHANGED": "what rules rest on, to make them again as they were: in no answer",
+    "store/matching.py:ordered": "part of a query that has the predicate: `select` asks it of each row, from here",
     "store/notices.py:_was": "a criterion of a trigger: part of a query that has the predicate",
     "store/membership.py:_members": "part of what is served: hands each type its condition (visible) by argument",
     "store/criterion.py:_said": "a criterion: part of a query that has the predicate, and `whole` where it must",

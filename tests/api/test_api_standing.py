@@ -17,7 +17,12 @@ from fhirgw.store.registration import ODS_CODE
 from tests.api.smart_world import BASE, World, world
 from tests.put import connected, put
 
-ORGANISATION = {"resourceType": "Organization", "id": "o1", "identifier": [{"system": ODS_CODE, "value": "Z9C01"}]}
+ORGANISATION = {
+    "resourceType": "Organization",
+    "id": "o1",
+    "identifier": [{"system": ODS_CODE, "value": "Z9C01"}],
+    "active": True,
+}
 
 
 @pytest.fixture
@@ -52,7 +57,16 @@ async def read(here: World, token: str, id: str = "o1", **headers: str) -> tuple
 
 async def search(here: World, token: str, code: str = "Z9C01") -> tuple[int, list[str]]:
     """The status, and the ids of what is found."""
-    address = f"{BASE}/Organization?identifier={ODS_CODE}|{code}".replace("/fhir/Org", "/found/Org")
+    return await searched(here, token, f"identifier={ODS_CODE}|{code}")
+
+
+async def walk(here: World, token: str, active: str = "true") -> tuple[int, list[str]]:
+    """The same, of a page in the order of ids."""
+    return await searched(here, token, f"active={active}&_total=none")
+
+
+async def searched(here: World, token: str, asks: str) -> tuple[int, list[str]]:
+    address = f"{BASE}/Organization?{asks}".replace("/fhir/Org", "/found/Org")
     answered = await here.http.get(address, headers={"authorization": f"Bearer {token}"})
     entries = answered.json().get("entry", [])
     return answered.status_code, [each["resource"]["id"] for each in entries if "fullUrl" in each]
@@ -79,6 +93,18 @@ async def test_a_search_that_finds_nothing_tells_that_the_permit_holds(here: Wor
     told = [await search(here, good, code) for code in ("Z9C01", "Z9C01", "RRE", "RRE")]
     assert told == [(200, ["o1"]), (200, ["o1"]), (200, []), (200, [])]
     assert asked() == before + 1
+
+
+async def test_a_page_is_read_in_the_statement_that_asks_whether_the_permit_holds(
+    here: World, asked: Callable[[], int]
+) -> None:
+    """One that is empty says nothing of it: then it is asked."""
+    good = await here.token()
+    before = asked()
+    assert [await walk(here, good) for _ in range(4)] == [(200, ["o1"])] * 4
+    assert asked() == before + 1
+    assert await walk(here, good, "false") == (200, [])
+    assert asked() == before + 2
 
 
 async def test_searches_of_the_same_moment_are_each_told_what_they_found(here: World) -> None:
@@ -129,9 +155,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(context.resources, "read_each", stopped)
     monkeypatch.setattr(context, "found", stopped)
+    monkeypatch.setattr(context.search, "walked", stopped)
 
 
-@pytest.mark.parametrize("asks", [read, search])
+@pytest.mark.parametrize("asks", [read, search, walk])
 async def test_who_asked_what_fails_is_in_the_audit(here: World, monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
     good = await here.token()
     assert (await asks(here, good))[0] == 200
@@ -141,7 +168,7 @@ async def test_who_asked_what_fails_is_in_the_audit(here: World, monkeypatch: py
     assert permitted[:2] == (await last_audited(here))[:2] == ("app", "Z9C01")
 
 
-@pytest.mark.parametrize("asks", [read, search])
+@pytest.mark.parametrize("asks", [read, search, walk])
 async def test_who_is_let_nowhere_is_not_told_what_fails(
     here: World, monkeypatch: pytest.MonkeyPatch, asks: Any
 ) -> None:
@@ -183,7 +210,9 @@ async def test_what_has_ended_has_ended_at_the_next_read(here: World, name: str)
     good = await here.token()
     assert [(await read(here, good))[0] for _ in range(2)] == [200, 200]
     assert [await search(here, good) for _ in range(2)] == [(200, ["o1"])] * 2
+    assert [await walk(here, good) for _ in range(2)] == [(200, ["o1"])] * 2
     await execute(here, statement)
+    assert [await walk(here, good) for _ in range(2)] == [(status, [])] * 2
     assert [await search(here, good) for _ in range(2)] == [(status, [])] * 2
     assert [(await read(here, good))[0] for _ in range(2)] == [status] * 2
 
@@ -191,10 +220,10 @@ async def test_what_has_ended_has_ended_at_the_next_read(here: World, name: str)
 async def test_who_asks_after_the_end_is_refused_whoever_is_answered_meanwhile(here: World) -> None:
     good = await here.token()
     await read(here, good)
-    before = [asyncio.create_task(asks(here, good)) for asks in (read, search) for _ in range(16)]
+    before = [asyncio.create_task(asks(here, good)) for asks in (read, search, walk) for _ in range(16)]
     await asyncio.sleep(0)
     await execute(here, "UPDATE fhirgw.issued_token SET revoked = now()")
-    after = await asyncio.gather(*(asks(here, good) for asks in (read, search) for _ in range(16)))
+    after = await asyncio.gather(*(asks(here, good) for asks in (read, search, walk) for _ in range(16)))
     assert {status for status, _ in after} == {401}
     assert {status for status, _ in await asyncio.gather(*before)} <= {200, 401}
 

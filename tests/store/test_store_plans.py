@@ -15,6 +15,7 @@ from fhirgw.fhir.issue import FhirError
 from fhirgw.fhir.query import Query
 from fhirgw.store import cursor, history, include, rendered, resources
 from fhirgw.store.database import Connection
+from fhirgw.store.matching import Way
 from fhirgw.store.search import COUNTED, search, walked
 from tests.conftest import NewDatabase
 from tests.put import connected, reading
@@ -175,18 +176,30 @@ async def test_what_is_walked_is_read_along_the_ids_by_a_plan_that_suits_every_c
     query = Query.parse("Observation", [("performer", "Organization/0"), ("_total", "none"), ("_count", "20")])
     await large.execute("SET plan_cache_mode = force_generic_plan")
     try:
-        found = await walked(explained, EVERYTHING, query)
+        found = await walked(explained, EVERYTHING, query, Way.ALONG)
     finally:
         await large.execute("RESET plan_cache_mode")
+    assert found is not None
     assert "resource_observation_pkey" in explained.plans[0]
     assert "Sort" not in explained.plans[0] and TOKENS not in explained.plans[0]
     plain = await search(large, EVERYTHING, query)
     assert len(found.matches) == 20
     assert (found.matches, found.total) == (plain.matches, plain.total)
     with pytest.raises(FhirError, match="No scope"):
-        await walked(large, replace(EVERYTHING, scopes=(Scope.parse("system/Patient.rs"),)), query)
+        await walked(large, replace(EVERYTHING, scopes=(Scope.parse("system/Patient.rs"),)), query, Way.ALONG)
     following = await search(large, EVERYTHING, replace(query, cursor=found.next))
     assert following.matches == (await search(large, EVERYTHING, replace(query, cursor=plain.next))).matches
+
+
+async def test_who_may_see_what_few_have_is_asked_when_it_is_in_order(large: Connection) -> None:
+    explained = Explained(large)
+    query = Query.parse("Observation", [("performer", "Organization/1"), ("_total", "none"), ("_count", "20")])
+    ordered = await walked(explained, EVERYTHING, query, Way.ORDER)
+    judged, _, put_in_order = explained.plans[0].partition("Sort Key")
+    assert "Subquery Scan on ordered" in judged and TOKENS in put_in_order
+    assert "ordered.labels" in explained.plans[0] and "resource.labels" not in explained.plans[0]
+    assert ordered is not None and len(ordered.matches) == 20
+    assert ordered.matches == (await search(large, EVERYTHING, query)).matches
 
 
 async def test_a_chain_is_looked_up_before_it_is_searched_for(large: Connection) -> None:

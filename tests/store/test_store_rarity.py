@@ -10,6 +10,7 @@ from fhirgw.access.scope import Scope
 from fhirgw.fhir.query import Query
 from fhirgw.store import rarity
 from fhirgw.store.database import Connection
+from fhirgw.store.matching import Way
 from fhirgw.store.rarity import WORTH, Rarity, _demanded, walkable
 from tests.conftest import NewDatabase
 from tests.put import connected, put_all, reading
@@ -78,17 +79,21 @@ def test_what_asks_anything_else_is_planned_for_its_own_values(pairs: list[tuple
     assert known.known(Query.parse("Observation", pairs)) is False
 
 
-async def test_a_page_of_what_many_have_is_read_along_the_ids(connection: Connection, known: Rarity) -> None:
+async def test_a_page_of_what_many_have_is_read_along_the_ids(
+    connection: Connection, known: Rarity, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Passing over the others costs the more, the rarer the code and the longer the page."""
-    assert known.walks(COMMON) is False  # nothing is known of it yet
+    assert known.way(COMMON) is None  # nothing is known of it yet
     await known.ask(connection, RARE)
     await known.ask(connection, COMMON)
-    assert known.walks(replace(RARE, count=1)) is False
+    assert known.way(replace(RARE, count=1)) is Way.ORDER
     size, (rows, _) = known._sizes["Observation"], known._known[next(_demanded(COMMON))]
     longest = int(WORTH * rows * rows / size)
     assert longest > 5
-    assert known.walks(replace(COMMON, count=longest - 2)) is True
-    assert known.walks(replace(COMMON, count=longest + 2)) is False
+    assert known.way(replace(COMMON, count=longest - 2)) is Way.ALONG
+    assert known.way(replace(COMMON, count=longest + 2)) is None  # too many to be put in order
+    monkeypatch.setattr(rarity, "RARE", rows)
+    assert known.way(replace(COMMON, count=longest + 2)) is Way.ORDER
 
 
 BROAD = Permit("Z99", "direct-care", (Scope.parse("system/*.rs"),), controls=True)
@@ -129,7 +134,8 @@ def test_who_may_be_shown_few_does_not_walk(whose: str) -> None:
     assert not walkable(NARROWED[whose], replace(query, type="Task") if "part" in whose else query)
 
 
-def test_where_visits_may_be_found_nobody_walks() -> None:
-    """Of visits no index is in the order of their resources' ids."""
+def test_where_visit_after_visit_would_be_rendered_nobody_walks() -> None:
+    """Those with a code are found by an index of their own."""
+    assert walkable(BROAD, Query.parse("Observation", [("_total", "none"), ("code", "none")]))
     assert not walkable(BROAD, Query.parse("Task", [("_total", "none"), ("status", "completed")]))
     assert walkable(BROAD, Query.parse("Task", [("_total", "none"), ("status", "draft")]))

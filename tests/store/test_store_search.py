@@ -1,6 +1,7 @@
 """A search finds what a naive reading of R4 finds, in its order, however it is cut into pages."""
 
 from collections.abc import AsyncIterator, Hashable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -16,7 +17,8 @@ from fhirgw.fhir.query import Query
 from fhirgw.store.alike import Alike, alike, found
 from fhirgw.store.database import Readers
 from fhirgw.store.include import Found
-from fhirgw.store.search import Page, search
+from fhirgw.store.matching import Way
+from fhirgw.store.search import Page, search, walked
 from tests.conftest import NewDatabase
 from tests.put import connected, copy, put_all, reading
 from tests.store.search_world import CODES, DATES, FAMILIES, GIVEN, LOCAL, NHS, World, world
@@ -196,6 +198,26 @@ async def test_a_value_is_itself_however_it_looks(odd: str, searched: Readers) -
 )
 def test_other_searches_are_answered_by_themselves(kind: str, pairs: Pairs) -> None:
     assert alike(EVERYTHING, Query.parse(kind, pairs)) is None
+
+
+@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("sort", ["_id", "-_id"])
+@pytest.mark.parametrize("pair", [("code", "a"), ("status", "final"), ("code", "nothing")])
+@pytest.mark.parametrize("count", [1, 7, 1000])
+async def test_a_page_is_the_same_whichever_way_it_is_read(
+    way: Way, sort: str, pair: tuple[str, str], count: int, searched: Readers, known: World
+) -> None:
+    pairs = [pair, ("_sort", sort)]
+    expected = known.find("Observation", pairs)
+    query = Query.parse("Observation", [*pairs, ("_total", "none"), ("_count", str(count))])
+    async with searched.acquire() as connection:
+        found = await walked(connection, EVERYTHING, query, way)
+        assert found is not None
+        assert ids(found.matches) == expected[:count]
+        assert bool(found.next) is (len(expected) > count)
+        if found.next:
+            following = await search(connection, EVERYTHING, replace(query, cursor=found.next))
+            assert ids(following.matches) == expected[count : 2 * count]
 
 
 def test_the_oracle_tells_requests_apart(known: World) -> None:

@@ -194,6 +194,7 @@ def test_a_reading_keeps_its_codes(kestrel: httpx.Client, council: httpx.Client)
     (receipt,) = kestrel.post(PUSH, content=text, headers={"content-type": "application/fhir+json"}).json()["receipts"]
     assert receipt["status"] == "stored", receipt
     (one,) = found(council, "Observation?code=http://snomed.info/sct|276885007")
+    assert found(council, "Observation?code=276885007&_total=none") == [one]
     assert found(council, f"Observation?combo-code=276885007&encounter=Encounter/{receipt['id']}") == [one]
     assert found(council, f"Observation?patient={A}&code=271649006") == []
     answer = council.get(f"/fhir/{one}")
