@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from fhirgw.cli import imported
 from fhirgw.cli.running import CODES
 
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
@@ -66,6 +67,7 @@ class Commands(TyperGroup):
         found = getattr(import_module(f"fhirgw.cli.{module}"), attribute)
         gc.freeze()
         gc.enable()
+        imported()
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(**PLAIN)
             alone.command(cmd_name)(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fhirgw.cli.data import Json
 from fhirgw.cli.loading import Controller, Loading
 from fhirgw.cli.running import CommandError, opened, run, settings
 from fhirgw.jobs.import_end import Came
+from fhirgw.jobs.line import judges
 from fhirgw.store import identity
 from fhirgw.store.database import direct
 from fhirgw.store.identity import Claim
@@ -44,13 +46,14 @@ def load_files(
     told_in = errors or given.data / "errors" / "load.ndjson"
     asked = Loading(origin, files, base or [], told_in, loading.whose(given, controller), processes)
 
-    async def work() -> tuple[list[Came], list[Claim]]:
+    async def work(judging: Executor) -> tuple[list[Came], list[Claim]]:
         async with opened(given) as (_, engine):
-            came = await loading.load(console, engine, given, asked)
+            came = await loading.load(console, engine, given, asked, judging)
             async with direct(engine) as connection:
                 return came, await identity.claims(connection)
 
-    came, claims = run(work())
+    with judges(asked.judging, forked=True) as judging:
+        came, claims = run(work(judging))
     loading.show(console, came, told_in)
     console.document({"files": [each.as_json() for each in came], "errors": str(told_in)})
     for each in claims:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from fhirgw.jobs import import_end
 from fhirgw.jobs.alive import named
 from fhirgw.jobs.digests import Said
 from fhirgw.jobs.import_end import Came
-from fhirgw.jobs.line import helpers, judges
+from fhirgw.jobs.line import helpers
 from fhirgw.jobs.sync import undisturbed
 from fhirgw.jobs.taking import take
 from fhirgw.private import private_folder, private_text
@@ -82,13 +83,20 @@ async def _nothing(connection: Connection, came: Sequence[Came], told_in: TextIO
 
 
 async def load(
-    console: Console, engine: Engine, given: Settings, loading: Loading, end: End = _nothing, *, what: str = "load"
+    console: Console,
+    engine: Engine,
+    given: Settings,
+    loading: Loading,
+    judging: Executor,
+    end: End = _nothing,
+    *,
+    what: str = "load",
 ) -> list[Came]:
-    """What came of each file. Raises AlreadyRunning."""
+    """What came of each file, whose lines `judging` judges. Raises AlreadyRunning."""
     name, permit = brought(given, loading.origin, loading.controller), operations(given.controller)
     async with direct(engine) as connection, runs.alone(connection, name):
         job = await _begun(connection, permit, name, loading, f"fhirgw {what}")
-        await _taken(console, engine, job, given.longest_body, loading.judging)
+        await _taken(console, engine, job, given.longest_body, judging)
         return await _ended(connection, job, loading.errors, end)
 
 
@@ -112,7 +120,7 @@ async def _begun(connection: Connection, permit: Permit, origin: str, loading: L
     return job
 
 
-async def _taken(console: Console, engine: Engine, job: Job, longest: int, processes: int) -> None:
+async def _taken(console: Console, engine: Engine, job: Job, longest: int, judging: Executor) -> None:
     """All inputs, one after another; where two say different things of one resource, the first counts."""
     worker, said = named(), Said()
 
@@ -122,7 +130,7 @@ async def _taken(console: Console, engine: Engine, job: Job, longest: int, proce
         if before // BETWEEN != stage.done // BETWEEN:
             gc.collect()  # which is not to happen while batches are judged: they hold no cycles
 
-    with console.stage("load", "lines") as stage, judges(processes) as judging, undisturbed():
+    with console.stage("load", "lines") as stage, undisturbed():
         while True:
             async with direct(engine) as connection:
                 held = await import_job.claim(connection, job.id, worker)

@@ -27,6 +27,7 @@ from fhirgw.fhir.issue import Issue
 from fhirgw.fhir.parameters import HELD
 from fhirgw.jobs.failpoint import reach
 from fhirgw.jobs.import_end import Came
+from fhirgw.jobs.line import judges
 from fhirgw.jobs.pull.deletions import BATCH, delete
 from fhirgw.jobs.pull.folder import clear
 from fhirgw.jobs.taking import told
@@ -147,7 +148,8 @@ async def _loaded(
             await record_now(connection, Access("delete", ROUTE, datetime.now(UTC), str(uuid4()), **who))
 
     asked = Loading(pull.source, taken, [pull.base], found.errors, way.controller)
-    await loading.load(console, engine, given, asked, end, what="pull --load")
+    with judges(asked.judging) as judging:
+        await loading.load(console, engine, given, asked, judging, end, what="pull --load")
     reach("pull loaded")
     if not found.errors.stat().st_size:
         found.errors.unlink()

@@ -11,12 +11,15 @@ import hashlib
 import multiprocessing
 import os
 import re
+import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import NamedTuple
 
 from fhirgw.access.doubt import check
@@ -44,6 +47,8 @@ LARGE, MOST = 16_000_000, 4
 """Bytes from which on it is worth starting processes to judge lines; more of them than one writer keeps busy."""
 LATE = ("fhirpathpy", "langcodes.data_dicts")
 """What validation imports where it is first met: half a second, which processes that judge need not spend each."""
+GRACE = 1.0
+"""Seconds for which a process that judges and is asked to end stays, so that whoever began it hears of it first."""
 SELDOM = 100_000
 """Objects that come to stay before a process that judges looks for cycles: only refused lines leave any."""
 
@@ -137,8 +142,12 @@ def version_of(
 
 
 @contextmanager
-def judges(processes: int) -> Iterator[Executor]:
-    """Who judges lines: so many processes, or a thread of this one where that is none."""
+def judges(processes: int, *, forked: bool = False) -> Iterator[Executor]:
+    """Who judges lines: so many processes, or a thread of this one where that is none.
+
+    `forked`: they are copies of this process, made at once, so that what it has imported (two seconds of work) is not
+    imported again. For who has neither thread nor connection yet, which a copy would share.
+    """
     if not processes:
         thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         try:
@@ -146,9 +155,15 @@ def judges(processes: int) -> Iterator[Executor]:
         finally:
             thread.shutdown(wait=False, cancel_futures=True)  # what it is at ends soon, and nobody waits for it
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *LATE])  # what is imported is imported once, for all of them
+    context = multiprocessing.get_context("fork" if forked else "forkserver")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begun)
+    if forked:
+        for name in LATE:
+            import_module(name)
+        gc.freeze()  # a collection in a copy would write to every page that it shares
+        pool.submit(int).result()
+    else:
+        context.set_forkserver_preload([__name__, *LATE])  # what is imported is imported once, for all of them
     try:
         yield pool
     finally:
@@ -161,7 +176,10 @@ def helpers(size: int) -> int:
 
 
 def _begun() -> None:
-    """Ends with whoever began it, even one that was killed; and keeps the collector from looking at what stays."""
+    """Ends with whoever began it, even one that was killed; and keeps the collector from looking at what stays.
+
+    A signal to all of a group is for whoever began it, who ends this one as well: who ended first would be missed.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -170,6 +188,13 @@ def _begun() -> None:
             os._exit(0)
 
         threading.Thread(target=follow, daemon=True).start()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _later)
     gc.collect()
     gc.freeze()
     gc.set_threshold(SELDOM)  # the usual 700 are a tenth of the work, and find nothing
+
+
+def _later(number: int, _: object) -> None:
+    time.sleep(GRACE)
+    os._exit(128 + number)

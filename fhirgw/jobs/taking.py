@@ -148,6 +148,12 @@ async def _ended(connection: Connection, held: Input, failure: Unreadable | None
         raise Lost
 
 
+def _heard(judged: asyncio.Future[list[Judged]]) -> None:
+    """Of a batch that nobody waits for any more, because another failed, asyncio would complain."""
+    if not judged.cancelled():
+        judged.exception()
+
+
 @dataclass(slots=True)
 class _Taking:
     engine: Engine
@@ -185,6 +191,7 @@ class _Taking:
                 while batch := await asyncio.to_thread(next, found, None):
                     fresh = await self._fresh(reader, batch)
                     judged = loop.run_in_executor(self.judges, judge, fresh, self.terms, self._now())
+                    judged.add_done_callback(_heard)
                     await queue.put(_Read(batch, len(batch.lines) - len(fresh), judged))
             except Unreadable as error:
                 await queue.put(error)

@@ -50,8 +50,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     return run
 
 
-def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """The command as a process of its own, its output to be read."""
+def started(*arguments: str, group: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """The command as a process of its own, its output to be read; `group`: and of a group of its own."""
     known = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONWARNINGS": "error", **environment}
     return subprocess.Popen(
         [sys.executable, "-m", "fhirgw", *arguments],
@@ -59,6 +59,7 @@ def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=known,
+        process_group=0 if group else None,
     )
 
 

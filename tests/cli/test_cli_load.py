@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import signal
 import time
 from contextlib import suppress
@@ -396,6 +397,27 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_been(command: Command, d
     assert sorted(column(database, "SELECT id FROM fhirgw.resource")) == ["ann", *(f"f{n:05}" for n in range(4500))]
     assert column(database, "SELECT count(*) FROM fhirgw.change") == [4501]
     assert [words.partition(": ")[0] for _, _, words in errors(tmp_path)] == ["a.ndjson, line 4501"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_of_its_processes_ends_it_without_a_complaint(
+    database: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As a terminal and `timeout` send it: processes that judge do not break off before the load does."""
+    file = tmp_path / "a.ndjson"
+    file.write_bytes(b"".join(line(flag(f"f{n:05}")) for n in range(40_000)))
+    environment = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path / "data")}
+    with started("load", str(file), "--processes", "2", group=True, **environment) as process:
+        deadline = time.monotonic() + 120
+        while column(database, "SELECT coalesce(max(line), 0) FROM fhirgw.import_input") in ([0], [1]):
+            assert time.monotonic() < deadline, "it never began"
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert told.splitlines()[-1] == "Stopped: nothing half-written was kept."
+    assert not [each for each in ("unheard", "Traceback", "Broken") if each in told]
+    assert 0 < len(column(database, "SELECT id FROM fhirgw.resource")) < 40_000
 
 
 def until_alone(fail: str) -> None:

@@ -220,3 +220,31 @@ def test_on_a_terminal_there_are_bars_and_elsewhere_plain_lines(tmp_path: Path) 
     assert b"\x1b[" in seen
     assert "━".encode() in seen
     assert b"rows" in seen
+
+
+INTERRUPTED = """
+import os, sys
+import fhirgw.cli
+
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == "fhirgw.cli.load":
+            try:
+                os.kill(os.getpid(), int(sys.argv.pop()))
+                sum(range(1000))
+            except BaseException:
+                raise ValueError("as pydantic does with whatever is raised while it makes a schema") from None
+
+sys.meta_path.insert(0, Interrupted())
+fhirgw.cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_command_is_imported_is_no_fault_of_ours(number: signal.Signals) -> None:
+    known = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "load", "--help", str(int(number))],
+        capture_output=True, text=True, env=known, timeout=120,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (128 + number, "Stopped.\n")
