@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -52,11 +53,13 @@ async def served(given: Settings, listening: socket.socket, ready: Callable[[], 
     await server.serve(sockets=[listening])
 
 
-def shared(given: Settings, listening: socket.socket, workers: int) -> None:
-    """Serves with so many processes on one socket until a signal asks to stop; one that dies is started again.
+def shared(given: Settings, port: socket.socket, workers: int) -> None:
+    """Serves with so many processes on one port until a signal asks to stop; one that dies is started again.
 
     Each reads the settings of the environment, and is what `served` would be. This one only watches: it blocks.
     """
+    # Set once the port is ours: who asks for it without is told that it is taken.
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     os.environ["FHIRGW_PROCESSES"] = str(given.processes * workers)  # they share the applications' rates
     config = uvicorn.Config(
         "fhirgw.app:from_environment",
@@ -69,7 +72,30 @@ def shared(given: Settings, listening: socket.socket, workers: int) -> None:
         server_header=False,
     )
     unlisten()  # the supervisor has handlers of its own
-    Multiprocess(config, sockets=[listening]).run()
+    Multiprocess(config, sockets=[_Own(port.family, address=port.getsockname())]).run()
+
+
+class _Own(socket.socket):
+    """A socket that each process it is handed to has one of its own of, so that the kernel divides callers among them.
+
+    Of one that they share, whoever wakes first takes all that wait, and keeps them as long as those go on.
+    https://man7.org/linux/man-pages/man7/socket.7.html, SO_REUSEPORT
+    """
+
+    def __init__(self, family: int, address: Any) -> None:
+        super().__init__(family)
+        self.address = address
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _own, (self.family, self.address)
+
+
+def _own(family: int, address: Any) -> socket.socket:
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(address)
+    return made
 
 
 class _Server(uvicorn.Server):

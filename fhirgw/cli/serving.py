@@ -12,9 +12,6 @@ import typer
 from fhirgw.cli.console import Console
 from fhirgw.cli.running import CommandError, opened, run, settings
 
-BACKLOG = 2048
-"""Connections that wait to be taken by one of several processes."""
-
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that serve together: one for each core.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")]
@@ -34,7 +31,6 @@ def serve(host: Host = "127.0.0.1", port: Port = 8080, workers: Workers = 1) -> 
             with bound(host, port) as listening:
                 console.note(f"Serving {address(listening)}/fhir; stop with Ctrl-C")
                 if workers > 1:
-                    listening.listen(BACKLOG)
                     shared(given, listening, workers)
                 else:
                     await served(given, listening)

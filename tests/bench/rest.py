@@ -51,7 +51,25 @@ async def _run() -> list[Figure]:
             await ensured(connection, settings, ICS)
             token = (await got(connection, settings, ICS.id, ICS.scopes, None))["access_token"]
         async with _process(_gateway(made), made) as gateway, _process(_floor(made), made) as floor:
-            return await _measured(gateway, floor, asked, token)
+            figures = await _measured(gateway, floor, asked, token)
+        async with _process([*_gateway(made), "--workers", "2"], made) as gateway:
+            return [*figures, *await _shared(gateway, asked, token)]
+
+
+async def _shared(gateway: int, asked: dict[str, Any], token: str) -> list[Figure]:
+    """What two processes answer together, each to as many connections as one was asked from alone."""
+    shapes = {
+        "read by id, by two processes": ("target 4,020", [f"/fhir/Patient/{id}" for id in asked["patients"]]),
+        "search by identifier, by two processes": ("target 2,500", _identifier(asked)),
+        "search by patient, sorted by date, by two processes": ("target 1,700", _sorted(asked)),
+        "search with _include, by two processes": ("target 900", _including(asked)),
+    }
+    figures = []
+    for name, (target, paths) in shapes.items():
+        requests = [wire.get(path, token) for path in paths]
+        rates = [await _rate(gateway, requests, 2 * CONNECTIONS) for _ in range(ROUNDS + 1)]
+        figures.append(Figure(name, "a second", target, rates[1:]))  # the first warms caches and statements
+    return figures
 
 
 async def _measured(gateway: int, floor: int, asked: dict[str, Any], token: str) -> list[Figure]:
@@ -91,8 +109,8 @@ async def _measured(gateway: int, floor: int, asked: dict[str, Any], token: str)
     return [read, ratio, page, keyed, *searched.values(), bundled, single]
 
 
-async def _rate(port: int, requests: Sequence[bytes]) -> float:
-    done = await wire.load(port, requests, connections=CONNECTIONS, seconds=SECONDS)
+async def _rate(port: int, requests: Sequence[bytes], connections: int = CONNECTIONS) -> float:
+    done = await wire.load(port, requests, connections=connections, seconds=SECONDS)
     if done.failed:
         raise RuntimeError(f"answers that are no answer, by status: {done.failed}")
     return done.rate

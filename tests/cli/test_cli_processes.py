@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -116,6 +117,37 @@ def test_several_processes_serve_one_port_and_one_that_dies_is_replaced(database
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
     assert (answered, first[1] in then, process.returncode) == ([200, 200], True, 0)
+
+
+def test_several_processes_divide_their_callers_and_keep_the_port(database: str, tmp_path: Path) -> None:
+    known = {"FHIRGW_DATABASE_URL": database, "FHIRGW_DATA": str(tmp_path)}
+    with started("serve", "--port", "0", "--workers", "2", **known) as process, ExitStack() as kept:
+        assert process.stderr is not None
+        address = re.search(r"http://[0-9.:]+", process.stderr.readline())
+        assert address is not None
+        port = int(address[0].rpartition(":")[2])
+        both = wait_until(lambda: workers(process.pid), lambda them: len(them) == 2)
+        wait_until(lambda: [at_port(each, port, LISTENS) for each in both], lambda now: now == [1, 1])
+        for _ in range(40):
+            kept.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+        shares = wait_until(lambda: [at_port(each, port, CONNECTED) for each in both], lambda now: sum(now) == 40)
+        second = finished("serve", "--port", str(port), "--workers", "2", **known)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert min(shares) > 0  # by chance none of 40: once in five hundred thousand million times
+    assert (second.code, process.returncode) == (6, 0)
+    assert "cannot be had (Address already in use)" in second.err
+
+
+LISTENS, CONNECTED = "0A", "01"
+"""States of a socket in /proc/net/tcp: https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html"""
+
+
+def at_port(process: int, port: int, state: str) -> int:
+    """How many sockets of a process are at a port, in a state."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    found = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}") and line[3] == state}
+    return sum(str(each.readlink()) in found for each in Path(f"/proc/{process}/fd").iterdir())
 
 
 def workers(parent: int) -> list[int]:
