@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -126,8 +126,9 @@ def test_several_processes_divide_their_callers_and_keep_the_port(database: str,
         address = re.search(r"http://[0-9.:]+", process.stderr.readline())
         assert address is not None
         port = int(address[0].rpartition(":")[2])
-        both = wait_until(lambda: workers(process.pid), lambda them: len(them) == 2)
-        wait_until(lambda: [at_port(each, port, LISTENS) for each in both], lambda now: now == [1, 1])
+        kept.callback(process.terminate)  # else a failure would be waited for
+        wait_until(lambda: [at_port(each, port, LISTENS) for each in workers(process.pid)], lambda now: now == [1, 1])
+        both = workers(process.pid)
         for _ in range(40):
             kept.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
         shares = wait_until(lambda: [at_port(each, port, CONNECTED) for each in both], lambda now: sum(now) == 40)
@@ -147,7 +148,17 @@ def at_port(process: int, port: int, state: str) -> int:
     """How many sockets of a process are at a port, in a state."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     found = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}") and line[3] == state}
-    return sum(str(each.readlink()) in found for each in Path(f"/proc/{process}/fd").iterdir())
+    return sum(each in found for each in opened(process))
+
+
+def opened(process: int) -> list[str]:
+    """What a process has open; nothing of one that has just ended, nor what it has closed meanwhile."""
+    kept = []
+    with suppress(FileNotFoundError):
+        for each in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                kept.append(str(each.readlink()))
+    return kept
 
 
 def workers(parent: int) -> list[int]:
