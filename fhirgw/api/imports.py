@@ -2,6 +2,8 @@
 
 As the proposal has it (https://github.com/smart-on-fhir/bulk-import/blob/master/import.md), asked for by a Parameters
 resource: `inputFormat`, `inputSource`, and for each `input` its `type` and `url`.
+
+Long by the refusals of a kick-off, each with its remedy.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ matches are counted, once for all pages, up to COUNTED of them: beyond that a co
 with, so whoever needs it says `_total=accurate`.
 
 Searches of more than one statement are exact to each other in a transaction of one snapshot (REPEATABLE READ).
+
+Long, because each way to read a page has to keep all of this.
 """
 
 from __future__ import annotations
